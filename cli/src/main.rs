@@ -1,0 +1,3 @@
+//! The spindle command: run and publish Spin applications.
+
+fn main() {}

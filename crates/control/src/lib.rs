@@ -1,0 +1,27 @@
+//! What the operator and its runtimes say to each other.
+//!
+//! One stream per runtime: the operator dials the runtime's control port (mutual TLS, HTTP/2), sends
+//! `POST /v1/control`, writes [`ToRuntime`] frames to the request's body and reads [`FromRuntime`]
+//! frames from the response's. A frame is [`wire::encode`]d JSON behind its length.
+//!
+//! ```text
+//! operator -> Hello                 runtime -> Hello { inventory }        both sides compare fingerprints
+//! operator -> Assign/Remove ...     runtime -> Report ...                 what differs, then one message per change
+//! operator -> Synced                                                      everything not assigned by now has been removed
+//! ```
+//!
+//! Promise: an assignment is the whole truth about one app on one runtime, so applying it twice, or
+//! only the last of several, gives the same result. A runtime keeps what it was last told, also when
+//! the stream is gone.
+//!
+//! Absent on purpose: I/O, time, and any decision.
+
+pub mod assignment;
+pub mod names;
+pub mod report;
+pub mod wire;
+
+pub use assignment::{Assignment, Credentials, Fetch, Fingerprint, Limits, RevisionSpec};
+pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName, SecretString};
+pub use report::{AppReport, Problem, RevisionState};
+pub use wire::{FromRuntime, Hello, Inventory, ToRuntime, Welcome, WireError};

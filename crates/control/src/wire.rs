@@ -1,0 +1,132 @@
+//! The frames of a control stream.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    assignment::{Assignment, Fingerprint},
+    names::{AppKey, RuntimeName},
+    report::AppReport,
+};
+
+/// The protocol version that this build speaks. A peer of another version is told so and left alone.
+pub const VERSION: u32 = 1;
+
+/// The path of the one request that carries a stream.
+pub const PATH: &str = "/v1/control";
+
+/// The DNS name in every runtime's certificate; the operator asks for it whatever the address is.
+pub const RUNTIME_DNS_NAME: &str = "runtime.spindle.internal";
+
+/// The DNS name in the operator's certificate; a runtime takes assignments from nobody else.
+pub const OPERATOR_DNS_NAME: &str = "operator.spindle.internal";
+
+/// The longest frame, in bytes, that either side reads. An application of 10,000 files takes about 2 MiB.
+pub const MAX_FRAME: usize = 32 * 1024 * 1024;
+
+/// What the operator says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type", content = "value")]
+pub enum ToRuntime {
+    /// The first frame.
+    Hello(Hello),
+    /// This is now the whole truth about one app.
+    Assign(Box<Assignment>),
+    /// The app is no longer this runtime's: drain and forget it.
+    Remove(AppKey),
+    /// Everything that differed on connect has been sent.
+    Synced,
+    /// Are you there? Answered by [`FromRuntime::Pong`] at once.
+    Ping(u64),
+}
+
+/// The operator's introduction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// The protocol versions it speaks, lowest and highest.
+    pub versions: (u32, u32),
+    /// Its pod, for logs.
+    pub operator: String,
+    /// The lease's count of transitions. A runtime that has met a higher one refuses a lower one, so a
+    /// leader that has lost its lease cannot command it.
+    pub term: u64,
+}
+
+/// What a runtime says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type", content = "value")]
+pub enum FromRuntime {
+    /// The answer to [`ToRuntime::Hello`].
+    Welcome(Box<Welcome>),
+    /// The stream is refused, and why.
+    Refused(String),
+    /// What has changed since the last report, each app once.
+    Report(Vec<AppReport>),
+    /// The app is gone from this runtime.
+    Removed(AppKey),
+    /// The runtime is shutting down: it still serves, but wants no endpoint and nothing new.
+    Draining,
+    /// The answer to [`ToRuntime::Ping`].
+    Pong(u64),
+}
+
+/// A runtime's introduction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Welcome {
+    /// The protocol version chosen from the operator's range.
+    pub version: u32,
+    /// Its name, which must be that of the pod that was dialled.
+    pub runtime: RuntimeName,
+    /// Its build.
+    pub build: String,
+    /// How many apps it wants at most.
+    pub capacity: u32,
+    /// Whether it is shutting down.
+    pub draining: bool,
+    /// What it holds.
+    pub inventory: Inventory,
+}
+
+/// What a runtime holds: by app, what it was last told and what is true.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    /// The fingerprint of each app's assignment.
+    pub assigned: BTreeMap<AppKey, Fingerprint>,
+    /// The report of each app.
+    pub reports: Vec<AppReport>,
+}
+
+/// Why a frame cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// It is longer than [`MAX_FRAME`].
+    #[error("a frame of {0} bytes is longer than {MAX_FRAME}")]
+    TooLong(usize),
+    /// It is not a message of this protocol.
+    #[error("a frame is not a message of this protocol")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// One message as a frame's payload (the length, four bytes big-endian, goes before it).
+///
+/// # Errors
+/// When it would be longer than [`MAX_FRAME`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    let json = serde_json::to_vec(message)?;
+    if json.len() > MAX_FRAME { Err(WireError::TooLong(json.len())) } else { Ok(json) }
+}
+
+/// The message in a frame's payload.
+///
+/// # Errors
+/// When it is too long or no message of this protocol.
+pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, WireError> {
+    if payload.len() > MAX_FRAME {
+        return Err(WireError::TooLong(payload.len()));
+    }
+    Ok(serde_json::from_slice(payload)?)
+}

@@ -1,0 +1,17 @@
+//! The canonical Spin application, and the formats that become one.
+//!
+//! Promise: whatever a publisher wrote (`spin.toml` of version 1 or 2, a Bindle invoice with its
+//! manifest parcel), the rest of Spindle sees one [`Application`], in which every piece of content
+//! is named by its digest. It has one serialised form ([`Application::to_json`]), which the operator
+//! sends and a runtime loads.
+//!
+//! Absent on purpose: reading files and talking to servers. This crate is pure; `sources` gathers
+//! the bytes.
+
+pub mod application;
+pub mod digest;
+
+pub use application::{
+    Application, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable, WagiExecutor,
+};
+pub use digest::{Digest, DigestError};

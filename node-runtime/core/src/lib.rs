@@ -1,0 +1,1 @@
+//! What a runtime decides, as pure functions.

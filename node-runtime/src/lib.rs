@@ -1,0 +1,1 @@
+//! Runs many Spin applications in one process.

@@ -1,0 +1,1 @@
+//! The SpinApp API: types, validation rules, condition reasons.

@@ -1,0 +1,1 @@
+//! Makes SpinApps real: resolves, places, publishes.

@@ -1,0 +1,3 @@
+//! The process: reads its configuration, runs until told to stop.
+
+fn main() {}

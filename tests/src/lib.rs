@@ -1,0 +1,1 @@
+//! The proof: harness, integration and end-to-end tests, benchmarks.

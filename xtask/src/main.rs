@@ -1,0 +1,3 @@
+//! The project's own commands: generate, check.
+
+fn main() {}
