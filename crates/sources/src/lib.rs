@@ -1,1 +1,10 @@
 //! Where applications come from: directories and Bindle servers.
+//!
+//! Promise: whatever a source says, bytes enter the [`Store`] only under the digest that they have, and an application
+//! names all of its content that way.
+//!
+//! Absent on purpose: the meaning of manifests and invoices, which is `manifest`'s.
+
+pub mod store;
+
+pub use store::{Freed, Store, StoreError};
