@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds what runs: our binaries, bindle-server, the guests. Usage: tests/build.sh [binaries] [guests] [cluster]
+# Without arguments: all three, the long Go build of the cluster's parts in the background first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/env.sh
+need_tools
+parts=${*:-cluster guests binaries}
+logs=$SPINDLE_CACHE/logs
+mkdir -p "$logs"
+
+wants() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
+
+go_pid=
+if wants cluster; then
+  say "cluster: building Kubernetes, Helm and Contour from Go modules (in the background, minutes when cold; $logs/cluster-build.log)"
+  tests/cluster/install.sh >"$logs/cluster-build.log" 2>&1 &
+  go_pid=$!
+fi
+if wants binaries; then
+  profile=$([ "$SPINDLE_PROFILE" = dev ] && echo dev || echo "$SPINDLE_PROFILE")
+  say "binaries: cargo build (profile $profile)"
+  quietly "$logs/cargo-build.log" cargo build --locked --profile "$profile" --bins
+  say "binaries: bindle-server"
+  (cd bindle-server && CARGO_TARGET_DIR=$BINDLE_SERVER_TARGET_DIR quietly "$logs/bindle-server-build.log" cargo build --locked --profile "$profile")
+fi
+if wants guests; then
+  say "guests: building WebAssembly from source"
+  quietly "$logs/guests-build.log" tests/guests/build.sh
+fi
+if [ -n "$go_pid" ]; then
+  say "cluster: waiting for its build"
+  wait "$go_pid" || { tail -n 60 "$logs/cluster-build.log" >&2; die "building the cluster's parts failed; see $logs/cluster-build.log"; }
+fi
+say "built: $parts"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# `make test`: everything. Usage: tests/test.sh [unit|e2e]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/env.sh
+what=${1:-all}
+cluster=${SPINDLE_E2E_CLUSTER:-spindle-e2e}
+
+need_tools
+[ "$what" = unit ] || reason=$(can_cluster) || die "the end-to-end tests need a cluster: $reason (\`make unit\` runs the rest)"
+
+if [ "$what" = unit ]; then tests/build.sh guests binaries; else tests/build.sh; fi
+
+if [ "$what" != e2e ]; then
+  say "unit: the workspace"
+  cargo test --locked --workspace
+  say "unit: bindle-server"
+  (cd bindle-server && CARGO_TARGET_DIR=$BINDLE_SERVER_TARGET_DIR cargo test --locked)
+fi
+if [ "$what" = all ]; then
+  say "unit: the cluster's own tests"
+  (cd tests/cluster && CGO_ENABLED=0 go test ./...)
+fi
+if [ "$what" != unit ]; then
+  say "e2e: images and cluster"
+  tests/images.sh
+  images=()
+  for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
+  cargo test --locked --package tests --test e2e --no-run
+  # Left over from a run that was killed.
+  spindle-cluster down --name "$cluster"
+  trap 'spindle-cluster down --name "$cluster"' EXIT
+  spindle-cluster up --name "$cluster" "${images[@]}"
+  say "e2e: tests"
+  SPINDLE_E2E_CLUSTER=$cluster spindle-cluster exec --name "$cluster" -- \
+    cargo test --locked --offline --package tests --test e2e -- --test-threads=1 --nocapture
+fi
+say "all tests passed"
