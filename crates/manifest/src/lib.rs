@@ -9,7 +9,9 @@
 //! the bytes.
 
 pub mod application;
+pub mod bindle_layout;
 pub mod digest;
+pub mod hosts;
 
 pub use application::{
     Application, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable, WagiExecutor,

@@ -1,0 +1,389 @@
+//! Where a component may connect to: the entries of `allowed_outbound_hosts`, and what version 1's
+//! `allowed_http_hosts` mean in their terms.
+//!
+//! Absent on purpose: deciding about a connection. An entry may hold `{{ templates }}`, so that is
+//! only possible where the variables' values are known.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    ops::Range,
+    str::FromStr,
+};
+
+/// One entry of `allowed_outbound_hosts`, without templates: `scheme://host[:port]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundHost {
+    /// The protocol.
+    pub scheme: Scheme,
+    /// The hosts.
+    pub host: HostPattern,
+    /// The ports.
+    pub ports: Ports,
+}
+
+/// The protocol of an [`OutboundHost`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scheme {
+    /// `*`: every one.
+    Any,
+    /// One, in lower case.
+    Named(String),
+}
+
+/// The hosts of an [`OutboundHost`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// `*`: every one.
+    Any,
+    /// One name, in lower case.
+    Name(String),
+    /// `*.domain`: every name below the domain, which is in lower case and without the `*.`.
+    Below(String),
+    /// The addresses whose first bits are those of this one; a single address has all its bits.
+    Network {
+        /// An address of the network.
+        address: IpAddr,
+        /// How many of its bits count.
+        bits: u8,
+    },
+    /// `self`: the application itself.
+    Own,
+}
+
+/// The ports of an [`OutboundHost`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ports {
+    /// `*`: every one.
+    Any,
+    /// From the start up to, not including, the end.
+    Range(Range<u32>),
+}
+
+/// Why a string is not an [`OutboundHost`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// There is no `://`.
+    #[error("`{0}` has no scheme: write `scheme://host:port`, such as `https://{0}`")]
+    NoScheme(String),
+    /// It was the way to allow everything before `allowed_outbound_hosts`.
+    #[error("`insecure:allow-all` is not an outbound host: write `*://*:*`")]
+    AllowAll,
+    /// The scheme is neither `*` nor a name.
+    #[error("`{0}` is not a scheme: use a name such as `https`, or `*`")]
+    Scheme(String),
+    /// There is a path, a query or a user.
+    #[error("`{0}` has more than a host and a port: remove the path, the query and the user")]
+    NotOnlyHost(String),
+    /// The host is none of the known forms.
+    #[error("`{0}` is not a host: use a name, an address, a network such as `10.0.0.0/8`, `*`, `*.domain` or `self`")]
+    Host(String),
+    /// The application itself speaks HTTP only.
+    #[error("`{0}://self` is not possible: the application itself is reached by `http://self` or `https://self`")]
+    OwnScheme(String),
+    /// The port is none of the known forms.
+    #[error("`{0}` is not a port: use a number from 1 to 65535, a range such as `8000..8010`, or `*`")]
+    Port(String),
+    /// There is no port, and the scheme has no default one.
+    #[error("`{0}` needs a port: `{1}` has no default one; write `:*` for every port")]
+    NoPort(String, String),
+}
+
+impl FromStr for OutboundHost {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        if text == ALLOW_ALL {
+            return Err(HostError::AllowAll);
+        }
+        let (scheme_text, rest) = text.split_once("://").ok_or_else(|| HostError::NoScheme(text.to_owned()))?;
+        let scheme = parse_scheme(scheme_text)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['?', '#', '@', '\\']) {
+            return Err(HostError::NotOnlyHost(text.to_owned()));
+        }
+        let (host, port) = split_port(rest);
+        let host = parse_host(host, text)?;
+        if host == HostPattern::Own && !matches!(scheme_text, "http" | "https" | "*") {
+            return Err(HostError::OwnScheme(scheme_text.to_owned()));
+        }
+        let ports = match (port, default_port(scheme_text)) {
+            (Some(port), _) => parse_ports(port)?,
+            (None, Some(port)) => Ports::Range(port..port + 1),
+            (None, None) => return Err(HostError::NoPort(text.to_owned(), scheme_text.to_owned())),
+        };
+        Ok(Self { scheme, host, ports })
+    }
+}
+
+/// The port of a scheme that Spin knows.
+#[must_use]
+pub fn default_port(scheme: &str) -> Option<u32> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        "postgres" => Some(5432),
+        "mysql" => Some(3306),
+        "redis" => Some(6379),
+        "mqtt" => Some(1883),
+        _ => None,
+    }
+}
+
+fn parse_scheme(text: &str) -> Result<Scheme, HostError> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    if text == "*" {
+        Ok(Scheme::Any)
+    } else if text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(inner) {
+        Ok(Scheme::Named(text.to_ascii_lowercase()))
+    } else {
+        Err(HostError::Scheme(text.to_owned()))
+    }
+}
+
+/// Host and port of `host[:port]`, where a host in brackets may itself have colons.
+fn split_port(rest: &str) -> (&str, Option<&str>) {
+    let after_brackets = rest.rfind(']').map_or(0, |end| end + 1);
+    let colon = rest.get(after_brackets..).and_then(|tail| tail.find(':')).map(|at| after_brackets + at);
+    match colon.and_then(|at| rest.split_at_checked(at)) {
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => (rest, None),
+    }
+}
+
+fn parse_host(host: &str, text: &str) -> Result<HostPattern, HostError> {
+    let bad = || HostError::Host(host.to_owned());
+    if let Some((address, bits)) = host.split_once('/') {
+        let Some(address) = parse_address(address) else {
+            return Err(HostError::NotOnlyHost(text.to_owned()));
+        };
+        let bits = bits.parse().ok().filter(|bits| *bits <= width(address)).ok_or_else(bad)?;
+        return Ok(HostPattern::Network { address, bits });
+    }
+    if let Some(address) = parse_address(host) {
+        return Ok(HostPattern::Network { address, bits: width(address) });
+    }
+    match host {
+        "*" => Ok(HostPattern::Any),
+        "self" => Ok(HostPattern::Own),
+        _ => {
+            let (name, below) = host.strip_prefix("*.").map_or((host, false), |domain| (domain, true));
+            let name = if is_name(name) { name.to_lowercase() } else { return Err(bad()) };
+            Ok(if below { HostPattern::Below(name) } else { HostPattern::Name(name) })
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::V4),
+    }
+}
+
+const fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// Whether it could be a DNS name. Underscores occur in the wild; letters beyond ASCII do too.
+fn is_name(name: &str) -> bool {
+    let label = |label: &str| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
+    name.strip_suffix('.').unwrap_or(name).split('.').all(label)
+}
+
+fn parse_ports(text: &str) -> Result<Ports, HostError> {
+    let bad = || HostError::Port(text.to_owned());
+    let number = |digits: &str| match digits.parse::<u32>() {
+        Ok(port @ 1..=65_535) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
+        _ => Err(bad()),
+    };
+    if text == "*" {
+        return Ok(Ports::Any);
+    }
+    match text.split_once("..") {
+        None => number(text).map(|port| Ports::Range(port..port + 1)),
+        Some((start, end)) => {
+            let range = number(start)?..number(end)?;
+            if range.is_empty() { Err(bad()) } else { Ok(Ports::Range(range)) }
+        }
+    }
+}
+
+/// The entry of `allowed_http_hosts` that allows everything.
+const ALLOW_ALL: &str = "insecure:allow-all";
+/// What every component of version 1 could reach, before there was a way to say so.
+const DATABASES: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
+/// What [`ALLOW_ALL`] means.
+const EVERY_HTTP: [&str; 3] = ["http://*:*", "https://*:*", "http://self"];
+
+/// Why an entry of `allowed_http_hosts` is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{entry}` {problem}")]
+pub struct HttpHostError {
+    /// The index of the entry in its list.
+    pub index: usize,
+    entry: String,
+    problem: &'static str,
+}
+
+/// `allowed_http_hosts` in the terms of `allowed_outbound_hosts`, by Spin's rules.
+///
+/// With `databases`, as for a component of version 1 that says nothing about outbound hosts, Redis,
+/// MySQL and `PostgreSQL` are allowed anywhere.
+///
+/// # Errors
+/// When an entry is not a host with an optional port.
+pub fn from_allowed_http_hosts(entries: &[String], databases: bool) -> Result<Vec<String>, HttpHostError> {
+    let mut hosts: Vec<String> = Vec::new();
+    if databases {
+        hosts.extend(DATABASES.map(str::to_owned));
+    }
+    if entries.iter().any(|entry| entry == ALLOW_ALL) {
+        hosts.extend(EVERY_HTTP.map(str::to_owned));
+        return Ok(hosts);
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let authority =
+            http_authority(entry).map_err(|problem| HttpHostError { index, entry: entry.clone(), problem })?;
+        if authority == "self" {
+            hosts.push("http://self".to_owned());
+        } else {
+            hosts.push(format!("http://{authority}"));
+            hosts.push(format!("https://{authority}"));
+        }
+    }
+    Ok(hosts)
+}
+
+/// `host[:port]` of an entry of `allowed_http_hosts`. The scheme never mattered, except that its own
+/// port is as good as none.
+fn http_authority(entry: &str) -> Result<String, &'static str> {
+    let (scheme, rest) = entry.split_once("://").map_or((None, entry), |(scheme, rest)| (Some(scheme), rest));
+    if !matches!(scheme, None | Some("http" | "https")) {
+        return Err("has a scheme other than http and https: only those can be allowed here");
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#', '@']) {
+        return Err("has more than a host and a port: remove the path, the query and the user");
+    }
+    let (host, port) = split_port(rest);
+    match parse_host(host, entry) {
+        Ok(HostPattern::Name(_) | HostPattern::Network { .. } | HostPattern::Own) => {}
+        _ => return Err("is not a host, `host:port` or `http(s)://host[:port]`"),
+    }
+    let host = host.to_lowercase();
+    match port.map(parse_ports) {
+        None => Ok(host),
+        Some(Ok(Ports::Range(ports))) if ports.len() == 1 => {
+            let own = scheme.unwrap_or("http");
+            let is_default = default_port(own) == Some(ports.start);
+            Ok(if is_default { host } else { format!("{host}:{}", ports.start) })
+        }
+        Some(_) => Err("has no port number from 1 to 65535 after its colon"),
+    }
+}
+
+/// The `allowed_http_hosts` of which [`from_allowed_http_hosts`], with databases, makes exactly `hosts`.
+pub(crate) fn to_allowed_http_hosts(hosts: &[String]) -> Option<Vec<String>> {
+    let mut rest = hosts.strip_prefix(&DATABASES.map(str::to_owned))?;
+    if rest == EVERY_HTTP.map(str::to_owned) {
+        return Some(vec![ALLOW_ALL.to_owned()]);
+    }
+    let mut entries = Vec::new();
+    while let Some((first, others)) = rest.split_first() {
+        let authority = first.strip_prefix("http://")?.to_owned();
+        rest = match others.split_first() {
+            _ if authority == "self" => others,
+            Some((second, others)) if second.strip_prefix("https://") == Some(authority.as_str()) => others,
+            _ => return None,
+        };
+        entries.push(authority);
+    }
+    (from_allowed_http_hosts(&entries, true).as_deref() == Ok(hosts)).then_some(entries)
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> OutboundHost {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn an_outbound_host_is_read_in_every_form_that_spin_knows() {
+        assert_eq!(host("https://example.com").ports, Ports::Range(443..444));
+        assert_eq!(host("https://Example.com/").host, HostPattern::Name("example.com".to_owned()));
+        assert_eq!(host("*://*:*"), OutboundHost { scheme: Scheme::Any, host: HostPattern::Any, ports: Ports::Any });
+        assert_eq!(host("http://*.example.com").host, HostPattern::Below("example.com".to_owned()));
+        assert_eq!(host("redis://10.0.0.0/8:6379").host, HostPattern::Network { address: [10, 0, 0, 0].into(), bits: 8 });
+        assert_eq!(host("mysql://db:3000..3010").ports, Ports::Range(3000..3010));
+        assert_eq!(
+            host("http://[::1]:8080"),
+            OutboundHost {
+                scheme: Scheme::Named("http".to_owned()),
+                host: HostPattern::Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 },
+                ports: Ports::Range(8080..8081),
+            }
+        );
+        assert_eq!(host("http://self").host, HostPattern::Own);
+        assert_eq!(host("http://*.spin.internal").host, HostPattern::Below("spin.internal".to_owned()));
+    }
+
+    #[test]
+    fn an_outbound_host_that_is_not_one_says_what_to_write_instead() {
+        for (text, part) in [
+            ("example.com", "`https://example.com`"),
+            ("insecure:allow-all", "`*://*:*`"),
+            ("https://example.com/path", "remove the path"),
+            ("https://user@example.com", "remove the path"),
+            ("ht tp://example.com", "is not a scheme"),
+            ("tcp://example.com", "needs a port"),
+            ("*://example.com", "needs a port"),
+            ("http://", "is not a host"),
+            ("http://a..b", "is not a host"),
+            ("http://10.0.0.0/33", "is not a host"),
+            ("http://a:0", "is not a port"),
+            ("http://a:65536", "is not a port"),
+            ("http://a:20..10", "is not a port"),
+            ("http://a:+1", "is not a port"),
+            ("redis://self", "http://self"),
+        ] {
+            let error = text.parse::<OutboundHost>().expect_err(text).to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn allowed_http_hosts_mean_both_schemes_and_come_back_unchanged() {
+        let entries = ["example.com", "localhost:3001", "self", "192.168.1.1", "[::1]:8001"].map(str::to_owned);
+        let hosts = from_allowed_http_hosts(&entries, true).unwrap();
+        assert_eq!(hosts[3..6], ["http://example.com", "https://example.com", "http://localhost:3001"]);
+        assert_eq!(to_allowed_http_hosts(&hosts), Some(entries.to_vec()));
+        let all = from_allowed_http_hosts(&["a.b".to_owned(), ALLOW_ALL.to_owned()], true).unwrap();
+        assert_eq!(to_allowed_http_hosts(&all), Some(vec![ALLOW_ALL.to_owned()]));
+        assert_eq!(to_allowed_http_hosts(&[]), None, "version 2 without hosts allows less than version 1");
+        for hosts in [&hosts, &all] {
+            assert!(hosts.iter().all(|entry| entry.parse::<OutboundHost>().is_ok()));
+        }
+    }
+
+    #[test]
+    fn an_allowed_http_host_with_a_path_or_another_scheme_is_refused() {
+        for bad in ["http://a.b/c", "ftp://a.b", "a.b:x", "", "*", "*.a.b", "a.b:1..5"] {
+            assert!(from_allowed_http_hosts(&[bad.to_owned()], false).is_err(), "{bad}");
+        }
+    }
+}
