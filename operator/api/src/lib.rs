@@ -1,1 +1,20 @@
-//! The SpinApp API: types, validation rules, condition reasons.
+//! The SpinApp API: types, validation rules, condition types and reasons, permissions.
+//!
+//! Promise: every name that a user, a chart or a monitoring rule can see is declared here once; `cargo
+//! xtask gen` writes the CRD, the chart's roles and the reference pages from it.
+//!
+//! Absent on purpose: clients and decisions. This crate is pure.
+
+pub mod conditions;
+pub mod crd;
+pub mod names;
+pub mod rbac;
+pub mod spinapp;
+pub mod status;
+
+pub use conditions::{ConditionType, Reason};
+pub use crd::crd;
+pub use spinapp::{
+    BindleSource, InvocationLimits, KeySelector, Source, SpinApp, SpinAppSpec, SpinAppVariable, ValueSource,
+};
+pub use status::{Condition, SpinAppStatus};

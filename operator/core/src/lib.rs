@@ -1,1 +1,40 @@
 //! What the operator decides, as pure functions.
+//!
+//! [`plan`] turns a [`View`] (all that a decision about one app may depend on) into a [`Plan`] (all that
+//! is to be done about it). It is total, deterministic and a fixpoint: carrying a plan out and planning
+//! again gives nothing to do. The shell gathers views and carries plans out; it decides nothing.
+//!
+//! ```text
+//! resolve  what the current spec wants: a revision, or why there is none yet
+//! place    which runtimes run the app
+//! revise   which revisions they hold, and which of them takes requests
+//! publish  Service and EndpointSlices: who is sent requests
+//! status   conditions and events
+//! ```
+//!
+//! Promise: **no endpoint without a ready report.** An address is published only while the runtime
+//! behind it has reported that it serves this app, by uid, at this port; the one exception is an address
+//! that an earlier operator published on such a report, of a runtime that has not been reached since.
+//!
+//! Beside it: [`ports`] (which port an app has), [`lease`] (which operator leads) and [`pki`] (which
+//! certificates are made, and when).
+//!
+//! Absent on purpose: I/O, `async`, clocks, randomness and hash maps.
+
+pub mod view;
+pub mod resolve;
+pub mod place;
+pub mod revise;
+pub mod publish;
+pub mod objects;
+pub mod status;
+pub mod plan;
+pub mod ports;
+pub mod lease;
+pub mod pki;
+
+#[cfg(test)]
+mod world;
+
+pub use plan::{Desired, Event, EventKind, Memory, Plan, plan};
+pub use view::{App, Bundle, Contact, Pod, RevisionKey, Runtime, Variables, View};

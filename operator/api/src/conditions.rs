@@ -1,0 +1,148 @@
+//! Condition types and reasons, each declared once.
+//!
+//! A runtime and a bundle source have reasons of their own; they pass through to conditions and events
+//! unchanged. Those of this list are the operator's.
+
+use std::fmt;
+
+/// The condition types of a `SpinApp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The spec names content that exists, and every variable has a value.
+    Resolved,
+    /// The revision of the current spec is ready to take requests on every runtime that it is placed on.
+    Loaded,
+    /// The app's Service and EndpointSlices lead to at least one runtime that serves it.
+    RoutesProgrammed,
+    /// The revision of the current spec takes the app's requests on every runtime that it is placed on, and
+    /// there is at least one.
+    Ready,
+    /// Some revision of the app takes its requests on at least one runtime.
+    Available,
+    /// Something is on its way: content is being fetched, compiled, switched or moved.
+    Progressing,
+    /// Something is not as asked for although the app may well be available.
+    Degraded,
+}
+
+impl ConditionType {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 7] = [
+        Self::Resolved,
+        Self::Loaded,
+        Self::RoutesProgrammed,
+        Self::Ready,
+        Self::Available,
+        Self::Progressing,
+        Self::Degraded,
+    ];
+
+    /// The `type` of the condition.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolved => "Resolved",
+            Self::Loaded => "Loaded",
+            Self::RoutesProgrammed => "RoutesProgrammed",
+            Self::Ready => "Ready",
+            Self::Available => "Available",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+        }
+    }
+
+    /// What it says when it is true, for the reference.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Resolved => "The spec names content that exists, and every variable has a value.",
+            Self::Loaded => {
+                "The revision of the current spec is ready to take requests on every runtime that it is placed on."
+            }
+            Self::RoutesProgrammed => {
+                "The app's Service and EndpointSlices lead to at least one runtime that serves it."
+            }
+            Self::Ready => {
+                "The revision of the current spec takes the app's requests on every runtime that it is placed on, and there is at least one."
+            }
+            Self::Available => "Some revision of the app takes its requests on at least one runtime.",
+            Self::Progressing => "Something is on its way: content is being fetched, compiled, switched or moved.",
+            Self::Degraded => "Something is not as asked for, although the app may well be available.",
+        }
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Declares [`Reason`] with its words and meanings, so that none is written twice.
+macro_rules! reasons {
+    ($($variant:ident: $meaning:literal,)*) => {
+        /// The operator's own condition and event reasons.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Reason {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Reason {
+            /// All of them, in the order of the reference.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The reason as conditions, events and metrics have it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($variant),)*
+                }
+            }
+
+            /// What it means and what to do, for the reference.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $meaning,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    Resolved: "The bundle's content is known and every variable has a value.",
+    Resolving: "The bundle server is being asked, or a referenced Secret or ConfigMap is being read.",
+    InvalidSpec: "A field of the spec cannot be used although the API server accepted it; the message names it.",
+    VariableMissing: "A variable takes its value from a Secret or ConfigMap, or from a key in it, that does not exist. Create it, or set `optional: true`.",
+    VariableRequired: "The application declares a variable without a default that `spec.variables` does not set. Set it.",
+    CredentialsMissing: "The Secret named by `spec.source.bindle.credentialsSecret` does not exist or lacks `username` or `password`.",
+    NotResolved: "Nothing can be said before the spec is resolved; see the Resolved condition.",
+    Loaded: "The revision is ready on every runtime that it is placed on.",
+    Loading: "Runtimes are fetching and compiling the revision.",
+    LoadFailed: "A runtime could not load the revision and gave no reason of its own.",
+    NoRuntimes: "No runtime is ready to take apps. Check the node-runtime pods.",
+    TooFewRuntimes: "Fewer runtimes take apps than `spec.replicas` asks for; all of them are used. Add runtimes or lower the number.",
+    ScaledToZero: "`spec.replicas` is 0, so no runtime serves the app.",
+    PortsExhausted: "Every port for apps is taken (there are 22,768). Delete apps that are not needed.",
+    ServiceConflict: "A Service of the app's name exists that belongs to somebody else. It is left alone: rename the app, or delete that Service.",
+    WriteFailed: "The API server refused a write of the app's Service or EndpointSlices; the message has its words.",
+    NoEndpoints: "No runtime serves the app yet, so its Service leads nowhere.",
+    Programmed: "The Service leads to runtimes that serve the app.",
+    Ready: "The revision of the current spec takes the app's requests.",
+    Switching: "The new revision is ready everywhere; requests are being handed over to it.",
+    Serving: "A revision takes the app's requests.",
+    NotServing: "No revision takes the app's requests.",
+    Moving: "The app is being moved between runtimes; the old ones serve it until the new ones do.",
+    Settled: "Nothing is on its way.",
+    Stalled: "Nothing is on its way, although the current spec is not served; see the Ready condition.",
+    OldRevisionServes: "The current spec is not served, and the revision before it goes on serving.",
+    RuntimeUnreachable: "A runtime that should serve the app does not answer the operator; it goes on serving what it was told last.",
+    AsExpected: "Everything is as asked for.",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

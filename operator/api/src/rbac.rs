@@ -1,0 +1,2 @@
+//! What the operator may do, declared once.
+

@@ -1,0 +1,220 @@
+//! [`SpinApp`]: what a user applies.
+//!
+//! Promise: every field does what it says; there is none that is accepted and ignored. The rules below
+//! are checked by the API server itself (OpenAPI and CEL), so a wrong object is refused with a sentence
+//! at apply time, also when no operator runs.
+
+use std::collections::BTreeMap;
+
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::status::SpinAppStatus;
+
+/// What to run, how often, and with which configuration.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "spindle.dev",
+    version = "v1alpha1",
+    kind = "SpinApp",
+    plural = "spinapps",
+    singular = "spinapp",
+    namespaced,
+    status = "SpinAppStatus",
+    derive = "PartialEq",
+    category = "spindle",
+    doc = "A Spin application, served by Spindle's runtimes behind a Service of the same name.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the current spec is served"
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "string",
+        json_path = ".status.summary",
+        description = "Runtimes that serve the app, of those that should"
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version",
+        description = "The version that the application's author gave it"
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".status.url",
+        description = "Where the app answers within the cluster"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready or not",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Revision",
+        type_ = "string",
+        json_path = ".status.activeRevision",
+        description = "The revision that takes requests",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    crates(
+        kube_core = "::kube_core",
+        k8s_openapi = "::k8s_openapi",
+        schemars = "::schemars",
+        serde = "::serde",
+        serde_json = "::serde_json"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SpinAppSpec {
+    /// Where the application is.
+    pub source: Source,
+    /// How many runtimes serve the app. 0 keeps its port and Service and stops serving it. When there are
+    /// fewer runtimes than this, all of them serve it and the Degraded condition says so.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub replicas: i32,
+    /// The values of the application's variables. Variables that are not listed keep the defaults that the
+    /// application gives them; those without a default must be listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub variables: Vec<SpinAppVariable>,
+    /// What one invocation may use. Without it, the runtime's own limits hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation_limits: Option<InvocationLimits>,
+    /// Annotations for the app's Service, for ingress controllers, meshes and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub service_annotations: BTreeMap<String, String>,
+}
+
+const fn default_replicas() -> i32 {
+    2
+}
+
+/// Where an application is. Exactly one kind of source is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = json!([{
+    "rule": "has(self.bindle)",
+    "message": "spec.source names no application: set spec.source.bindle.id to its name/version on a Bindle server",
+}])))]
+pub struct Source {
+    /// A bundle on a Bindle server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindle: Option<BindleSource>,
+}
+
+/// A bundle on a Bindle server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BindleSource {
+    /// The bundle's name and version, as in `example.com/shop/1.2.0`. A bundle never changes: to run other
+    /// content, name another version.
+    #[schemars(length(min = 3, max = 512), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/[0-9]+[.][0-9]+[.][0-9]+([-+][0-9A-Za-z.+-]+)?$')",
+        "message": "spec.source.bindle.id is not a bundle's name and version: write it as name/1.2.3, where the name may have further parts separated by `/`",
+    }])))]
+    pub id: String,
+    /// The base URL of the server, which ends with its path prefix, as in `https://bindle.example.com/v1`.
+    /// Without it, the server that the operator was installed with is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')",
+        "message": "spec.source.bindle.server is not the base URL of a server: write it as https://HOST/v1, without user, query or fragment (a user and password go into the Secret that credentialsSecret names)",
+    }])))]
+    pub server: Option<String>,
+    /// The name of a Secret of type `kubernetes.io/basic-auth` in the app's namespace, with keys `username`
+    /// and `password`. Without it, the server is asked anonymously.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub credentials_secret: Option<String>,
+}
+
+/// One variable's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = json!([{
+    "rule": "has(self.value) != has(self.valueFrom)",
+    "message": "a variable in spec.variables must have exactly one of value and valueFrom: remove one, or add the missing one",
+}])))]
+pub struct SpinAppVariable {
+    /// The variable's name, as the application declares it: lower-case letters, digits and single `_`.
+    #[schemars(length(min = 1, max = 128), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[a-z][a-z0-9]*(_[a-z0-9]+)*$')",
+        "message": "a name in spec.variables is not a Spin variable's: use lower-case letters, digits and single underscores between them, starting with a letter",
+    }])))]
+    pub name: String,
+    /// The value itself. Not for secrets: everyone who can read the object can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65_536))]
+    pub value: Option<String>,
+    /// Where the value is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<ValueSource>,
+}
+
+/// Where a variable's value is. Exactly one is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = json!([{
+    "rule": "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+    "message": "valueFrom in spec.variables must have exactly one of secretKeyRef and configMapKeyRef",
+}])))]
+pub struct ValueSource {
+    /// A key of a Secret in the app's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeySelector>,
+    /// A key of a ConfigMap in the app's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeySelector>,
+}
+
+/// One key of an object in the app's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeySelector {
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// Whether the variable is left at its default when the object or the key does not exist. Without it,
+    /// the app waits until both do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+/// What one invocation of a component may use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvocationLimits {
+    /// The linear memory of one instance, as a Kubernetes quantity such as `64Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[0-9]+([kMGT]|[KMGT]i)?$') && !self.matches('^0+([kMGT]|[KMGT]i)?$')",
+        "message": "spec.invocationLimits.memory is not an amount of memory: write a whole number of bytes above zero with a suffix such as Ki, Mi or Gi, as in 64Mi",
+    }])))]
+    pub memory: Option<String>,
+    /// The wall-clock time of one request, such as `30s` or `1m30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^([0-9]{1,9}(ms|s|m|h))+$') && self.matches('[1-9]')",
+        "message": "spec.invocationLimits.timeout is not a time: write whole numbers above zero with the units ms, s, m or h, as in 30s or 1m30s",
+    }])))]
+    pub timeout: Option<String>,
+}

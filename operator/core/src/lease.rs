@@ -1,0 +1,196 @@
+//! Decides which operator leads.
+//!
+//! Promise: an operator stops leading before another may start, as long as clocks run at about the same speed;
+//! they need not show the same time, because a lease counts as expired when *we* have not seen it renewed for
+//! its duration. Each time somebody starts to lead, the term is higher than ever before, also after the
+//! Lease object was deleted, so runtimes can refuse whoever led earlier.
+//!
+//! Absent on purpose: reading and writing the Lease. A write must carry the `resourceVersion` of what was
+//! read, and a conflict means: read again, decide again.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// How long things take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a lease holds without being renewed.
+    pub duration: SignedDuration,
+    /// How long a leader goes on without a successful renewal; must be shorter than `duration`.
+    pub deadline: SignedDuration,
+    /// How often a leader renews and others look.
+    pub retry: SignedDuration,
+}
+
+impl Default for Settings {
+    /// 15, 10 and 2 seconds: what Kubernetes's own controllers use.
+    fn default() -> Self {
+        Self {
+            duration: SignedDuration::from_secs(15),
+            deadline: SignedDuration::from_secs(10),
+            retry: SignedDuration::from_secs(2),
+        }
+    }
+}
+
+/// What of a Lease object matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// `spec.holderIdentity`; nobody after a release.
+    pub holder: Option<String>,
+    /// `spec.leaseTransitions`: the term.
+    pub term: u64,
+    /// `spec.renewTime`.
+    pub renewed: Option<Timestamp>,
+    /// `spec.leaseDurationSeconds`.
+    pub duration: SignedDuration,
+}
+
+/// A record, and since when it looks like this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The record.
+    pub record: Record,
+    /// When we first saw it with this holder, term and renewal, by our clock.
+    pub since: Timestamp,
+}
+
+/// Our own leadership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The term that we lead.
+    pub term: u64,
+    /// When our last successful write was **started**, by our clock.
+    pub renewed: Timestamp,
+}
+
+/// What to do about the Lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Write this record; a success makes us the leader of its term.
+    Acquire(Record),
+    /// Write this record; we lead.
+    Renew(Record),
+    /// Look again after this time. If we lead, we still do.
+    Wait(SignedDuration),
+    /// Stop leading at once: no further write, no further message.
+    Lost,
+}
+
+/// Decides what `me` does about the lease; `observed` is `None` when there is no Lease object.
+#[must_use]
+pub fn decide(
+    settings: &Settings,
+    me: &str,
+    now: Timestamp,
+    observed: Option<&Observed>,
+    held: Option<&Held>,
+) -> Decision {
+    match held {
+        Some(held) => lead(settings, me, now, observed, held),
+        None => follow(settings, me, now, observed),
+    }
+}
+
+fn lead(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>, held: &Held) -> Decision {
+    let ours = |observed: &Observed| observed.record.holder.as_deref() == Some(me) && observed.record.term == held.term;
+    let age = now.duration_since(held.renewed);
+    if observed.is_some_and(|observed| !ours(observed)) || age >= settings.deadline {
+        return Decision::Lost;
+    }
+    if age < settings.retry {
+        return Decision::Wait(settings.retry - age);
+    }
+    Decision::Renew(record(settings, me, now, held.term))
+}
+
+fn follow(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>) -> Decision {
+    // A new object starts above every term that one before it can have reached: minutes since 1970 fit the
+    // field's 31 bits for 4,000 years.
+    let first = u64::try_from(now.as_second() / 60).unwrap_or_default();
+    let Some(observed) = observed else { return Decision::Acquire(record(settings, me, now, first)) };
+    let next = record(settings, me, now, observed.record.term + 1);
+    let free = match observed.record.holder.as_deref() {
+        None | Some("") => true,
+        // The process before this one, in the same pod: it is gone, or this one could not run.
+        Some(holder) => holder == me,
+    };
+    let left = observed.record.duration - now.duration_since(observed.since);
+    if free || !left.is_positive() { Decision::Acquire(next) } else { Decision::Wait(left.min(settings.retry)) }
+}
+
+fn record(settings: &Settings, me: &str, now: Timestamp, term: u64) -> Record {
+    Record { holder: Some(me.to_owned()), term, renewed: Some(now), duration: settings.duration }
+}
+
+/// The record that gives leadership up, so that the next leader need not wait; written when stopping.
+#[must_use]
+pub fn release(settings: &Settings, held: &Held, now: Timestamp) -> Record {
+    Record { holder: None, term: held.term, renewed: Some(now), duration: settings.duration }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn held_by(holder: &str, term: u64, since: i64) -> Observed {
+        let record = record(&Settings::default(), holder, at(since), term);
+        Observed { record, since: at(since) }
+    }
+
+    fn follow_at(second: i64, observed: Option<&Observed>) -> Decision {
+        decide(&Settings::default(), "me", at(second), observed, None)
+    }
+
+    fn lead_at(second: i64, observed: Option<&Observed>, renewed: i64) -> Decision {
+        decide(&Settings::default(), "me", at(second), observed, Some(&Held { term: 7, renewed: at(renewed) }))
+    }
+
+    #[test]
+    fn operator_waits_while_another_renews_and_takes_over_when_it_stops() {
+        let other = held_by("other", 7, 0);
+        assert_eq!(follow_at(14, Some(&other)), Decision::Wait(SignedDuration::from_secs(1)));
+        assert!(matches!(follow_at(15, Some(&other)), Decision::Acquire(record) if record.term == 8));
+    }
+
+    #[test]
+    fn released_lease_is_taken_at_once_with_a_higher_term() {
+        let released =
+            Observed { record: release(&Settings::default(), &Held { term: 7, renewed: at(0) }, at(0)), since: at(0) };
+        assert!(matches!(follow_at(0, Some(&released)), Decision::Acquire(record) if record.term == 8));
+    }
+
+    #[test]
+    fn lease_that_was_deleted_starts_above_earlier_terms() {
+        let Decision::Acquire(first) = follow_at(0, None) else { panic!("no acquire") };
+        let Decision::Acquire(later) = follow_at(120, None) else { panic!("no acquire") };
+        assert!(later.term > first.term && later.term < u64::from(i32::MAX.unsigned_abs()));
+    }
+
+    #[test]
+    fn restarted_operator_leads_a_new_term() {
+        assert!(matches!(follow_at(1, Some(&held_by("me", 7, 0))), Decision::Acquire(record) if record.term == 8));
+    }
+
+    #[test]
+    fn leader_renews_and_keeps_its_term() {
+        assert_eq!(lead_at(1, Some(&held_by("me", 7, 0)), 0), Decision::Wait(SignedDuration::from_secs(1)));
+        assert!(matches!(lead_at(2, Some(&held_by("me", 7, 0)), 0), Decision::Renew(record) if record.term == 7));
+    }
+
+    #[test]
+    fn leader_that_cannot_renew_stops_before_another_may_start() {
+        let settings = Settings::default();
+        assert_eq!(lead_at(10, Some(&held_by("me", 7, 0)), 0), Decision::Lost);
+        assert!(settings.deadline + settings.retry < settings.duration);
+    }
+
+    #[test]
+    fn leader_that_sees_another_holder_or_term_stops() {
+        assert_eq!(lead_at(1, Some(&held_by("other", 8, 1)), 0), Decision::Lost);
+        assert_eq!(lead_at(1, Some(&held_by("me", 8, 1)), 0), Decision::Lost);
+    }
+}

@@ -1,0 +1,268 @@
+//! [`Plan`]: everything that is to be done about one app, and [`plan`], which decides it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use control::{Assignment, RuntimeName};
+use jiff::{SignedDuration, Timestamp};
+use operator_api::SpinAppStatus;
+
+use crate::{
+    place::{LINGER, PATIENCE, holds, place, within},
+    publish::{self, Endpoint, SILENCE, Service, Slice, endpoints, serves},
+    resolve::{Resolution, resolve},
+    revise::revise,
+    status::{events, status},
+    view::{Contact, Pod, Runtime, ServiceState, View},
+};
+
+/// Everything that is to be done about one app. What is absent is as it should be already.
+///
+/// Carried out in this order: `runtimes` (sending needs no answer), `service`, `slices`, `stale_slices`,
+/// `status`, `events`; the status is true once everything before it has been done. When a write of the
+/// Service or a slice fails, nothing after it is done: the shell puts the failure into
+/// [`View::write_failure`], plans again and writes that status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What each runtime is to hold of the app. Runtimes that are not listed hold nothing and are to be
+    /// told nothing.
+    pub runtimes: BTreeMap<RuntimeName, Desired>,
+    /// The Service, if it must be written ([`crate::objects::service_object`]).
+    pub service: Option<Service>,
+    /// The slices that must be written ([`crate::objects::slice_object`]).
+    pub slices: Vec<Slice>,
+    /// The names of the slices that must be deleted.
+    pub stale_slices: Vec<String>,
+    /// The status, if it must be written.
+    pub status: Option<SpinAppStatus>,
+    /// What to tell people who watch; only changes, each once.
+    pub events: Vec<Event>,
+    /// When to plan again although nothing has happened.
+    pub recheck: Option<SignedDuration>,
+    /// What the next [`View::memory`] must be.
+    pub memory: Memory,
+}
+
+/// What one runtime is to hold of the app.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Desired {
+    /// What it has. Also the answer when it is not known what that is.
+    Keep,
+    /// This; it has been told something else, or nothing.
+    Assign(Box<Assignment>),
+    /// Nothing; it has been told something.
+    Remove,
+}
+
+/// What the operator remembers about an app while it runs. All of it may be forgotten: then decisions are
+/// slower, not wrong.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Memory {
+    /// What runtimes were last told.
+    pub assignment: Option<Assignment>,
+    /// Runtimes that hold the app and get no new requests any more, since when. They go on serving for
+    /// [`crate::place::LINGER`], because those who send requests learn of it later.
+    pub withdrawn: BTreeMap<RuntimeName, Timestamp>,
+}
+
+/// Something worth telling people who watch an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// How serious it is.
+    pub kind: EventKind,
+    /// One CamelCase word.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+    /// What the operator was doing: the `action` of an `events.k8s.io/v1` Event.
+    pub action: &'static str,
+}
+
+/// How serious an [`Event`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// As it should be.
+    Normal,
+    /// Somebody may have to do something.
+    Warning,
+}
+
+impl EventKind {
+    /// The `type` of the Event.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.runtimes.values().all(|desired| matches!(desired, Desired::Keep))
+            && self.service.is_none()
+            && self.slices.is_empty()
+            && self.stale_slices.is_empty()
+            && self.status.is_none()
+            && self.events.is_empty()
+    }
+}
+
+/// Decides everything about one app.
+#[must_use]
+pub fn plan(view: &View) -> Plan {
+    let resolution = resolve(view);
+    let chosen = place(view);
+    let assignment = view.port.and_then(|port| revise(view, resolution.revision(), port, &chosen));
+    let withdrawn = withdrawn(view, &chosen, assignment.as_ref());
+    let endpoints = view
+        .port
+        .filter(|_| !matches!(view.service, ServiceState::Foreign(_)))
+        .map_or_else(Vec::new, |port| endpoints(view, port, |runtime| withdrawn.contains_key(runtime)));
+    let facts = Facts { view, resolution, chosen, assignment, withdrawn, endpoints };
+    let (slices, stale_slices) = slices(&facts);
+    let status = status(&facts);
+    let events = events(&facts, &status);
+    Plan {
+        runtimes: runtimes(&facts),
+        service: service(view),
+        slices,
+        stale_slices,
+        status: (status != view.status).then_some(status),
+        events,
+        recheck: recheck(&facts),
+        memory: memory(&facts),
+    }
+}
+
+/// Everything that the parts of a plan have in common.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) resolution: Resolution,
+    /// The runtimes that are to have the app.
+    pub(crate) chosen: BTreeSet<RuntimeName>,
+    /// What they are to be told, if that is known.
+    pub(crate) assignment: Option<Assignment>,
+    /// Those that have the app, are not to have it, and get no new requests any more.
+    pub(crate) withdrawn: BTreeMap<RuntimeName, Timestamp>,
+    /// Who is sent requests.
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Facts<'_> {
+    /// The runtimes that are to have the app, as the view has them.
+    pub(crate) fn chosen_runtimes(&self) -> impl Iterator<Item = &Runtime> {
+        self.view.runtimes.iter().filter(|runtime| self.chosen.contains(&runtime.name))
+    }
+
+    /// The runtimes that are sent requests, each once.
+    pub(crate) fn ready(&self) -> BTreeSet<&RuntimeName> {
+        self.endpoints.iter().filter(|endpoint| endpoint.ready).map(|endpoint| &endpoint.runtime).collect()
+    }
+}
+
+/// The runtimes that have the app, are not to have it, and are not needed any more: those that are, serve.
+fn withdrawn(
+    view: &View,
+    chosen: &BTreeSet<RuntimeName>,
+    assignment: Option<&Assignment>,
+) -> BTreeMap<RuntimeName, Timestamp> {
+    let takes_over = |runtime: &Runtime| {
+        let serving = runtime.report(&view.app).and_then(|report| report.serving.as_ref());
+        let right = match assignment {
+            Some(assignment) => serving == Some(&assignment.active),
+            None => serving.is_some(),
+        };
+        right && view.port.is_some_and(|port| serves(view, runtime, port)) && runtime.pod == Pod::Ready
+    };
+    let replaced = view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)).all(takes_over);
+    let wanted = view.app.replicas > 0;
+    if !replaced || (wanted && chosen.is_empty()) {
+        return BTreeMap::new();
+    }
+    view.runtimes
+        .iter()
+        .filter(|runtime| !chosen.contains(&runtime.name) && !runtime.is_leaving() && holds(view, runtime))
+        .map(|runtime| {
+            let since = view.memory.withdrawn.get(&runtime.name).copied().unwrap_or(view.now);
+            (runtime.name.clone(), since)
+        })
+        .collect()
+}
+
+/// What each runtime is to hold.
+fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
+    let view = facts.view;
+    let fingerprint = facts.assignment.as_ref().and_then(|assignment| assignment.fingerprint().ok());
+    let desired = |runtime: &Runtime| {
+        let Contact::Connected(holding) = &runtime.contact else {
+            // It is asked what it has when it is reached; then there is another plan.
+            return holds(view, runtime).then_some(Desired::Keep);
+        };
+        if facts.chosen.contains(&runtime.name) {
+            return match &facts.assignment {
+                Some(assignment) if holding.assigned != fingerprint => Some(Desired::Assign(Box::new(assignment.clone()))),
+                Some(_) => Some(Desired::Keep),
+                None => holds(view, runtime).then_some(Desired::Keep),
+            };
+        }
+        let over = facts.withdrawn.get(&runtime.name).is_some_and(|since| !within(view.now, *since, LINGER));
+        holds(view, runtime).then_some(if over { Desired::Remove } else { Desired::Keep })
+    };
+    view.runtimes.iter().filter_map(|runtime| Some((runtime.name.clone(), desired(runtime)?))).collect()
+}
+
+/// The Service, if it must be written. It is made before anything serves: those who send requests need a
+/// while to learn of it.
+fn service(view: &View) -> Option<Service> {
+    let wanted = Service { annotations: view.app.service_annotations.clone(), target_port: view.port? };
+    match &view.service {
+        ServiceState::Absent => Some(wanted),
+        ServiceState::Ours(found) => (*found != wanted).then_some(wanted),
+        ServiceState::Foreign(_) => None,
+    }
+}
+
+/// The slices to write, and the names of those to delete.
+fn slices(facts: &Facts<'_>) -> (Vec<Slice>, Vec<String>) {
+    let view = facts.view;
+    let Some(port) = view.port else { return (Vec::new(), Vec::new()) };
+    let wanted = match view.service {
+        ServiceState::Foreign(_) => Vec::new(),
+        ServiceState::Absent | ServiceState::Ours(_) => publish::slices(view, port, &facts.endpoints),
+    };
+    let stale = view.slices.iter().map(|slice| &slice.name);
+    let stale = stale.filter(|name| wanted.iter().all(|slice| slice.name != **name)).cloned().collect();
+    (wanted.into_iter().filter(|slice| !view.slices.contains(slice)).collect(), stale)
+}
+
+/// What the next plan must remember.
+fn memory(facts: &Facts<'_>) -> Memory {
+    Memory { assignment: facts.assignment.clone(), withdrawn: facts.withdrawn.clone() }
+}
+
+/// When something changes by the passing of time alone.
+fn recheck(facts: &Facts<'_>) -> Option<SignedDuration> {
+    let view = facts.view;
+    let lingering = facts.withdrawn.values().map(|since| (*since, LINGER));
+    let waiting = view.runtimes.iter().filter(|runtime| holds(view, runtime)).flat_map(|runtime| {
+        let unready = match runtime.pod {
+            Pod::NotReady { since } => Some((since, PATIENCE)),
+            Pod::Ready | Pod::Terminating => None,
+        };
+        let (unheard, silent) = match runtime.contact {
+            Contact::Never { since } => (Some((since, PATIENCE)), None),
+            Contact::Lost { since, .. } => (Some((since, PATIENCE)), Some((since, SILENCE))),
+            Contact::Connected(_) => (None, None),
+        };
+        [unready, unheard, silent].into_iter().flatten()
+    });
+    lingering
+        .chain(waiting)
+        .map(|(since, span)| span - view.now.duration_since(since))
+        .filter(|left| left.is_positive())
+        .min()
+}

@@ -1,0 +1,210 @@
+//! What the current spec wants: a revision, or why there is none yet.
+//!
+//! Promise: the same content and configuration give the same revision, here and in every other operator of
+//! the installation; and what was resolved once for a generation of the spec stays so, because bundles
+//! never change.
+
+use std::collections::BTreeMap;
+
+use control::{Limits, Problem, RevisionId, RevisionSpec, SecretString};
+use manifest::{Application, Digest};
+use operator_api::{ConditionType, InvocationLimits, Reason};
+use serde::Serialize;
+
+use crate::{
+    status::is_true,
+    view::{App, Bundle, RevisionKey, Variables, View},
+};
+
+/// What the current spec wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resolution {
+    /// Everything about the revision is known.
+    Known {
+        /// What runtimes are to be told.
+        revision: Box<RevisionSpec>,
+        /// The bundle's digest.
+        digest: Digest,
+    },
+    /// This generation of the spec has been resolved before, and the source cannot be asked now.
+    Remembered {
+        /// What came out then.
+        revision: RevisionId,
+        /// Why the source cannot be asked; `None` while it has not been.
+        problem: Option<Problem>,
+    },
+    /// It is being found out.
+    Pending,
+    /// It cannot be found out.
+    Failed(Problem),
+}
+
+impl Resolution {
+    /// The revision's name, if it is known.
+    #[must_use]
+    pub fn id(&self) -> Option<&RevisionId> {
+        match self {
+            Self::Known { revision, .. } => Some(&revision.id),
+            Self::Remembered { revision, .. } => Some(revision),
+            Self::Pending | Self::Failed(_) => None,
+        }
+    }
+
+    /// What runtimes are to be told, if all of it is known.
+    #[must_use]
+    pub fn revision(&self) -> Option<&RevisionSpec> {
+        match self {
+            Self::Known { revision, .. } => Some(revision),
+            Self::Remembered { .. } | Self::Pending | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// What the current spec wants, from what is known about it.
+#[must_use]
+pub fn resolve(view: &View) -> Resolution {
+    let limits = match &view.app.limits {
+        Ok(limits) => limits,
+        Err(problem) => return Resolution::Failed(problem.clone()),
+    };
+    let (application, digest, fetch) = match &view.bundle {
+        Bundle::Resolved { application, digest, fetch } => (application, digest, fetch),
+        Bundle::Pending => return remembered(view, None),
+        Bundle::Failed(problem) if problem.retrying => return remembered(view, Some(problem)),
+        Bundle::Failed(problem) => return Resolution::Failed(problem.clone()),
+    };
+    let variables = match &view.variables {
+        Variables::Resolved(variables) => variables,
+        Variables::Pending => return remembered(view, None),
+        Variables::Failed(problem) => return Resolution::Failed(problem.clone()),
+    };
+    if let Some(problem) = missing_variables(application, variables) {
+        return Resolution::Failed(problem);
+    }
+    let revision = RevisionSpec {
+        id: revision_id(&view.key, &view.app, digest, variables, limits),
+        application: (**application).clone(),
+        fetch: fetch.clone(),
+        variables: variables.clone(),
+        limits: limits.clone(),
+    };
+    Resolution::Known { revision: Box::new(revision), digest: *digest }
+}
+
+/// What the status says this generation came out as, if it does.
+fn remembered(view: &View, problem: Option<&Problem>) -> Resolution {
+    let status = &view.status;
+    let current = status.observed_generation == Some(view.app.generation) && is_true(status, ConditionType::Resolved);
+    match (&status.latest_revision, problem) {
+        (Some(revision), problem) if current => {
+            Resolution::Remembered { revision: RevisionId(revision.clone()), problem: problem.cloned() }
+        }
+        (_, Some(problem)) => Resolution::Failed(problem.clone()),
+        (_, None) => Resolution::Pending,
+    }
+}
+
+/// The variables that the application needs and nobody sets.
+fn missing_variables(application: &Application, set: &BTreeMap<String, SecretString>) -> Option<Problem> {
+    let missing: Vec<String> = application
+        .variables
+        .iter()
+        .filter(|(name, variable)| variable.default.is_none() && !set.contains_key(*name))
+        .map(|(name, _)| format!("`{name}`"))
+        .collect();
+    (!missing.is_empty()).then(|| Problem {
+        reason: Reason::VariableRequired.as_str().to_owned(),
+        message: format!("The application needs a value for {}: set it in spec.variables.", missing.join(", ")),
+        retrying: false,
+    })
+}
+
+/// What of an app's configuration makes it another revision. Where content is fetched from does not.
+#[derive(Serialize)]
+struct Configuration<'a> {
+    uid: &'a str,
+    digest: &'a Digest,
+    variables: &'a BTreeMap<String, SecretString>,
+    limits: &'a Limits,
+}
+
+/// The name of the revision of `app` with this content and configuration.
+fn revision_id(
+    key: &RevisionKey,
+    app: &App,
+    digest: &Digest,
+    variables: &BTreeMap<String, SecretString>,
+    limits: &Limits,
+) -> RevisionId {
+    let configuration = Configuration { uid: &app.uid, digest, variables, limits };
+    let mut keyed = key.0.to_vec();
+    // Maps with string keys and plain values always serialise.
+    keyed.extend(serde_json::to_vec(&configuration).unwrap_or_default());
+    RevisionId(format!("{}-{}", digest.short(), Digest::of(&keyed).short()))
+}
+
+/// The limits that the spec asks for.
+///
+/// # Errors
+/// When a quantity is none. The CRD's rules let only overflows get here.
+pub fn limits(limits: Option<&InvocationLimits>) -> Result<Limits, Problem> {
+    let Some(limits) = limits else { return Ok(Limits::default()) };
+    let invalid = |field: &str, text: &str, example: &str| Problem {
+        reason: Reason::InvalidSpec.as_str().to_owned(),
+        message: format!("spec.invocationLimits.{field} is `{text}`, which cannot be used: write it as {example}."),
+        retrying: false,
+    };
+    let read = |text: &Option<String>, field: &str, parse: fn(&str) -> Option<u64>, example: &str| {
+        text.as_deref().map(|text| parse(text).ok_or_else(|| invalid(field, text, example))).transpose()
+    };
+    Ok(Limits {
+        memory: read(&limits.memory, "memory", parse_bytes, "64Mi")?,
+        timeout_ms: read(&limits.timeout, "timeout", parse_milliseconds, "30s")?,
+    })
+}
+
+/// Digits and what follows them.
+fn split_number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at_checked(end)?;
+    Some((digits.parse().ok()?, rest))
+}
+
+/// A whole Kubernetes quantity in bytes, above zero.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let (number, suffix) = split_number(text)?;
+    let unit: u64 = match suffix {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1000 * 1000,
+        "G" => 1000 * 1000 * 1000,
+        "T" => 1000 * 1000 * 1000 * 1000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+/// A duration such as `1m30s` in milliseconds, above zero.
+fn parse_milliseconds(text: &str) -> Option<u64> {
+    let mut total = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, tail) = split_number(rest)?;
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(end)?;
+        let unit = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 60 * 60 * 1000,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit)?)?;
+        rest = tail;
+    }
+    (total > 0).then_some(total)
+}

@@ -1,0 +1,104 @@
+//! Decides which revisions runtimes hold, and which of them takes requests.
+//!
+//! An update has two phases. First the new revision is added beside the old one, which goes on taking
+//! requests; when every connected runtime of the app has it ready, it becomes the active one everywhere at
+//! once; when it serves everywhere, the old one is dropped.
+//!
+//! Promise: a revision that cannot be loaded never replaces one that serves. After a restart of the operator
+//! nothing is told to a runtime that could make it forget a revision that serves, unless the new one is at
+//! least not known to fail there.
+
+use std::collections::BTreeSet;
+
+use control::{AppReport, Assignment, RevisionId, RevisionSpec, RevisionState, RuntimeName};
+
+use crate::{
+    place::{PATIENCE, holds, was_published, within},
+    view::{Contact, Runtime, View},
+};
+
+/// What every runtime of the app is to be told; `None` when nobody knows enough to tell them anything.
+#[must_use]
+pub fn revise(
+    view: &View,
+    target: Option<&RevisionSpec>,
+    port: u16,
+    chosen: &BTreeSet<RuntimeName>,
+) -> Option<Assignment> {
+    let last = view.memory.assignment.as_ref().filter(|last| last.uid == view.app.uid && last.port == port);
+    match (target, last) {
+        (None, last) => last.cloned(),
+        (Some(target), None) => adopt(view, target).then(|| only(view, target, port)),
+        (Some(target), Some(last)) if last.active == target.id => Some(settle(view, target, last, chosen)),
+        (Some(target), Some(last)) => Some(update(view, target, last, chosen)),
+    }
+}
+
+/// One revision, taking requests as soon as it is ready.
+fn only(view: &View, target: &RevisionSpec, port: u16) -> Assignment {
+    Assignment {
+        app: view.app.key.clone(),
+        uid: view.app.uid.clone(),
+        port,
+        revisions: vec![target.clone()],
+        active: target.id.clone(),
+    }
+}
+
+/// The target is active already: drop the rest once it serves everywhere.
+fn settle(view: &View, target: &RevisionSpec, last: &Assignment, chosen: &BTreeSet<RuntimeName>) -> Assignment {
+    let serves = |report: &AppReport| report.serving.as_ref() == Some(&target.id);
+    if last.revisions.len() < 2 || everywhere(view, chosen, serves) {
+        return only(view, target, last.port);
+    }
+    let others = last.revisions.iter().filter(|revision| revision.id != target.id).cloned();
+    Assignment { revisions: others.chain([target.clone()]).collect(), ..last.clone() }
+}
+
+/// Another revision is active: put the target beside it, and hand over once the target is ready everywhere.
+fn update(view: &View, target: &RevisionSpec, last: &Assignment, chosen: &BTreeSet<RuntimeName>) -> Assignment {
+    let serves = |runtime: &Runtime| match &runtime.contact {
+        Contact::Never { .. } => was_published(view, runtime),
+        Contact::Connected(_) | Contact::Lost { .. } => {
+            runtime.report(&view.app).is_some_and(|report| report.serving.is_some())
+        }
+    };
+    let Some(old) = last.active_revision().filter(|_| view.runtimes.iter().any(serves)) else {
+        // Nothing serves, so there is nothing to protect.
+        return only(view, target, last.port);
+    };
+    let ready = |report: &AppReport| report.revisions.get(&target.id).is_some_and(RevisionState::is_ready);
+    let active = if everywhere(view, chosen, ready) { &target.id } else { &old.id };
+    Assignment { revisions: vec![old.clone(), target.clone()], active: active.clone(), ..last.clone() }
+}
+
+/// Whether every connected runtime that is to have the app reports so, and there is one.
+fn everywhere(view: &View, chosen: &BTreeSet<RuntimeName>, is_so: impl Fn(&AppReport) -> bool) -> bool {
+    let mut connected = view
+        .runtimes
+        .iter()
+        .filter(|runtime| chosen.contains(&runtime.name) && matches!(runtime.contact, Contact::Connected(_)))
+        .peekable();
+    connected.peek().is_some() && connected.all(|runtime| runtime.report(&view.app).is_some_and(&is_so))
+}
+
+/// Whether runtimes may be told to run `target` alone although it is not known what they were told before:
+/// this operator has just started.
+///
+/// A runtime that is told so goes on serving what it serves until `target` is ready there. But if that never
+/// happens, a restart of the runtime would leave it with nothing, so a target that is known to fail on one
+/// runtime is told to none.
+fn adopt(view: &View, target: &RevisionSpec) -> bool {
+    let mut unheard = view.runtimes.iter().filter(|runtime| match runtime.contact {
+        Contact::Never { since } => holds(view, runtime) && within(view.now, since, PATIENCE),
+        Contact::Connected(_) | Contact::Lost { .. } => false,
+    });
+    let reports = || view.runtimes.iter().filter_map(|runtime| runtime.report(&view.app));
+    let serves_another = |id: &RevisionId| *id != target.id;
+    let protects = reports().any(|report| report.serving.as_ref().is_some_and(serves_another));
+    let undecided = |report: &AppReport| match report.revisions.get(&target.id) {
+        Some(RevisionState::Fetching | RevisionState::Preparing | RevisionState::Failed(_)) => true,
+        Some(RevisionState::Ready | RevisionState::Draining) | None => false,
+    };
+    unheard.next().is_none() && !(protects && reports().any(undecided))
+}

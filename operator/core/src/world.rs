@@ -1,0 +1,1 @@
+//! A tiny world for tests: what the shell, the API server and the runtimes would do with a plan.
