@@ -42,12 +42,12 @@ put() { # from to
   say "made ${2/#$HOME/\~} ($(stat -c %s "$2") bytes)"
 }
 
-# True where a product is missing, or older than one of its sources or this script.
+# True where a product is missing, or older than one of its sources.
 stale() { # product sources...
   local product=$1 source
   shift
   [[ -e $product ]] || return 0
-  for source in "$0" "$@"; do
+  for source in "$@"; do
     if [[ $source -nt $product ]]; then return 0; fi
   done
   return 1
@@ -177,18 +177,18 @@ build_c() {
   local libc=(clang --target=wasm32-wasi -Os "${strict[@]}")
   local link=("-fuse-ld=$LINKERS/gcc-ld/wasm-ld" -Wl,-s,-z,stack-size=65536)
 
-  if stale "$made/legacy-c.wasm" "$c/legacy.c"; then
+  if stale "$made/legacy-c.wasm" "$c/legacy.c" "$0"; then
     "${bare[@]}" "${link[@]}" -Wl,--no-entry "$c/legacy.c" -o "$made/legacy-c.wasm"
     "${bare[@]}" "${link[@]}" -Wl,--no-entry -DSLOTS "$c/legacy.c" -o "$made/legacy-slots.wasm"
   fi
-  if stale "$made/noexport.wasm" "$c/noexport.c"; then
+  if stale "$made/noexport.wasm" "$c/noexport.c" "$0"; then
     "${bare[@]}" "${link[@]}" -Wl,--no-entry "$c/noexport.c" -o "$made/noexport.wasm"
   fi
-  if stale "$made/wagi-c.wasm" "$c/wagi.c"; then
+  if stale "$made/wagi-c.wasm" "$c/wagi.c" "$0"; then
     "${libc[@]}" "${link[@]}" "$c/wagi.c" -o "$made/wagi-c.wasm"
   fi
   # Compiled and linked apart: clang would hand a component to wasm-opt, which reads modules only.
-  if stale "$made/http-c.wasm" "$c/http.c" "$c/http.wit"; then
+  if stale "$made/http-c.wasm" "$c/http.c" "$c/http.wit" "$0"; then
     "${bare[@]}" -c "$c/http.c" -o "$made/http.o"
     PATH=$LINKERS/gcc-ld:$PATH "$LINKERS/wasm-component-ld" --wasi-adapter none --component-type "$c/http.wit" \
       --no-entry -s -z stack-size=16384 "$made/http.o" -o "$made/http-c.wasm"
@@ -197,12 +197,12 @@ build_c() {
   for name in legacy-c legacy-slots noexport wagi-c http-c; do put "$made/$name.wasm" "$out/$name.wasm"; done
   put "$c/legacy.wat" "$out/legacy.wat"
 
-  if stale "$made/hello-legacy.wasm" "$examples/hello-legacy/hello.c"; then
+  if stale "$made/hello-legacy.wasm" "$examples/hello-legacy/hello.c" "$0"; then
     clang --target=wasm32 -Os "${strict[@]}" -nostdlib "${link[@]}" -Wl,--no-entry \
       "$examples/hello-legacy/hello.c" -o "$made/hello-legacy.wasm"
   fi
   put "$made/hello-legacy.wasm" "$examples/hello-legacy/target/hello.wasm"
-  if stale "$made/example-wagi-c.wasm" "$examples/wagi-c/hello.c"; then
+  if stale "$made/example-wagi-c.wasm" "$examples/wagi-c/hello.c" "$0"; then
     "${libc[@]}" "${link[@]}" "$examples/wagi-c/hello.c" -o "$made/example-wagi-c.wasm"
   fi
   put "$made/example-wagi-c.wasm" "$examples/wagi-c/target/hello.wasm"
@@ -228,13 +228,15 @@ build_js() {
   say "js"
   local made=$work/js
   mkdir -p "$made"
-  if stale "$made/installed" "$here/js/package-lock.json"; then
-    say "installing the JavaScript toolchain (about 300 MB)"
+  if ! cmp -s "$here/js/package-lock.json" "$made/installed"; then
+    say "installing the JavaScript toolchain (about 370 MB)"
     cp "$here"/js/package.json "$here"/js/package-lock.json "$made/"
-    (cd "$made" && npm ci --silent --no-audit --no-fund)
-    touch "$made/installed"
+    # Not `npm ci`: it wants lock entries of optional packages for other platforms, which not every
+    # registry has. No peer dependencies: they are a second toolchain.
+    (cd "$made" && npm install --no-save --legacy-peer-deps --no-audit --no-fund --loglevel=error)
+    cp "$here/js/package-lock.json" "$made/installed"
   fi
-  if stale "$made/http-js.wasm" "$here/js/http.js" "$here/js/build.mjs" "$made/installed"; then
+  if stale "$made/http-js.wasm" "$here/js/http.js" "$here/js/build.mjs" "$made/installed" "$0"; then
     cp "$here"/js/http.js "$here"/js/build.mjs "$made/"
     (cd "$made" && node build.mjs http.js http-js.wasm)
   fi
@@ -246,19 +248,27 @@ build_py() {
   say "py"
   local made=$work/py
   mkdir -p "$made"
-  if stale "$made/installed" "$here/py/requirements.txt"; then
+  if ! cmp -s "$here/py/requirements.txt" "$made/installed"; then
     say "installing componentize-py"
     rm -rf "$made/venv"
     python3 -m venv "$made/venv"
     "$made/venv/bin/pip" install -q --disable-pip-version-check -r "$here/py/requirements.txt"
-    touch "$made/installed"
+    cp "$here/py/requirements.txt" "$made/installed"
   fi
-  if stale "$made/http-py.wasm" "$here/py/app.py" "$here"/py/wit/*.wit "$made/installed"; then
+  if stale "$made/http-py.wasm" "$here/py/app.py" "$made/installed" "$0"; then
+    # The interface definitions come with the `wasi` crate that the Rust guests use.
+    need cargo "the WIT of wasi:http"
+    local wit
+    wit=$(cargo metadata --locked --format-version 1 --filter-platform wasm32-wasip1 --manifest-path "$here/rust/Cargo.toml" |
+      python3 -c 'import json, os, sys
+packages = json.load(sys.stdin)["packages"]
+[wasi] = [p for p in packages if p["name"] == "wasi" and p["version"].startswith("0.13.")]
+print(os.path.join(os.path.dirname(wasi["manifest_path"]), "wit"))')
+    cp "$here/py/app.py" "$made/"
     (
-      cd "$here/py"
-      PATH=$made/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 \
-        componentize-py -d wit -w proxy componentize app -o "$made/http-py.wasm" >"$made/build.log" 2>&1 ||
-        { cat "$made/build.log" >&2; exit 1; }
+      cd "$made"
+      PATH=$made/venv/bin:$PATH \
+        componentize-py -q -d "$wit" -w wasi:http/proxy@0.2.0 componentize app -o "$made/http-py.wasm"
     )
   fi
   put "$made/http-py.wasm" "$out/http-py.wasm"

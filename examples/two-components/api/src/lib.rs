@@ -9,7 +9,7 @@ fn api(request: Request) -> impl IntoResponse {
     let rest = request.header("spin-path-info").and_then(|value| value.as_str()).unwrap_or("");
     Response::builder()
         .status(200)
-        .header("content-type", "application/json")
-        .body(format!("{{\"component\":\"api\",\"rest\":\"{}\"}}\n", rest.escape_default()))
+        .header("content-type", "text/plain")
+        .body(format!("The API was asked for {rest}\n"))
         .build()
 }
