@@ -1,0 +1,163 @@
+//! The Spin execution context: everything between "here is an application" and "call this guest".
+//!
+//! Three lifetimes, each with its own type:
+//! - process: [`Engine`] (wasmtime, the pool of instance slots, compiled code on disk, the epoch ticker);
+//! - app revision: [`ExecutionContext`], made by [`Builder`] (one pre-instantiated guest per component and executor,
+//!   with its files, environment, permissions and limits);
+//! - request: a fresh store with a [`RuntimeContext`](crate::host::RuntimeContext), gone with the response.
+//!
+//! Promise: compiling never runs on the serving threads; nothing here is locked while a request is served.
+//!
+//! Absent on purpose: HTTP (see `application`), and where content comes from (see `sources`).
+
+mod builder;
+mod cache;
+mod compiled;
+mod compiler;
+mod config;
+mod context;
+mod guest;
+mod template;
+mod ticker;
+
+use std::{fmt, sync::Arc};
+
+use tokio_util::task::TaskTracker;
+use wasmtime::{Linker, component::Linker as ComponentLinker};
+
+pub use builder::{BuildError, Builder, RevisionSettings};
+pub use cache::CacheError;
+pub use config::EngineConfig;
+pub use context::{ExecutionContext, Guest};
+pub(crate) use ticker::Running;
+
+use crate::host::{GuestLogs, RuntimeContext};
+
+/// What lives as long as the process. Cheap to clone; clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    config: EngineConfig,
+    pooling: bool,
+    compiler: compiler::Compiler,
+    ticker: ticker::Ticker,
+    logs: GuestLogs,
+    tails: TaskTracker,
+    modules: Linker<RuntimeContext>,
+    components: ComponentLinker<RuntimeContext>,
+}
+
+/// Why an [`Engine`] could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Wasmtime refuses the configuration, also without pooling.
+    #[error("wasmtime cannot be set up on this machine: {0:#}")]
+    Wasmtime(wasmtime::Error),
+    /// A thread cannot be started.
+    #[error("cannot start the {role} thread")]
+    Thread {
+        /// What it would do.
+        role: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The directory for compiled code cannot be used.
+    #[error("compiled code cannot be kept")]
+    Cache(#[from] CacheError),
+}
+
+impl EngineError {
+    /// One word for logs.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Wasmtime(_) => "EngineUnavailable",
+            Self::Thread { .. } => "NoThreads",
+            Self::Cache(_) => "CacheUnusable",
+        }
+    }
+}
+
+impl Engine {
+    /// Sets up wasmtime as `config` says. Where the kernel or the address space does not allow the fast settings, the
+    /// next slower ones are used, with a warning.
+    ///
+    /// # Errors
+    /// When no settings work, when a thread cannot be started, or when the directory for compiled code is not this
+    /// user's alone.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let (wasmtime, pooling) = config::wasmtime_engine(&config).map_err(EngineError::Wasmtime)?;
+        let cache = config.cache_dir.as_deref().map(|dir| cache::Cache::open(dir, &wasmtime)).transpose()?;
+        let compiler = compiler::Compiler::new(wasmtime.clone(), cache, config.compile_threads)?;
+        let ticker = ticker::Ticker::start(wasmtime.weak(), config.epoch_tick)
+            .map_err(|source| EngineError::Thread { role: "epoch", source })?;
+        let logs = GuestLogs::start(config.log_queue_lines, crate::host::trace_line)
+            .map_err(|source| EngineError::Thread { role: "guest log", source })?;
+        let modules = crate::host::module_linker(&wasmtime).map_err(EngineError::Wasmtime)?;
+        let components = crate::host::component_linker(&wasmtime).map_err(EngineError::Wasmtime)?;
+        Ok(Self {
+            inner: Arc::new(Inner { wasmtime, config, pooling, compiler, ticker, logs, tails: TaskTracker::new(), modules, components }),
+        })
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// Whether instances come from the pool. False only where it was switched off or could not be set up.
+    #[must_use]
+    pub fn is_pooling(&self) -> bool {
+        self.inner.pooling
+    }
+
+    /// How many instances live now; 0 without pooling.
+    #[must_use]
+    pub fn live_instances(&self) -> u64 {
+        self.inner.wasmtime.pooling_allocator_metrics().map_or(0, |metrics| {
+            metrics.core_instances()
+        })
+    }
+
+    /// The guests that go on after their responses were complete. Close and wait for it before the process ends.
+    #[must_use]
+    pub fn tails(&self) -> &TaskTracker {
+        &self.inner.tails
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.wasmtime
+    }
+
+    pub(crate) fn running(&self) -> Running {
+        self.inner.ticker.running()
+    }
+
+    fn compiler(&self) -> &compiler::Compiler {
+        &self.inner.compiler
+    }
+
+    fn logs(&self) -> &GuestLogs {
+        &self.inner.logs
+    }
+
+    fn modules(&self) -> &Linker<RuntimeContext> {
+        &self.inner.modules
+    }
+
+    fn components(&self) -> &ComponentLinker<RuntimeContext> {
+        &self.inner.components
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("config", &self.inner.config).field("pooling", &self.inner.pooling).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,283 @@
+//! [`Builder`]: from an application and its content to an [`ExecutionContext`].
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use control::{Limits, SecretString};
+use futures::future::try_join_all;
+use manifest::{Application, Component, ComponentId, Content, Target};
+use node_runtime_core::outbound::{AllowedHostError, AllowedHosts};
+use sources::{Store, StoreError};
+
+use super::{
+    Engine, ExecutionContext, Guest,
+    compiler::{Code, CompileError},
+    guest::Variant,
+    template::{self, TemplateError},
+};
+use crate::{
+    executor::{Executor, LinkError},
+    host::{GuestLog, InstanceLimits, LogLabels},
+};
+
+/// What one revision is given besides its application.
+#[derive(Clone, Default)]
+pub struct RevisionSettings {
+    /// The app, as `namespace/name`: a label of its logs.
+    pub app: String,
+    /// The revision: a label of its logs.
+    pub revision: String,
+    /// The Bindle id the application came from: `/.well-known/spin/info` shows it.
+    pub bundle: Option<String>,
+    /// What its guests may use; the engine's defaults where it says nothing.
+    pub limits: Limits,
+    /// The values of the application's variables.
+    pub variables: BTreeMap<String, SecretString>,
+    /// Who takes what guests print. Default: `tracing` events of target `guest`, through a bounded queue.
+    pub log: Option<Arc<dyn GuestLog>>,
+}
+
+impl fmt::Debug for RevisionSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevisionSettings")
+            .field("app", &self.app)
+            .field("revision", &self.revision)
+            .field("bundle", &self.bundle)
+            .field("limits", &self.limits)
+            .field("variables", &self.variables)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes an [`ExecutionContext`].
+#[derive(Debug)]
+pub struct Builder {
+    engine: Engine,
+    application: Arc<Application>,
+    store: Store,
+    settings: RevisionSettings,
+}
+
+/// Why an application cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Content is not in the store.
+    #[error("component `{component}`: its wasm {digest} is not here", digest = .content.digest)]
+    Missing {
+        /// Whose.
+        component: ComponentId,
+        /// Which.
+        content: Content,
+    },
+    /// The store failed.
+    #[error("component `{component}`: its content cannot be used")]
+    Store {
+        /// Whose.
+        component: ComponentId,
+        /// How.
+        #[source]
+        source: StoreError,
+    },
+    /// A route names a component that the application does not have.
+    #[error("route {route} names component `{component}`, which the application does not have")]
+    UnknownComponent {
+        /// The route's index.
+        route: usize,
+        /// The name.
+        component: ComponentId,
+    },
+    /// A required variable has no value.
+    #[error("variable `{name}` is required and has no value: set it in the app's variables")]
+    VariableMissing {
+        /// Which.
+        name: String,
+    },
+    /// A template is wrong.
+    #[error("component `{component}`: {source}")]
+    Template {
+        /// Whose.
+        component: ComponentId,
+        /// How.
+        source: TemplateError,
+    },
+    /// An allowed host is not understood.
+    #[error("component `{component}`: {source}")]
+    AllowedHosts {
+        /// Whose.
+        component: ComponentId,
+        /// Which.
+        source: AllowedHostError,
+    },
+    /// The wasm is not valid, or does not compile.
+    #[error("component `{component}`: {problem}")]
+    Compile {
+        /// Whose.
+        component: ComponentId,
+        /// What the compiler says.
+        problem: String,
+    },
+    /// The wasm is valid, but not a guest that the executor can call.
+    #[error("component `{component}`: {problem}")]
+    Link {
+        /// Whose.
+        component: ComponentId,
+        /// What it exports or imports, and what is expected.
+        problem: String,
+    },
+}
+
+impl BuildError {
+    /// One word for conditions, events and metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "Missing",
+            Self::Store { source, .. } => source.reason(),
+            Self::UnknownComponent { .. } => "Invalid",
+            Self::VariableMissing { .. } => "VariableMissing",
+            Self::Template { .. } => "InvalidTemplate",
+            Self::AllowedHosts { .. } => "InvalidAllowedHosts",
+            Self::Compile { .. } => "InvalidWasm",
+            Self::Link { .. } => "UnsupportedGuest",
+        }
+    }
+}
+
+impl Builder {
+    /// A builder of `application`, whose content is in `store`.
+    #[must_use]
+    pub fn new(engine: &Engine, application: Arc<Application>, store: &Store, settings: RevisionSettings) -> Self {
+        Self { engine: engine.clone(), application, store: store.clone(), settings }
+    }
+
+    /// Compiles and links every component that a route names, once per executor.
+    ///
+    /// # Errors
+    /// The first problem found; nothing is left behind but compiled code in the cache.
+    pub async fn build(self) -> Result<ExecutionContext, BuildError> {
+        let variables = self.variables()?;
+        let mut wanted: Vec<(&ComponentId, &manifest::Executor)> = Vec::new();
+        let mut routes = Vec::new();
+        for route in &self.application.routes {
+            routes.push(match &route.target {
+                Target::Component { id, executor } => {
+                    let known = wanted.iter().position(|other| *other == (id, executor));
+                    Some(known.unwrap_or_else(|| {
+                        wanted.push((id, executor));
+                        wanted.len() - 1
+                    }))
+                }
+                Target::Static { .. } => None,
+            });
+        }
+        let guests = try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables))).await?;
+        let routes = routes.into_iter().map(|guest| guests.get(guest?).cloned()).collect();
+        Ok(ExecutionContext {
+            buffered_body: self.engine.config().buffered_body,
+            application: self.application,
+            bundle: self.settings.bundle,
+            routes,
+        })
+    }
+
+    /// The values of all variables, given or default.
+    fn variables(&self) -> Result<BTreeMap<&str, &str>, BuildError> {
+        let mut values = BTreeMap::new();
+        for (name, variable) in &self.application.variables {
+            let given = self.settings.variables.get(name).map(SecretString::expose);
+            let value = given.or(variable.default.as_deref());
+            values.insert(name.as_str(), value.ok_or_else(|| BuildError::VariableMissing { name: name.clone() })?);
+        }
+        Ok(values)
+    }
+
+    /// One component, ready for one executor.
+    async fn guest(
+        &self,
+        id: &ComponentId,
+        executor: &manifest::Executor,
+        variables: &BTreeMap<&str, &str>,
+    ) -> Result<Arc<Guest>, BuildError> {
+        let component = self.application.components.get(id).ok_or_else(|| BuildError::UnknownComponent {
+            route: self.first_route_of(id),
+            component: id.clone(),
+        })?;
+        let allowed_hosts = self.allowed_hosts(id, component, variables)?;
+        let code = self.compile(id, component, executor).await?;
+        let files = self.files(id, component).await?;
+        let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
+        let executor = match code {
+            Code::Module(module) => Executor::of_module(executor, &module, self.engine.modules()),
+            Code::Component(component) => Executor::of_component(executor, &component, self.engine.components()),
+        };
+        let config = self.engine.config();
+        let labels = LogLabels {
+            app: self.settings.app.clone(),
+            revision: self.settings.revision.clone(),
+            component: id.to_string(),
+        };
+        Ok(Arc::new(Guest {
+            engine: self.engine.clone(),
+            id: id.clone(),
+            labels: Arc::new(labels),
+            log: self.settings.log.clone().unwrap_or_else(|| Arc::new(self.engine.logs().clone())),
+            environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            files,
+            allowed_hosts,
+            limits: InstanceLimits::new(self.settings.limits.memory.unwrap_or(config.default_memory), config.table_elements),
+            timeout: self.settings.limits.timeout_ms.map_or(config.default_timeout, Duration::from_millis),
+            executor: executor.map_err(link)?,
+        }))
+    }
+
+    fn first_route_of(&self, id: &ComponentId) -> usize {
+        let names = |target: &Target| matches!(target, Target::Component { id: other, .. } if other == id);
+        self.application.routes.iter().position(|route| names(&route.target)).unwrap_or_default()
+    }
+
+    fn allowed_hosts(
+        &self,
+        id: &ComponentId,
+        component: &Component,
+        variables: &BTreeMap<&str, &str>,
+    ) -> Result<Arc<AllowedHosts>, BuildError> {
+        let expanded = component.allowed_outbound_hosts.iter().map(|entry| template::expand(entry, variables));
+        let expanded = expanded
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| BuildError::Template { component: id.clone(), source })?;
+        let allowed = AllowedHosts::parse(&expanded);
+        allowed.map(Arc::new).map_err(|source| BuildError::AllowedHosts { component: id.clone(), source })
+    }
+
+    async fn compile(
+        &self,
+        id: &ComponentId,
+        component: &Component,
+        executor: &manifest::Executor,
+    ) -> Result<Code, BuildError> {
+        let content = component.source;
+        let path = self.store.get(&content).map_err(|source| BuildError::Store { component: id.clone(), source })?;
+        let path = path.ok_or_else(|| BuildError::Missing { component: id.clone(), content })?;
+        let variant = match executor {
+            manifest::Executor::Spin => Variant::Componentized,
+            manifest::Executor::Wagi(_) => Variant::AsIs,
+        };
+        let compiled = self.engine.compiler().compile(content, &path, variant).await;
+        compiled.map_err(|error: CompileError| BuildError::Compile { component: id.clone(), problem: error.to_string() })
+    }
+
+    /// The directory that the component sees at `/`, if it has files.
+    async fn files(&self, id: &ComponentId, component: &Component) -> Result<Option<std::path::PathBuf>, BuildError> {
+        if component.files.is_empty() {
+            return Ok(None);
+        }
+        let (store, files) = (self.store.clone(), component.files.clone());
+        let made = tokio::task::spawn_blocking(move || store.materialise(&files)).await;
+        let made = made.map_err(|stopped| BuildError::Link { component: id.clone(), problem: stopped.to_string() })?;
+        made.map(Some).map_err(|source| BuildError::Store { component: id.clone(), source })
+    }
+}

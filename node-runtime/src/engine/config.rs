@@ -1,0 +1,121 @@
+//! [`EngineConfig`], and the wasmtime configuration made of it.
+//!
+//! Instantiating afresh for each request is only cheap with the pooling allocator, copy-on-write memory images and a
+//! reset that leaves touched pages mapped: `PAGEMAP_SCAN` (Linux 6.7 or later) finds them. Together they are worth a
+//! factor of three in throughput. Keeping pages resident without that scan costs more memory than it saves time, so
+//! the two are always used together.
+
+use std::{path::PathBuf, time::Duration};
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// How much of a used slot's memory stays mapped, in bytes.
+const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
+/// How much of a used slot's table stays mapped, in bytes.
+const TABLE_KEEP_RESIDENT: usize = 512 << 10;
+/// What wasmtime itself may need to describe one instance, in bytes. The big language runtimes need more than the
+/// default of 1 MiB.
+const INSTANCE_METADATA: usize = 10 << 20;
+/// A component has several core instances: its own, and adapters.
+const CORE_INSTANCES_PER_GUEST: u32 = 4;
+/// Tables of a guest: its own and those of its adapters.
+const TABLES_PER_GUEST: u32 = 2;
+
+/// The settings of an [`Engine`](super::Engine).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// How many guests may run at once; a request beyond that is answered 503. Default 1000. Each reserves 4 GiB of
+    /// address space, not memory; some 20,000 fit.
+    pub max_instances: u32,
+    /// How many slots of the pool stay warm when idle. Many apps that take turns need more; each costs the memory its
+    /// last guest touched, at most 2.5 MiB. Default 200.
+    pub warm_slots: u32,
+    /// Whether to use the pool at all. Default true.
+    pub pooling: bool,
+    /// Linear memory of one instance where the app sets no limit, in bytes. Default 128 MiB.
+    pub default_memory: u64,
+    /// Elements in all tables of one instance together. Default 100,000.
+    pub table_elements: u32,
+    /// Wall-clock time of one request where the app sets no limit: from the request's head to the guest's end. Default
+    /// 60 s.
+    pub default_timeout: Duration,
+    /// How large a body may be that must be held in memory, because the guest's ABI (legacy Spin, Wagi) knows no
+    /// streams: a larger request is answered 413, a larger response 500. In bytes, default 16 MiB.
+    pub buffered_body: usize,
+    /// How often a guest that computes lets others run and looks at its deadline. Default 10 ms.
+    pub epoch_tick: Duration,
+    /// Where compiled code is kept. It must be a directory of this user alone, since what is in there is executed.
+    /// Default none: compile again after a restart.
+    pub cache_dir: Option<PathBuf>,
+    /// How many threads compile. Default: all cores but one, at least one.
+    pub compile_threads: usize,
+    /// How many lines of guest output may wait to be written before further ones are dropped (and counted). Default
+    /// 10,000.
+    pub log_queue_lines: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            max_instances: 1000,
+            warm_slots: 200,
+            pooling: true,
+            default_memory: 128 << 20,
+            table_elements: 100_000,
+            default_timeout: Duration::from_secs(60),
+            buffered_body: 16 << 20,
+            epoch_tick: Duration::from_millis(10),
+            cache_dir: None,
+            compile_threads: cores.saturating_sub(1).max(1),
+            log_queue_lines: 10_000,
+        }
+    }
+}
+
+/// The best engine that this machine allows, and whether it pools.
+pub(super) fn wasmtime_engine(config: &EngineConfig) -> wasmtime::Result<(wasmtime::Engine, bool)> {
+    if config.pooling {
+        match pooled(config, Enabled::Yes) {
+            Ok(engine) => return Ok((engine, true)),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "pool without page map scan"),
+        }
+        match pooled(config, Enabled::No) {
+            Ok(engine) => return Ok((engine, true)),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "no instance pool: requests will be slower"),
+        }
+    }
+    Ok((wasmtime::Engine::new(&base())?, false))
+}
+
+/// What holds for every allocation strategy. It decides whether compiled code can be shared.
+fn base() -> Config {
+    let mut wasmtime = Config::new();
+    wasmtime.epoch_interruption(true);
+    wasmtime.memory_init_cow(true);
+    wasmtime
+}
+
+fn pooled(config: &EngineConfig, scan: Enabled) -> wasmtime::Result<wasmtime::Engine> {
+    let guests = config.max_instances.max(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(guests)
+        .total_core_instances(guests.saturating_mul(CORE_INSTANCES_PER_GUEST))
+        .total_memories(guests)
+        .total_tables(guests.saturating_mul(TABLES_PER_GUEST))
+        .total_stacks(guests)
+        .total_gc_heaps(guests)
+        .max_tables_per_module(TABLES_PER_GUEST)
+        .table_elements(usize::try_from(config.table_elements)?)
+        .max_core_instance_size(INSTANCE_METADATA)
+        .max_component_instance_size(INSTANCE_METADATA)
+        .max_unused_warm_slots(config.warm_slots);
+    if matches!(scan, Enabled::Yes) {
+        pool.pagemap_scan(scan)
+            .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
+            .table_keep_resident(TABLE_KEEP_RESIDENT);
+    }
+    let mut wasmtime = base();
+    wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    wasmtime::Engine::new(&wasmtime)
+}

@@ -1,0 +1,128 @@
+//! [`ExecutionContext`]: an application that is ready to be called.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use manifest::{Application, ComponentId};
+use node_runtime_core::outbound::AllowedHosts;
+use wasmtime::Store;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+
+use super::Engine;
+use crate::{
+    executor::Executor,
+    host::{GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext},
+};
+
+/// What lives as long as an app's revision: its guests, linked and pre-instantiated.
+#[derive(Debug)]
+pub struct ExecutionContext {
+    pub(super) application: Arc<Application>,
+    pub(super) bundle: Option<String>,
+    /// The guest of each route, in the application's order; `None` where no wasm answers.
+    pub(super) routes: Vec<Option<Arc<Guest>>>,
+    pub(super) buffered_body: usize,
+}
+
+/// One component with one executor, ready to be instantiated for a request.
+pub struct Guest {
+    pub(super) engine: Engine,
+    pub(super) id: ComponentId,
+    pub(super) labels: Arc<LogLabels>,
+    pub(super) log: Arc<dyn GuestLog>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) files: Option<PathBuf>,
+    pub(super) allowed_hosts: Arc<AllowedHosts>,
+    pub(super) limits: InstanceLimits,
+    pub(super) timeout: Duration,
+    pub(super) executor: Executor,
+}
+
+impl ExecutionContext {
+    /// The application it runs.
+    #[must_use]
+    pub fn application(&self) -> &Arc<Application> {
+        &self.application
+    }
+
+    /// The Bindle id the application came from, if it did.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&str> {
+        self.bundle.as_deref()
+    }
+
+    /// The guest that answers the route with this index.
+    #[must_use]
+    pub fn guest(&self, route: usize) -> Option<&Arc<Guest>> {
+        self.routes.get(route)?.as_ref()
+    }
+
+    /// How large a body may be that must be held in memory, in bytes.
+    #[must_use]
+    pub fn buffered_body(&self) -> usize {
+        self.buffered_body
+    }
+}
+
+impl Guest {
+    /// The component's id.
+    #[must_use]
+    pub fn id(&self) -> &ComponentId {
+        &self.id
+    }
+
+    /// The engine it runs on.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whose lines it prints.
+    pub(crate) fn labels(&self) -> &LogLabels {
+        &self.labels
+    }
+
+    /// The environment variables of its manifest.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    pub(crate) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// When a request that begins now must have ended.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// WASI with the component's files and its standard error; environment and standard output are the executor's.
+    pub(crate) fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
+        let mut wasi = WasiCtx::builder();
+        wasi.stderr(self.output(GuestStream::Stderr));
+        if let Some(files) = &self.files {
+            wasi.preopened_dir(files, "/", FsPerms::ReadOnly)?;
+        }
+        Ok(wasi)
+    }
+
+    /// An output that goes to the log.
+    pub(crate) fn output(&self, stream: GuestStream) -> LineStream {
+        LineStream::new(&self.log, &self.labels, stream)
+    }
+
+    /// A fresh store with this guest's limits.
+    pub(crate) fn store(&self, mut wasi: WasiCtxBuilder, deadline: Instant) -> Store<RuntimeContext> {
+        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.allowed_hosts, self.limits, deadline)
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("id", &self.id).field("executor", &self.executor).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! How guests are called: the executors.
+//!
+//! [`SpinHttpExecutor`] calls guests that handle HTTP: components that export `wasi:http/incoming-handler`, and core
+//! modules with the Spin HTTP ABI of 2022 and 2023. [`WagiHttpExecutor`] calls programs, as CGI does.
+//!
+//! Promise: every request gets a fresh instance, and when the response's future or body is dropped the guest is gone.
+
+mod abi;
+mod body;
+mod buffer;
+mod error;
+mod http_guest;
+mod legacy;
+mod link;
+mod wagi;
+
+use ::http::{HeaderMap, HeaderValue, Request, Response, header};
+use bytes::Bytes;
+use http_body::Body;
+use node_runtime_core::{headers::RouteHeaders, router::Match};
+use std::sync::Arc;
+use wasmtime::{Linker, Module, component::Component, component::Linker as ComponentLinker};
+
+pub use body::{BodyError, ResponseBody};
+pub use error::RequestError;
+pub(crate) use link::LinkError;
+
+use crate::{application::Connection, engine::Guest, host::RuntimeContext};
+use http_guest::HttpGuest;
+use legacy::LegacyGuest;
+use wagi::WagiGuest;
+
+/// How a guest is called.
+#[derive(Debug)]
+pub(crate) enum Executor {
+    /// It handles HTTP.
+    Spin(SpinHttpExecutor),
+    /// It is a program.
+    Wagi(WagiHttpExecutor),
+}
+
+/// Calls guests that handle HTTP.
+#[derive(Debug)]
+pub(crate) enum SpinHttpExecutor {
+    /// A component with `wasi:http/incoming-handler@0.2.x`: bodies are streamed both ways.
+    Component(HttpGuest),
+    /// A core module with `handle-http-request`: bodies are held in memory.
+    Legacy(LegacyGuest),
+}
+
+/// Calls programs: request on standard input and in the environment, response on standard output.
+#[derive(Debug)]
+pub(crate) struct WagiHttpExecutor {
+    guest: WagiGuest,
+}
+
+/// What an executor knows about a request besides the request.
+pub(crate) struct Exchange<'a> {
+    pub(crate) guest: &'a Arc<Guest>,
+    pub(crate) found: &'a Match<'a>,
+    pub(crate) headers: &'a RouteHeaders,
+    pub(crate) connection: &'a Connection,
+    pub(crate) authority: String,
+    pub(crate) full_url: String,
+    pub(crate) buffered_body: usize,
+}
+
+impl Executor {
+    /// The executor for a core module.
+    pub(crate) fn of_module(
+        wanted: &manifest::Executor,
+        module: &Module,
+        linker: &Linker<RuntimeContext>,
+    ) -> Result<Self, LinkError> {
+        Ok(match wanted {
+            manifest::Executor::Spin => Self::Spin(SpinHttpExecutor::Legacy(LegacyGuest::link(module, linker)?)),
+            manifest::Executor::Wagi(wagi) => {
+                Self::Wagi(WagiHttpExecutor { guest: WagiGuest::of_module(wagi, module, linker)? })
+            }
+        })
+    }
+
+    /// The executor for a component.
+    pub(crate) fn of_component(
+        wanted: &manifest::Executor,
+        component: &Component,
+        linker: &ComponentLinker<RuntimeContext>,
+    ) -> Result<Self, LinkError> {
+        Ok(match wanted {
+            manifest::Executor::Spin => Self::Spin(SpinHttpExecutor::Component(HttpGuest::link(component, linker)?)),
+            manifest::Executor::Wagi(wagi) => {
+                Self::Wagi(WagiHttpExecutor { guest: WagiGuest::of_component(wagi, component, linker)? })
+            }
+        })
+    }
+
+    /// Calls the guest.
+    pub(crate) async fn execute<B>(
+        &self,
+        exchange: Exchange<'_>,
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, RequestError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let (mut parts, body) = request.into_parts();
+        node_runtime_core::headers::drop_reserved(&mut parts.headers);
+        match self {
+            Self::Spin(SpinHttpExecutor::Component(guest)) => {
+                exchange.inject(&mut parts.headers);
+                guest.call(exchange, Request::from_parts(parts, body)).await
+            }
+            Self::Spin(SpinHttpExecutor::Legacy(guest)) => {
+                exchange.inject(&mut parts.headers);
+                let head = parts.method == ::http::Method::HEAD;
+                let body = buffer::collect(body, exchange.buffered_body, &parts.headers).await?;
+                Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))
+            }
+            Self::Wagi(WagiHttpExecutor { guest }) => {
+                let head = parts.method == ::http::Method::HEAD;
+                let body = buffer::collect(body, exchange.buffered_body, &parts.headers).await?;
+                Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))
+            }
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Adds the headers that Spin's guests are told.
+    fn inject(&self, headers: &mut HeaderMap) {
+        self.headers.inject(headers, self.found, &self.full_url, self.connection.client_value());
+    }
+}
+
+/// Makes a response of what a guest without streams returned. Headers about the connection are not its business, and the
+/// length is that of the body, except in answer to `HEAD`, where only the guest knows it.
+fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<ResponseBody>, RequestError> {
+    error::check_status(response.status())?;
+    let headers = response.headers_mut();
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    if head {
+        if headers.get(header::CONTENT_LENGTH).is_some_and(|length: &HeaderValue| length.to_str().map_or(true, |length| length.parse::<u64>().is_err())) {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+    } else {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    Ok(response.map(ResponseBody::full))
+}

@@ -1,0 +1,139 @@
+//! [`RequestError`]: everything that can go wrong between a request and a guest's response.
+
+use bytes::Bytes;
+use http::StatusCode;
+use wasmtime::PoolConcurrencyLimitError;
+
+use crate::{engine::Guest, host::DeadlineExceeded};
+
+/// Why a request got no response from its guest.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No route matches.
+    #[error("no route")]
+    NoRoute,
+    /// The guest's ABI has no such method, or nobody answers it.
+    #[error("the method is not supported")]
+    Method,
+    /// The request is malformed.
+    #[error("bad request: {0}")]
+    Request(&'static str),
+    /// The request's body is too large for a guest that takes it in one piece.
+    #[error("the request's body has more than {limit} bytes")]
+    RequestTooLarge {
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// The client did not send the whole body.
+    #[error("the request's body ended early: {0}")]
+    RequestIncomplete(String),
+    /// All instances are in use.
+    #[error("all instances are in use")]
+    Overloaded,
+    /// The guest did not answer in time.
+    #[error("the guest did not answer in time")]
+    Deadline(#[source] Option<wasmtime::Error>),
+    /// The guest trapped, or failed in a call to the host.
+    #[error("the guest failed")]
+    Trap(#[source] wasmtime::Error),
+    /// What the guest answered is no response.
+    #[error("the guest's response is not usable: {0}")]
+    Response(String),
+    /// The guest's response is too large to be held in memory.
+    #[error("the guest's response has more than {limit} bytes")]
+    ResponseTooLarge {
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// What a Wagi guest printed is no response.
+    #[error("the guest's output is no response: {0}")]
+    Wagi(#[from] node_runtime_core::wagi::ResponseError),
+}
+
+impl RequestError {
+    /// Sorts out what wasmtime returned.
+    pub(crate) fn of_wasmtime(error: wasmtime::Error) -> Self {
+        if error.is::<DeadlineExceeded>() {
+            Self::Deadline(Some(error))
+        } else if error.is::<PoolConcurrencyLimitError>() {
+            Self::Overloaded
+        } else {
+            Self::Trap(error)
+        }
+    }
+
+    /// The status of the response.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Request(_) | Self::RequestIncomplete(_) => StatusCode::BAD_REQUEST,
+            Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Trap(_) | Self::Response(_) | Self::ResponseTooLarge { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Wagi(error) => error.status(),
+        }
+    }
+
+    /// The body of the response: empty, except where Wagi's rules say otherwise.
+    pub(crate) fn body(&self) -> Bytes {
+        match self {
+            Self::Wagi(error) => Bytes::from_static(error.body().as_bytes()),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// One word for logs and metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoRoute => "NoRoute",
+            Self::Method => "MethodNotAllowed",
+            Self::Request(_) => "BadRequest",
+            Self::RequestTooLarge { .. } => "RequestTooLarge",
+            Self::RequestIncomplete(_) => "RequestIncomplete",
+            Self::Overloaded => "Overloaded",
+            Self::Deadline(_) => "Deadline",
+            Self::Trap(_) => "Trap",
+            Self::Response(_) => "InvalidResponse",
+            Self::ResponseTooLarge { .. } => "ResponseTooLarge",
+            Self::Wagi(_) => "InvalidWagiResponse",
+        }
+    }
+
+    /// Logs what the guest's author or the runtime's operator should know; what the client did is not logged.
+    pub(crate) fn log(&self, guest: &Guest) {
+        let labels = guest.labels();
+        let detail = match self {
+            // Debug shows the chain of causes and the wasm backtrace.
+            Self::Trap(error) | Self::Deadline(Some(error)) => format!("{error:?}"),
+            Self::NoRoute
+            | Self::Method
+            | Self::Request(_)
+            | Self::RequestTooLarge { .. }
+            | Self::RequestIncomplete(_) => return,
+            Self::Overloaded
+            | Self::Deadline(None)
+            | Self::Response(_)
+            | Self::ResponseTooLarge { .. }
+            | Self::Wagi(_) => self.to_string(),
+        };
+        tracing::warn!(
+            app = labels.app, revision = labels.revision, component = labels.component,
+            reason = self.reason(), status = self.status().as_u16(), error = detail,
+            "request failed",
+        );
+    }
+}
+
+/// Refuses what is no status of a final response (RFC 9110, 15): what is below 200 is about the connection, and there
+/// is nothing from 600 on.
+pub(crate) fn check_status(status: StatusCode) -> Result<(), RequestError> {
+    if (200..600).contains(&status.as_u16()) {
+        Ok(())
+    } else {
+        Err(RequestError::Response(format!("{} is no status of a final response", status.as_u16())))
+    }
+}

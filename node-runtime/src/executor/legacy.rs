@@ -1,0 +1,183 @@
+//! Guests with the Spin HTTP ABI of 2022 and 2023: core modules that export `handle-http-request`.
+//!
+//! The host writes the request into memory that the guest allocates (`canonical_abi_realloc`), and reads the result from
+//! where it says. The instance is thrown away, so nothing is ever freed. `_start` and `_initialize` are not called: such
+//! modules initialise themselves.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, request::Parts};
+use wasmtime::{
+    Extern, ExternType, Instance, InstancePre, Linker, Memory, Module, ModuleExport, Store, TypedFunc, ValType,
+};
+
+use super::{
+    Exchange, RequestError,
+    abi::{self, AbiError, HEADER_SIZE, Layout},
+    link::{self, LinkError},
+};
+use crate::host::{GuestStream, RuntimeContext};
+
+type Handler = TypedFunc<(i32, u32, u32, u32, u32, u32, u32, i32, u32, u32), u32>;
+type Realloc = TypedFunc<(u32, u32, u32, u32), u32>;
+
+const HANDLER: &str = "handle-http-request";
+const REALLOC: &str = "canonical_abi_realloc";
+/// SDKs of 0.8 and later leave an export with this prefix.
+const SDK_MARK: &str = "spin-sdk-version-";
+
+/// A legacy guest, linked.
+pub(crate) struct LegacyGuest {
+    pre: InstancePre<RuntimeContext>,
+    memory: ModuleExport,
+    realloc: ModuleExport,
+    handler: ModuleExport,
+    layout: Option<Layout>,
+}
+
+impl std::fmt::Debug for LegacyGuest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LegacyGuest").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+/// An instance and what the host needs of it.
+struct Live {
+    store: Store<RuntimeContext>,
+    instance: Instance,
+    memory: Memory,
+    realloc: Realloc,
+}
+
+impl LegacyGuest {
+    /// Checks that `module` is one, and links it.
+    pub(super) fn link(module: &Module, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
+        expect_function(module, HANDLER, 10)?;
+        expect_function(module, REALLOC, 4)?;
+        if !matches!(module.get_export("memory"), Some(ExternType::Memory(memory)) if !memory.is_64()) {
+            return Err(LinkError("it exports no `memory` of 32 bits".to_owned()));
+        }
+        let export = |name| module.get_export_index(name).ok_or_else(|| LinkError(format!("it exports no `{name}`")));
+        let marked = module.exports().any(|export| export.name().starts_with(SDK_MARK));
+        Ok(Self {
+            memory: export("memory")?,
+            realloc: export(REALLOC)?,
+            handler: export(HANDLER)?,
+            layout: marked.then_some(Layout::Canonical),
+            pre: link::complete_module(linker, module)?.instantiate_pre(module).map_err(LinkError::of)?,
+        })
+    }
+
+    /// Calls it.
+    pub(super) async fn call(
+        &self,
+        exchange: &Exchange<'_>,
+        parts: &Parts,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, RequestError> {
+        let method = abi::method(&parts.method).ok_or(RequestError::Method)?;
+        let deadline = exchange.guest.deadline();
+        let run = async {
+            let mut live = self.instantiate(exchange).await.map_err(RequestError::of_wasmtime)?;
+            let result = self.handle(&mut live, method, parts, &body).await.map_err(RequestError::of_wasmtime)?;
+            let memory = live.memory.data(&live.store);
+            abi::response(memory, result, self.layout, exchange.buffered_body).map_err(|error| match error {
+                AbiError::TooLarge { limit, .. } => RequestError::ResponseTooLarge { limit },
+                error => RequestError::Response(error.to_string()),
+            })
+        };
+        tokio::time::timeout_at(deadline.into(), run).await.map_err(|_| RequestError::Deadline(None))?
+    }
+
+    async fn instantiate(&self, exchange: &Exchange<'_>) -> wasmtime::Result<Live> {
+        let guest = exchange.guest;
+        let mut wasi = guest.wasi()?;
+        wasi.stdout(guest.output(GuestStream::Stdout)).envs(guest.environment());
+        let mut store = guest.store(wasi, guest.deadline());
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let memory = instance.get_module_export(&mut store, &self.memory).and_then(Extern::into_memory);
+        let realloc = instance.get_module_export(&mut store, &self.realloc).and_then(Extern::into_func);
+        let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest has no memory"))?;
+        let realloc = realloc.ok_or_else(|| wasmtime::format_err!("the guest has no allocator"))?.typed(&store)?;
+        Ok(Live { store, instance, memory, realloc })
+    }
+
+    async fn handle(&self, live: &mut Live, method: i32, parts: &Parts, body: &Bytes) -> wasmtime::Result<u32> {
+        let handler = live.instance.get_module_export(&mut live.store, &self.handler).and_then(Extern::into_func);
+        let handler: Handler =
+            handler.ok_or_else(|| wasmtime::format_err!("the guest has no handler"))?.typed(&live.store)?;
+        let uri = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let (uri, uri_size) = live.give(uri.as_bytes(), 1).await?;
+        let (headers, headers_count) = live.give_headers(&parts.headers).await?;
+        let (body, body_size) = live.give(body, 1).await?;
+        // There are no parameters: the URI has the query. The body is always there, if empty.
+        let arguments = (method, uri, uri_size, headers, headers_count, 0, 0, 1, body, body_size);
+        handler.call_async(&mut live.store, arguments).await
+    }
+}
+
+impl Live {
+    /// Copies `bytes` into memory that the guest allocates for it.
+    async fn give(&mut self, bytes: &[u8], align: u32) -> wasmtime::Result<(u32, u32)> {
+        let size = u32::try_from(bytes.len())?;
+        if size == 0 {
+            return Ok((align, 0));
+        }
+        let at = self.realloc.call_async(&mut self.store, (0, 0, align, size)).await?;
+        self.memory.write(&mut self.store, usize::try_from(at)?, bytes).map_err(|_| {
+            wasmtime::format_err!("the guest's allocator returned {at} for {size} bytes, which is outside of its memory")
+        })?;
+        Ok((at, size))
+    }
+
+    /// Copies the headers. What is not UTF-8 is replaced: the ABI has only strings.
+    async fn give_headers(&mut self, headers: &HeaderMap) -> wasmtime::Result<(u32, u32)> {
+        let mut list = Vec::with_capacity(headers.len() * usize::try_from(HEADER_SIZE)?);
+        for (name, value) in headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            for text in [name.as_str().as_bytes(), value.as_bytes()] {
+                let (at, size) = self.give(text, 1).await?;
+                list.extend_from_slice(&at.to_le_bytes());
+                list.extend_from_slice(&size.to_le_bytes());
+            }
+        }
+        let (at, _) = self.give(&list, 4).await?;
+        Ok((at, u32::try_from(headers.len())?))
+    }
+}
+
+/// Checks that `name` is a function of `count` integers that returns one.
+fn expect_function(module: &Module, name: &str, count: usize) -> Result<(), LinkError> {
+    let expected = || format!("({}) -> (i32)", vec!["i32"; count].join(", "));
+    match module.get_export(name) {
+        Some(ExternType::Func(ty))
+            if ty.params().len() == count
+                && ty.params().chain(ty.results()).all(|ty| matches!(ty, ValType::I32))
+                && ty.results().len() == 1 =>
+        {
+            Ok(())
+        }
+        Some(ExternType::Func(ty)) => Err(LinkError(format!(
+            "it exports `{name}` as {} instead of {}: it is not a Spin HTTP guest",
+            link::signature(&ty),
+            expected()
+        ))),
+        _ => Err(no_handler(module, name)),
+    }
+}
+
+/// What a module has instead.
+fn no_handler(module: &Module, name: &str) -> LinkError {
+    let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
+    let advice = if exports.contains(&"_start") {
+        "; it exports `_start`: give its route the executor `{ type = \"wagi\" }`, or build it for the Spin HTTP trigger"
+    } else if exports.contains(&"handler") {
+        "; its `handler` is from before Spin 0.1: build it with a later SDK"
+    } else {
+        ""
+    };
+    LinkError(format!(
+        "it is a core module without a function `{name}`: expected a component that exports \
+         `wasi:http/incoming-handler@0.2`, or a core module with `{HANDLER}`, `{REALLOC}` and `memory`{advice}. It exports: {}",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+    ))
+}

@@ -1,0 +1,155 @@
+//! What guests import that the host does not have: functions that trap when they are called, so that a guest that
+//! imports more than it uses runs all the same.
+
+use wasmtime::{
+    ExternType, FuncType, Linker, Module, ValType,
+    component::{Component, Linker as ComponentLinker, LinkerInstance, ResourceType, types::ComponentItem},
+};
+
+use crate::host::RuntimeContext;
+
+/// The interfaces of WASI 0.2 that wasmtime's linker has, in every 0.2.x version: a guest's own version is found there.
+/// They must not be defined again, because their resources would become other types.
+const HOST_INTERFACES: [&str; 27] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+];
+/// The rest of them.
+const HOST_UDP_INTERFACES: [&str; 2] = ["wasi:sockets/udp", "wasi:sockets/udp-create-socket"];
+
+/// Why wasm is not a guest: what it has, what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct LinkError(pub(super) String);
+
+impl LinkError {
+    /// For `map_err` of wasmtime's errors.
+    pub(super) fn of(error: wasmtime::Error) -> Self {
+        Self(format!("it cannot be linked: {error:#}"))
+    }
+}
+
+/// A guest called a function that it imports and the host does not have.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the guest called `{0}`, which this runtime does not provide")]
+struct NotProvided(String);
+
+/// A copy of `linker` in which every import of `module` is defined.
+pub(super) fn complete_module(
+    linker: &Linker<RuntimeContext>,
+    module: &Module,
+) -> Result<Linker<RuntimeContext>, LinkError> {
+    let mut linker = linker.clone();
+    for import in module.imports() {
+        let (from, name) = (import.module(), import.name());
+        if linker.get_by_import_is_known(module, from, name) {
+            continue;
+        }
+        let ExternType::Func(ty) = import.ty() else {
+            return Err(LinkError(format!("it imports `{from}` `{name}`, which is no function: a guest brings its own memory and tables")));
+        };
+        let error = NotProvided(format!("{from}: {name}"));
+        linker.func_new(from, name, ty, move |_, _, _| Err(error.clone().into())).map_err(LinkError::of)?;
+    }
+    Ok(linker)
+}
+
+/// Whether the host has the interface `name`, written `package:name/interface@version`.
+fn is_host_interface(name: &str) -> bool {
+    let Some((interface, version)) = name.split_once('@') else { return false };
+    version.starts_with("0.2.")
+        && !version.contains('-')
+        && (HOST_INTERFACES.contains(&interface) || HOST_UDP_INTERFACES.contains(&interface))
+}
+
+/// What a resource is that only the guest's own imports know.
+#[derive(Debug)]
+struct Unprovided;
+
+/// A copy of `linker` in which every import of `component` is defined.
+pub(super) fn complete_component(
+    linker: &ComponentLinker<RuntimeContext>,
+    component: &Component,
+) -> Result<ComponentLinker<RuntimeContext>, LinkError> {
+    let mut linker = linker.clone();
+    let engine = component.engine();
+    for (name, item) in component.component_type().imports(engine) {
+        if !is_host_interface(name) {
+            define(&mut linker.root(), component, "", name, &item.ty).map_err(LinkError::of)?;
+        }
+    }
+    Ok(linker)
+}
+
+fn define(
+    linker: &mut LinkerInstance<'_, RuntimeContext>,
+    component: &Component,
+    path: &str,
+    name: &str,
+    item: &ComponentItem,
+) -> wasmtime::Result<()> {
+    match item {
+        ComponentItem::ComponentFunc(_) => {
+            let error = NotProvided(format!("{path}{name}"));
+            linker.func_new(name, move |_, _, _, _| Err(error.clone().into()))
+        }
+        ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<Unprovided>(), |_, _| Ok(())),
+        ComponentItem::ComponentInstance(instance) => {
+            let mut inner = linker.instance(name)?;
+            let path = format!("{path}{name}: ");
+            for (name, item) in instance.exports(component.engine()) {
+                define(&mut inner, component, &path, name, &item.ty)?;
+            }
+            Ok(())
+        }
+        // Types need no definition; whole components and modules as imports have none that could trap.
+        _ => Ok(()),
+    }
+}
+
+/// A function type in words, as `(i32, i32) -> i32`.
+pub(super) fn signature(ty: &FuncType) -> String {
+    let list = |types: &mut dyn Iterator<Item = ValType>| types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ");
+    format!("({}) -> ({})", list(&mut ty.params()), list(&mut ty.results()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_versions_of_wasi_are_the_host_s_and_drafts_are_not() {
+        assert!(is_host_interface("wasi:http/types@0.2.0"));
+        assert!(is_host_interface("wasi:io/streams@0.2.12"));
+        assert!(!is_host_interface("wasi:http/types@0.2.0-rc-2023-10-18"));
+        assert!(!is_host_interface("wasi:http/types@0.3.0"));
+        assert!(!is_host_interface("wasi:keyvalue/store@0.2.0-draft2"));
+        assert!(!is_host_interface("wasi:http/types"));
+        assert!(!is_host_interface("fermyon:spin/llm@2.0.0"));
+    }
+}

@@ -1,0 +1,99 @@
+//! What a guest's imports reach: the data of its store, and the linkers that connect it.
+//!
+//! Promise: a guest sees its own files (to read), its environment, clocks, random numbers, and the hosts it may call;
+//! nothing of another guest and nothing of this process. Sockets are closed to it.
+
+mod limits;
+mod logs;
+mod outbound;
+
+use std::{sync::Arc, time::Instant};
+
+use wasmtime::{Linker, Store, UpdateDeadline, component::Linker as ComponentLinker};
+use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+pub(crate) use limits::InstanceLimits;
+pub use logs::{GuestLine, GuestLog, GuestStream, LogLabels};
+pub(crate) use logs::{GuestLogs, LineStream, trace_line};
+pub(crate) use outbound::Outbound;
+
+use crate::engine::{Engine, Running};
+
+/// What a store holds: the life of one request.
+pub struct RuntimeContext {
+    wasi: WasiP1Ctx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    limits: InstanceLimits,
+    deadline: Instant,
+    _running: Running,
+}
+
+impl std::fmt::Debug for RuntimeContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuntimeContext").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// A guest was still busy when its time was up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the guest was stopped at its deadline")]
+pub struct DeadlineExceeded;
+
+impl RuntimeContext {
+    /// A store for one request, limited in memory and time.
+    pub(crate) fn store(
+        engine: &Engine,
+        wasi: WasiP1Ctx,
+        outbound: &Arc<node_runtime_core::outbound::AllowedHosts>,
+        limits: InstanceLimits,
+        deadline: Instant,
+    ) -> Store<Self> {
+        let context = Self {
+            wasi,
+            http: WasiHttpCtx::new(),
+            outbound: Outbound::new(outbound),
+            limits,
+            deadline,
+            _running: engine.running(),
+        };
+        let mut store = Store::new(engine.wasmtime(), context);
+        store.limiter(|context| &mut context.limits);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            if Instant::now() >= store.data().deadline {
+                return Err(DeadlineExceeded.into());
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store
+    }
+}
+
+impl WasiView for RuntimeContext {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for RuntimeContext {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outbound, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
+
+/// The linker of core modules: preview 1.
+pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
+    Ok(linker)
+}
+
+/// The linker of components: WASI 0.2 and `wasi:http`.
+pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<ComponentLinker<RuntimeContext>> {
+    let mut linker = ComponentLinker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}

@@ -1,0 +1,51 @@
+//! Outgoing HTTP: only to hosts that the component's manifest allows.
+
+use std::{future::Future, sync::Arc};
+
+use http::HeaderName;
+use node_runtime_core::outbound::AllowedHosts;
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
+};
+
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send>;
+
+/// What `wasi:http` asks before it acts.
+pub(crate) struct Outbound {
+    allowed: Arc<AllowedHosts>,
+}
+
+impl Outbound {
+    pub(crate) fn new(allowed: &Arc<AllowedHosts>) -> Self {
+        Self { allowed: Arc::clone(allowed) }
+    }
+}
+
+impl WasiHttpHooks for Outbound {
+    /// As wasmtime's, except that a guest sees the `host` it was asked for, as Spin's guests do.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        name != http::header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Sent {
+        let uri = request.uri();
+        let allowed = match (uri.scheme_str(), uri.host()) {
+            (Some(scheme), Some(host)) => self.allowed.permits(scheme, host, uri.port_u16()),
+            _ => false,
+        };
+        if !allowed {
+            return Box::new(async { Err(Error::HttpRequestDenied) });
+        }
+        Box::new(async move {
+            use http_body_util::BodyExt as _;
+            let (response, io) = default_send_request(request, options).await?;
+            Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Io))
+        })
+    }
+}
