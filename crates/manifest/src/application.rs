@@ -1,10 +1,15 @@
 //! [`Application`]: what a Spin application is, once every reference in it is a digest.
 
+mod check;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 
 use crate::digest::Digest;
+
+pub(crate) use check::check_files;
+pub use check::{ApplicationError, check_path};
 
 /// The canonical description of a Spin application.
 ///
@@ -42,7 +47,7 @@ fn root() -> String {
 }
 
 /// A variable of an application: set by whoever runs it, read by components through templates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Variable {
     /// The value it has when nobody sets it; `None` makes it required.
@@ -247,9 +252,19 @@ impl Application {
     /// Reads the serialised form.
     ///
     /// # Errors
-    /// When the bytes are not such a form, naming line and column.
+    /// When the bytes are not such a form, naming line and column, or when [`Application::check`] refuses it.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        let application: Self = serde_json::from_slice(json)?;
+        application.check().map_err(serde_json::Error::custom)?;
+        Ok(application)
+    }
+
+    /// What identifies the application: the digest of its serialised form.
+    ///
+    /// # Errors
+    /// As [`Application::to_json`].
+    pub fn digest(&self) -> Result<Digest, serde_json::Error> {
+        Ok(Digest::of(&self.to_json()?))
     }
 
     /// Everything that must be present before the application can run, each once, in digest order.

@@ -11,9 +11,16 @@
 pub mod application;
 pub mod bindle_layout;
 pub mod digest;
+mod fields;
 pub mod hosts;
+mod problem;
+mod reader;
+pub mod spin_toml;
+pub mod template;
 
 pub use application::{
-    Application, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable, WagiExecutor,
+    Application, ApplicationError, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable, WagiExecutor,
 };
 pub use digest::{Digest, DigestError};
+pub use problem::{ManifestError, Place, Problem};
+pub use spin_toml::Manifest;

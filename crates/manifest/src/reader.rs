@@ -1,0 +1,306 @@
+//! Reads TOML field by field, so that every problem has a place and no field is overlooked.
+//!
+//! A reader asks a [`Table`] for the fields that it knows and then calls [`Table::finish`], which
+//! reports the others. A problem does not end the reading: the value read becomes an empty one, and
+//! [`read`] returns all problems instead of the result.
+
+use std::{cell::RefCell, collections::BTreeMap, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use crate::problem::{ManifestError, Place, Problem};
+
+/// Reads `text`, called `file` in problems, with `body`.
+pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T) -> Result<T, ManifestError> {
+    let document = Document { text, problems: RefCell::default() };
+    let value = match DeTable::parse(text) {
+        Ok(root) => {
+            let root =
+                Table { document: &document, table: root.get_ref(), span: 0..0, path: String::new(), known: RefCell::default() };
+            Some(body(&root))
+        }
+        Err(error) => {
+            document.report(&error.span().unwrap_or_default(), "", format!("this is not TOML: {}", error.message()));
+            None
+        }
+    };
+    let mut problems = document.problems.into_inner();
+    match value {
+        Some(value) if problems.is_empty() => Ok(value),
+        _ => {
+            problems.sort();
+            problems.dedup();
+            Err(ManifestError { file: file.to_owned(), problems })
+        }
+    }
+}
+
+/// The text being read, and what was wrong with it so far.
+struct Document<'t> {
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Document<'_> {
+    fn place(&self, span: &Range<usize>, field: &str) -> Place {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Place {
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).map_or(0, |line| line.chars().count()) + 1,
+            field: field.to_owned(),
+        }
+    }
+
+    fn report(&self, span: &Range<usize>, field: &str, message: String) {
+        let problem = Problem { place: self.place(span, field), message };
+        self.problems.borrow_mut().push(problem);
+    }
+}
+
+/// A table of known fields, or one whose keys the author chose ([`Table::entries`]).
+pub(crate) struct Table<'d> {
+    document: &'d Document<'d>,
+    table: &'d DeTable<'d>,
+    span: Range<usize>,
+    path: String,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'d> Table<'d> {
+    /// The field, which is from now on a known one.
+    pub(crate) fn get(&self, key: &'static str) -> Option<Field<'d>> {
+        self.known.borrow_mut().push(key);
+        self.table.get(key).map(|value| self.field(key, value))
+    }
+
+    fn field(&self, key: &str, value: &'d Spanned<DeValue<'d>>) -> Field<'d> {
+        Field { document: self.document, value: value.get_ref(), span: value.span(), path: join(&self.path, key) }
+    }
+
+    /// Every key and value, for a table whose keys the author chose.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'d str, Field<'d>)> {
+        self.table.iter().map(|(key, value)| {
+            let mut field = self.field(key.get_ref(), value);
+            // A table starts where its name does; for `[a.b]` that is what an author looks for.
+            if value.get_ref().is_table() {
+                field.span = key.span();
+            }
+            (key.get_ref().as_ref(), field)
+        })
+    }
+
+    /// Like [`Table::get`], with a problem when it is not there; `hint` is what to write.
+    pub(crate) fn required(&self, key: &'static str, hint: &str) -> Option<Field<'d>> {
+        let field = self.get(key);
+        if field.is_none() {
+            self.missing(key, hint);
+        }
+        field
+    }
+
+    /// Reports that `key` is not there; `hint` is what to write.
+    pub(crate) fn missing(&self, key: &str, hint: &str) {
+        self.document.report(&self.span, &join(&self.path, key), format!("is missing: add {hint}"));
+    }
+
+    /// Reports something about the table as a whole.
+    pub(crate) fn report(&self, message: impl Into<String>) {
+        self.document.report(&self.span, &self.path, message.into());
+    }
+
+    /// Calls the table, in problems, by another name than its position.
+    pub(crate) fn rename(&mut self, path: String) {
+        self.path = path;
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        self.document.place(&self.span, &self.path)
+    }
+
+    pub(crate) fn string(&self, key: &'static str) -> Option<String> {
+        self.get(key).and_then(|field| field.string())
+    }
+
+    pub(crate) fn required_string(&self, key: &'static str, hint: &str) -> String {
+        self.required(key, hint).and_then(|field| field.string()).unwrap_or_default()
+    }
+
+    pub(crate) fn boolean(&self, key: &'static str) -> Option<bool> {
+        self.get(key).and_then(|field| field.boolean())
+    }
+
+    pub(crate) fn table(&self, key: &'static str) -> Option<Table<'d>> {
+        self.get(key).and_then(|field| field.table())
+    }
+
+    /// The elements of an array; none when it is absent.
+    pub(crate) fn list(&self, key: &'static str) -> Vec<Field<'d>> {
+        self.get(key).map(|field| field.list()).unwrap_or_default()
+    }
+
+    pub(crate) fn strings(&self, key: &'static str) -> Vec<String> {
+        self.list(key).iter().filter_map(Field::string).collect()
+    }
+
+    /// A table of strings under keys that the author chose.
+    pub(crate) fn string_map(&self, key: &'static str) -> BTreeMap<String, String> {
+        let Some(table) = self.table(key) else { return BTreeMap::new() };
+        table.entries().filter_map(|(key, field)| Some((key.to_owned(), field.string()?))).collect()
+    }
+
+    /// Fields that mean something to other tools only.
+    pub(crate) fn ignore(&self, keys: &[&'static str]) {
+        self.known.borrow_mut().extend(keys);
+    }
+
+    /// A field that Spin has and Spindle has not; `advice` is what to do. An empty table or list says nothing.
+    pub(crate) fn unsupported(&self, key: &'static str, advice: &str) {
+        if let Some(field) = self.get(key).filter(|field| !field.is_empty()) {
+            field.report(format!("is not supported yet by Spindle: {advice}"));
+        }
+    }
+
+    /// Reports every field that nobody asked for.
+    pub(crate) fn finish(&self) {
+        let mut known = self.known.borrow().clone();
+        known.sort_unstable();
+        known.dedup();
+        for (key, _) in self.table.iter() {
+            let name = key.get_ref().as_ref();
+            if !known.contains(&name) {
+                let message = format!("unknown field: {}", suggest(name, &known));
+                self.document.report(&key.span(), &join(&self.path, name), message);
+            }
+        }
+    }
+}
+
+/// One value, with its place.
+pub(crate) struct Field<'d> {
+    document: &'d Document<'d>,
+    value: &'d DeValue<'d>,
+    span: Range<usize>,
+    path: String,
+}
+
+impl<'d> Field<'d> {
+    /// Reports something about it.
+    pub(crate) fn report(&self, message: impl Into<String>) {
+        self.document.report(&self.span, &self.path, message.into());
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        self.document.place(&self.span, &self.path)
+    }
+
+    fn expected<T>(&self, what: &str) -> Option<T> {
+        self.report(format!("must be {what}, but is {}", article(self.value.type_str())));
+        None
+    }
+
+    pub(crate) fn string(&self) -> Option<String> {
+        self.value.as_str().map(str::to_owned).or_else(|| self.expected("a string"))
+    }
+
+    /// The string, when it is one; nothing is reported otherwise.
+    pub(crate) fn if_string(&self) -> Option<&'d str> {
+        self.value.as_str()
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.expected("true or false"))
+    }
+
+    pub(crate) fn integer(&self) -> Option<i64> {
+        let number = self.value.as_integer();
+        number.and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok()).or_else(|| self.expected("an integer"))
+    }
+
+    /// The integer, when it is one; nothing is reported otherwise.
+    pub(crate) fn if_integer(&self) -> Option<i64> {
+        let number = self.value.as_integer()?;
+        i64::from_str_radix(number.as_str(), number.radix()).ok()
+    }
+
+    pub(crate) fn table(&self) -> Option<Table<'d>> {
+        let Some(table) = self.value.as_table() else { return self.expected("a table") };
+        Some(Table {
+            document: self.document,
+            table,
+            span: self.span.clone(),
+            path: self.path.clone(),
+            known: RefCell::default(),
+        })
+    }
+
+    /// The table, when it is one; nothing is reported otherwise.
+    pub(crate) fn if_table(&self) -> Option<Table<'d>> {
+        self.value.is_table().then(|| self.table()).flatten()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Self> {
+        let Some(array) = self.value.as_array() else { return self.expected("a list").unwrap_or_default() };
+        array
+            .iter()
+            .enumerate()
+            .map(|(index, value)| Self {
+                document: self.document,
+                value: value.get_ref(),
+                span: value.span(),
+                path: format!("{}[{index}]", self.path),
+            })
+            .collect()
+    }
+
+    /// Whether it is a list or a table with nothing in it, or false.
+    fn is_empty(&self) -> bool {
+        match self.value {
+            DeValue::Array(array) => array.is_empty(),
+            DeValue::Table(table) => table.is_empty(),
+            DeValue::Boolean(value) => !value,
+            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) => false,
+        }
+    }
+}
+
+/// `path.key`, with quotes where TOML needs them.
+fn join(path: &str, key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let quoted = !key.is_empty() && key.chars().all(bare);
+    let key = if quoted { key.to_owned() } else { format!("{key:?}") };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+fn article(noun: &str) -> String {
+    format!("{} {noun}", if noun.starts_with(['a', 'i']) { "an" } else { "a" })
+}
+
+/// `did you mean …` when one of `known` is near, all of them otherwise.
+pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1.max(candidate.len() / 4))
+        .min();
+    match near {
+        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+        None if known.is_empty() => "nothing is known here; remove it".to_owned(),
+        None => format!("known here are {}", list(known)),
+    }
+}
+
+/// `` `a`, `b` and `c` ``.
+pub(crate) fn list(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
