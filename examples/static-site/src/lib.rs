@@ -7,9 +7,7 @@ mod path;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use wasi::http::types::{
-    Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
+use wasi::http::types::{Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 struct Site;
 
@@ -65,18 +63,14 @@ fn file(mut path: String) -> io::Result<Answer> {
     if !about.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let headers = vec![
-        ("content-type", path::content_type(&path).to_owned()),
-        ("content-length", about.len().to_string()),
-    ];
+    let headers =
+        vec![("content-type", path::content_type(&path).to_owned()), ("content-length", about.len().to_string())];
     Ok(Answer { status: 200, headers, content: Content::File(file) })
 }
 
 fn text(status: u16, text: &'static str) -> Answer {
-    let headers = vec![
-        ("content-type", "text/plain; charset=utf-8".to_owned()),
-        ("content-length", text.len().to_string()),
-    ];
+    let headers =
+        vec![("content-type", "text/plain; charset=utf-8".to_owned()), ("content-length", text.len().to_string())];
     Answer { status, headers, content: Content::Text(text) }
 }
 

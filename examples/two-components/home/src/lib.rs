@@ -8,6 +8,8 @@ fn home(_request: Request) -> impl IntoResponse {
     Response::builder()
         .status(200)
         .header("content-type", "text/html; charset=utf-8")
-        .body("<!doctype html><title>Home</title><p>Home. The other component is at <a href=\"/api/hello\">/api/</a>.\n")
+        .body(
+            "<!doctype html><title>Home</title><p>Home. The other component is at <a href=\"/api/hello\">/api/</a>.\n",
+        )
         .build()
 }

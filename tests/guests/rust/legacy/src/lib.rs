@@ -24,9 +24,8 @@ fn respond(request: &Request) -> Response {
 
 /// The path below the component's route; without a route header, the path of the URI.
 fn path_of(request: &Request) -> &str {
-    let header = |wanted: &str| {
-        request.headers.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.as_str())
-    };
+    let header =
+        |wanted: &str| request.headers.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.as_str());
     let rest = header("spin-path-info");
     if !rest.is_empty() {
         return rest;
