@@ -5,6 +5,9 @@
 //!
 //! Absent on purpose: the meaning of manifests and invoices, which is `manifest`'s.
 
+pub mod bindle;
+pub mod http;
+pub mod local;
 pub mod store;
 
 pub use store::{Freed, Store, StoreError};

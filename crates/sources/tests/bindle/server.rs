@@ -1,0 +1,99 @@
+//! A running `bindle-server`, and what the tests do to it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use sources::{
+    bindle::{BindleClient, ClientOptions, SecretKeys},
+    http::Trust,
+};
+
+use crate::Bundled;
+
+/// A server of its own for one test; stopped with it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) port: u16,
+    scheme: &'static str,
+    /// The creator whom it trusts.
+    pub(crate) keys: SecretKeys,
+}
+
+impl Server {
+    /// One that lets everybody do everything.
+    pub(crate) fn open() -> Self {
+        Self::start("http", |_dir| vec!["--unauthenticated".to_owned()])
+    }
+
+    /// One with more arguments, which may need files in its directory.
+    pub(crate) fn start(scheme: &'static str, prepare: impl FnOnce(&std::path::Path) -> Vec<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keys = SecretKeys::default();
+        keys.create("Alice");
+        std::fs::write(dir.path().join("keyring.toml"), keys.public().unwrap().to_toml().unwrap()).unwrap();
+        let more = prepare(dir.path());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let binary = binary();
+        let mut child = Command::new(&binary)
+            .args(["--address", &format!("127.0.0.1:{port}"), "--directory"])
+            .arg(dir.path())
+            .args(more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}: build it with `tests/build.sh binaries`", binary.display()));
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(log.any(|line| line.contains(" serving ")), "bindle-server ended");
+        // It must be able to go on writing.
+        std::thread::spawn(move || log.for_each(drop));
+        Self { child, dir, port, scheme, keys }
+    }
+
+    pub(crate) fn url(&self) -> reqwest::Url {
+        format!("{}://127.0.0.1:{}/v1", self.scheme, self.port).parse().unwrap()
+    }
+
+    pub(crate) fn client(&self, options: ClientOptions) -> BindleClient {
+        BindleClient::new(self.url(), options).unwrap()
+    }
+
+    pub(crate) fn trusting(&self, trust: Trust) -> BindleClient {
+        self.client(ClientOptions { trust, ..ClientOptions::default() })
+    }
+
+    /// Signs and creates the bundle, without its parcels.
+    pub(crate) async fn create(&self, client: &BindleClient, bundled: &mut Bundled) {
+        self.keys.sign(&mut bundled.invoice, None).unwrap();
+        client.create(&bundled.id, &bundled.invoice).await.unwrap();
+    }
+
+    /// Pushes all of the bundle.
+    pub(crate) async fn push(&self, client: &BindleClient, bundled: &mut Bundled) {
+        self.create(client, bundled).await;
+        let missing = client.missing(&bundled.id).await.unwrap();
+        let (_dir, store) = crate::store();
+        for digest in missing {
+            let content = store.insert_bytes(&bundled.parcels[&digest]).unwrap();
+            client.upload(&bundled.id, &content, &store.get(&content).unwrap().unwrap()).await.unwrap();
+        }
+        assert!(client.missing(&bundled.id).await.unwrap().is_empty());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _already_reaped = self.child.wait();
+    }
+}
+
+/// Where `tests/build.sh` puts it.
+fn binary() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let default = || home().join(".cache/spindle/target-bindle-server/debug/bindle-server");
+    std::env::var_os("BINDLE_SERVER_BIN").map_or_else(default, PathBuf::from)
+}
