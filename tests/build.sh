@@ -19,8 +19,11 @@ if wants cluster; then
 fi
 if wants binaries; then
   profile=$([ "$SPINDLE_PROFILE" = dev ] && echo dev || echo "$SPINDLE_PROFILE")
-  say "binaries: cargo build (profile $profile)"
-  quietly "$logs/cargo-build.log" cargo build --locked --profile "$profile" --bins
+  say "binaries: cargo build (profile $profile; minutes when cold; $logs/cargo-build.log)"
+  # The same selection of packages and targets as the tests': cargo unifies features over what is selected, and another
+  # selection would compile every dependency again.
+  targets=$([ "$profile" = dev ] && echo --all-targets || echo --bins)
+  quietly "$logs/cargo-build.log" cargo build --locked --workspace --profile "$profile" "$targets"
   say "binaries: bindle-server"
   (cd bindle-server && CARGO_TARGET_DIR=$BINDLE_SERVER_TARGET_DIR quietly "$logs/bindle-server-build.log" cargo build --locked --profile "$profile")
 fi

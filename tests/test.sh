@@ -26,13 +26,13 @@ if [ "$what" != unit ]; then
   tests/images.sh
   images=()
   for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
-  cargo test --locked --package tests --test e2e --no-run
+  cargo test --locked --workspace --test e2e --no-run
   # Left over from a run that was killed.
   spindle-cluster down --name "$cluster"
   trap 'spindle-cluster down --name "$cluster"' EXIT
   spindle-cluster up --name "$cluster" "${images[@]}"
   say "e2e: tests"
   SPINDLE_E2E_CLUSTER=$cluster spindle-cluster exec --name "$cluster" -- \
-    cargo test --locked --offline --package tests --test e2e -- --test-threads=1 --nocapture
+    cargo test --locked --offline --workspace --test e2e -- --test-threads=1 --nocapture
 fi
 say "all tests passed"
