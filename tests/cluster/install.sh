@@ -146,7 +146,7 @@ helm() {
   need_go
   local key="$helm $(go version)"
   fresh helm "$key" "$bin/helm" && return
-  step "helm $helm (cold: 3 CPU minutes)" go_install "helm.sh/helm/v3/cmd/helm@$helm"
+  step "helm $helm (cold: 3 CPU minutes)" go_install helm "helm.sh/helm/v3/cmd/helm@$helm"
   echo "$key" >"$stamps/helm"
 }
 
@@ -160,12 +160,14 @@ contour() {
 
 install_contour() {
   local module=github.com/projectcontour/contour
-  go_install "$module/cmd/contour@$contour" &&
+  go_install contour "$module/cmd/contour@$contour" &&
     install -m 644 "$(go env GOMODCACHE)/$module@$contour/examples/contour/01-crds.yaml" "$bin/contour-crds.yaml"
 }
 
+# go_install PROGRAM PACKAGE@VERSION
 go_install() {
-  (cd "$scratch" && CGO_ENABLED=0 GOBIN=$bin go install -trimpath -buildvcs=false -ldflags '-s -w' "$1")
+  (cd "$scratch" && CGO_ENABLED=0 GOBIN=$scratch/gobin go install -trimpath -buildvcs=false -ldflags '-s -w' "$2") &&
+    mv "$scratch/gobin/$1" "$bin/$1"
 }
 
 phases=("$@")

@@ -162,16 +162,21 @@ func (a api) awaitNode(ctx context.Context) error {
 	})
 }
 
-// poll calls f until it succeeds or the context ends, and then returns f's last error.
+// poll calls f until it succeeds or the context ends, and then returns f's last error that tells
+// more than that the time is over.
 func poll(ctx context.Context, f func() error) error {
+	last := errors.New("no attempt ended in time")
 	for {
 		err := f()
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("not in time: %w", last)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

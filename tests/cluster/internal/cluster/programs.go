@@ -147,7 +147,7 @@ func programs(p probe) []spec {
 			"--use-service-account-credentials", "--root-ca-file=" + pki("ca.crt"),
 			"--service-account-private-key-file=" + pki("service-account.key"),
 			"--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key"),
-			"--profiling=false",
+			"--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins", "--profiling=false",
 		}, p.okInsecure("https://127.0.0.1:10257/healthz")},
 		{"kube-scheduler", []string{
 			self, "kube-scheduler", "--kubeconfig=" + conf("kube-scheduler"), "--leader-elect=false",
