@@ -22,10 +22,8 @@ use node_runtime_core::{
     router::{Match, RESERVED, RouteWarning, Router},
 };
 
-use crate::{
-    engine::ExecutionContext,
-    executor::{Exchange, RequestError, ResponseBody},
-};
+pub use crate::executor::{BodyError, RequestError, ResponseBody};
+use crate::{engine::ExecutionContext, executor::Exchange};
 
 /// One application, ready to answer HTTP requests.
 #[derive(Debug)]
@@ -125,7 +123,8 @@ impl HttpApplication {
                 Target::Component { id, .. } => Some(id),
                 Target::Static { .. } => None,
             };
-            let stem = if path.wildcard { path.matched.rsplit_once('/').map_or("", |(stem, _)| stem) } else { &path.matched };
+            let stem =
+                if path.wildcard { path.matched.rsplit_once('/').map_or("", |(stem, _)| stem) } else { &path.matched };
             Some(RouteInfo { component, path: if stem.is_empty() { "/" } else { stem }, wildcard: path.wildcard })
         })
     }
@@ -156,7 +155,8 @@ impl HttpApplication {
         if let Some(Some(fixed)) = self.fixed.get(found.route) {
             return fixed.respond();
         }
-        let (Some(guest), Some(Some(headers))) = (self.context.guest(found.route), self.headers.get(found.route)) else {
+        let (Some(guest), Some(Some(headers))) = (self.context.guest(found.route), self.headers.get(found.route))
+        else {
             return respond::to_error(&RequestError::NoRoute, None);
         };
         match self.call(request, &found, headers, connection).await {
@@ -186,6 +186,7 @@ impl HttpApplication {
             authority: target.authority,
             full_url: target.full_url,
             buffered_body: self.context.buffered_body(),
+            deadline: guest.deadline(),
         };
         guest.executor().execute(exchange, request).await
     }

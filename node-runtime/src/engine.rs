@@ -101,7 +101,17 @@ impl Engine {
         let modules = crate::host::module_linker(&wasmtime).map_err(EngineError::Wasmtime)?;
         let components = crate::host::component_linker(&wasmtime).map_err(EngineError::Wasmtime)?;
         Ok(Self {
-            inner: Arc::new(Inner { wasmtime, config, pooling, compiler, ticker, logs, tails: TaskTracker::new(), modules, components }),
+            inner: Arc::new(Inner {
+                wasmtime,
+                config,
+                pooling,
+                compiler,
+                ticker,
+                logs,
+                tails: TaskTracker::new(),
+                modules,
+                components,
+            }),
         })
     }
 
@@ -120,9 +130,7 @@ impl Engine {
     /// How many instances live now; 0 without pooling.
     #[must_use]
     pub fn live_instances(&self) -> u64 {
-        self.inner.wasmtime.pooling_allocator_metrics().map_or(0, |metrics| {
-            metrics.core_instances()
-        })
+        self.inner.wasmtime.pooling_allocator_metrics().map_or(0, |metrics| metrics.core_instances())
     }
 
     /// The guests that go on after their responses were complete. Close and wait for it before the process ends.
@@ -158,6 +166,9 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("config", &self.inner.config).field("pooling", &self.inner.pooling).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("config", &self.inner.config)
+            .field("pooling", &self.inner.pooling)
+            .finish_non_exhaustive()
     }
 }

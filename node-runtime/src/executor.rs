@@ -18,7 +18,7 @@ use ::http::{HeaderMap, HeaderValue, Request, Response, header};
 use bytes::Bytes;
 use http_body::Body;
 use node_runtime_core::{headers::RouteHeaders, router::Match};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use wasmtime::{Linker, Module, component::Component, component::Linker as ComponentLinker};
 
 pub use body::{BodyError, ResponseBody};
@@ -63,6 +63,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) authority: String,
     pub(crate) full_url: String,
     pub(crate) buffered_body: usize,
+    /// When the guest must have ended.
+    pub(crate) deadline: Instant,
 }
 
 impl Executor {
@@ -114,12 +116,12 @@ impl Executor {
             Self::Spin(SpinHttpExecutor::Legacy(guest)) => {
                 exchange.inject(&mut parts.headers);
                 let head = parts.method == ::http::Method::HEAD;
-                let body = buffer::collect(body, exchange.buffered_body, &parts.headers).await?;
+                let body = exchange.collect(body, &parts.headers).await?;
                 Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))
             }
             Self::Wagi(WagiHttpExecutor { guest }) => {
                 let head = parts.method == ::http::Method::HEAD;
-                let body = buffer::collect(body, exchange.buffered_body, &parts.headers).await?;
+                let body = exchange.collect(body, &parts.headers).await?;
                 Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))
             }
         }
@@ -127,6 +129,16 @@ impl Executor {
 }
 
 impl Exchange<'_> {
+    /// Reads all of the request's body.
+    async fn collect<B>(&self, body: B, headers: &HeaderMap) -> Result<Bytes, RequestError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let body = Box::pin(buffer::collect(body, self.buffered_body, headers));
+        tokio::time::timeout_at(self.deadline.into(), body).await.map_err(|_| RequestError::RequestSlow)?
+    }
+
     /// Adds the headers that Spin's guests are told.
     fn inject(&self, headers: &mut HeaderMap) {
         self.headers.inject(headers, self.found, &self.full_url, self.connection.client_value());
@@ -144,7 +156,10 @@ fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<Response
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
     if head {
-        if headers.get(header::CONTENT_LENGTH).is_some_and(|length: &HeaderValue| length.to_str().map_or(true, |length| length.parse::<u64>().is_err())) {
+        if headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length: &HeaderValue| length.to_str().map_or(true, |length| length.parse::<u64>().is_err()))
+        {
             headers.remove(header::CONTENT_LENGTH);
         }
     } else {

@@ -83,10 +83,11 @@ impl WasiHttpView for RuntimeContext {
     }
 }
 
-/// The linker of core modules: preview 1.
+/// The linker of core modules: preview 1, and preview 0 for modules from before 2020.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
+    wasmtime_wasi::p0::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
     Ok(linker)
 }
 

@@ -37,7 +37,10 @@ enum Host {
     /// Without the leading `*`, so `.example.com`.
     Below(String),
     Name(String),
-    Network { address: IpAddr, bits: u8 },
+    Network {
+        address: IpAddr,
+        bits: u8,
+    },
     Itself,
 }
 
@@ -61,8 +64,7 @@ impl AllowedHosts {
             if entry.is_empty() || entry.ends_with("://") {
                 continue;
             }
-            parsed
-                .push(Entry::parse(entry).map_err(|problem| AllowedHostError { entry: entry.to_owned(), problem })?);
+            parsed.push(Entry::parse(entry).map_err(|problem| AllowedHostError { entry: entry.to_owned(), problem })?);
         }
         Ok(Self { entries: parsed })
     }
@@ -93,7 +95,8 @@ impl Entry {
             return Err("write `*://*:*` to allow everything");
         }
         let (scheme, rest) = entry.split_once("://").ok_or("it needs a scheme, as in `https://example.com`")?;
-        if scheme.is_empty() || scheme != "*" && !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) {
+        if scheme.is_empty() || scheme != "*" && !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        {
             return Err("its scheme must be a name or `*`");
         }
         let (host, port) = split_port(rest);
@@ -129,7 +132,9 @@ impl Host {
         if let Ok(address) = bare.parse::<IpAddr>() {
             let most = if address.is_ipv4() { 32 } else { 128 };
             let bits = match cidr {
-                Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or("its network length is no number of bits")?,
+                Some(bits) => {
+                    bits.parse().ok().filter(|bits| *bits <= most).ok_or("its network length is no number of bits")?
+                }
                 None => most,
             };
             return Ok(Self::Network { address, bits });
@@ -145,7 +150,9 @@ impl Host {
                     Ok(Self::Below(domain.to_ascii_lowercase()))
                 }
                 Some(_) => Err("`*` stands for a whole host, or for all names below a domain as in `*.example.com`"),
-                None if bare.is_empty() || bare.contains(['*', '?', '#', '@', ' ']) => Err("its host is not a name or an address"),
+                None if bare.is_empty() || bare.contains(['*', '?', '#', '@', ' ']) => {
+                    Err("its host is not a name or an address")
+                }
                 None => Ok(Self::Name(bare.to_ascii_lowercase())),
             },
         }

@@ -90,8 +90,8 @@ impl fmt::Display for RouteWarning {
 
 #[derive(Debug, Clone, Default)]
 struct Node {
-    literals: BTreeMap<Box<str>, Node>,
-    named: Option<Box<Node>>,
+    literals: BTreeMap<Box<str>, Self>,
+    named: Option<Box<Self>>,
     exact: Option<usize>,
     wildcard: Option<usize>,
 }

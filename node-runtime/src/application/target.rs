@@ -54,7 +54,10 @@ mod tests {
     fn an_absolute_target_beats_the_host_header() {
         let request = Request::builder().uri("http://one.example:81/a?b").header("host", "two.example");
         let target = target(request).unwrap();
-        assert_eq!((target.authority.as_str(), target.full_url.as_str()), ("one.example:81", "http://one.example:81/a?b"));
+        assert_eq!(
+            (target.authority.as_str(), target.full_url.as_str()),
+            ("one.example:81", "http://one.example:81/a?b")
+        );
     }
 
     #[test]
@@ -62,7 +65,12 @@ mod tests {
         let get = || Request::builder().uri("/a");
         assert_eq!(target(get().header("host", "h:1")).unwrap().full_url, "http://h:1/a");
         assert_eq!(target(get().version(Version::HTTP_10)).unwrap().authority, "localhost");
-        for bad in [get(), get().header("host", "a").header("host", "b"), get().header("host", "a b"), get().header("host", "")] {
+        for bad in [
+            get(),
+            get().header("host", "a").header("host", "b"),
+            get().header("host", "a b"),
+            get().header("host", ""),
+        ] {
             assert!(matches!(target(bad), Err(RequestError::Request(_))));
         }
     }

@@ -1,11 +1,6 @@
 //! [`Builder`]: from an application and its content to an [`ExecutionContext`].
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use control::{Limits, SecretString};
 use futures::future::try_join_all;
@@ -174,7 +169,8 @@ impl Builder {
                 Target::Static { .. } => None,
             });
         }
-        let guests = try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables))).await?;
+        let guests =
+            try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables))).await?;
         let routes = routes.into_iter().map(|guest| guests.get(guest?).cloned()).collect();
         Ok(ExecutionContext {
             buffered_body: self.engine.config().buffered_body,
@@ -202,10 +198,11 @@ impl Builder {
         executor: &manifest::Executor,
         variables: &BTreeMap<&str, &str>,
     ) -> Result<Arc<Guest>, BuildError> {
-        let component = self.application.components.get(id).ok_or_else(|| BuildError::UnknownComponent {
-            route: self.first_route_of(id),
-            component: id.clone(),
-        })?;
+        let component = self
+            .application
+            .components
+            .get(id)
+            .ok_or_else(|| BuildError::UnknownComponent { route: self.first_route_of(id), component: id.clone() })?;
         let allowed_hosts = self.allowed_hosts(id, component, variables)?;
         let code = self.compile(id, component, executor).await?;
         let files = self.files(id, component).await?;
@@ -228,7 +225,10 @@ impl Builder {
             environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             files,
             allowed_hosts,
-            limits: InstanceLimits::new(self.settings.limits.memory.unwrap_or(config.default_memory), config.table_elements),
+            limits: InstanceLimits::new(
+                self.settings.limits.memory.unwrap_or(config.default_memory),
+                config.table_elements,
+            ),
             timeout: self.settings.limits.timeout_ms.map_or(config.default_timeout, Duration::from_millis),
             executor: executor.map_err(link)?,
         }))
@@ -267,7 +267,8 @@ impl Builder {
             manifest::Executor::Wagi(_) => Variant::AsIs,
         };
         let compiled = self.engine.compiler().compile(content, &path, variant).await;
-        compiled.map_err(|error: CompileError| BuildError::Compile { component: id.clone(), problem: error.to_string() })
+        compiled
+            .map_err(|error: CompileError| BuildError::Compile { component: id.clone(), problem: error.to_string() })
     }
 
     /// The directory that the component sees at `/`, if it has files.

@@ -8,7 +8,10 @@
 //! the apps.
 
 use std::{
-    fs, hash::Hash as _, hash::Hasher, io,
+    fs,
+    hash::Hash as _,
+    hash::Hasher,
+    io,
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},

@@ -4,7 +4,10 @@
 //! `wasmtime::Engine::precompile_*` returned, in a directory that only this user can read or write, under a name that
 //! includes the engine's compatibility hash. Files there are made by renaming finished ones and never
 //! written again, so a file cannot change while it is mapped. Wasmtime checks the rest: format, version, settings, target.
-#![expect(unsafe_code, reason = "wasmtime cannot prove that precompiled code is what it once wrote; the invariant above does")]
+#![expect(
+    unsafe_code,
+    reason = "wasmtime cannot prove that precompiled code is what it once wrote; the invariant above does"
+)]
 
 use std::path::Path;
 

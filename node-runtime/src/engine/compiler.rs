@@ -95,11 +95,8 @@ impl Shared {
         let component = guest::is_component(&wasm);
         let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
         if let Some(cache) = &self.cache {
-            let code = if component {
-                self.engine.precompile_component(&wasm)
-            } else {
-                self.engine.precompile_module(&wasm)
-            };
+            let code =
+                if component { self.engine.precompile_component(&wasm) } else { self.engine.precompile_module(&wasm) };
             let code = code.map_err(invalid)?;
             match cache.write(&cache.path(&content.digest, variant), &code) {
                 Ok(()) => {

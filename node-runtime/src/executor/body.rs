@@ -38,9 +38,11 @@ pub enum BodyError {
     Incomplete(String),
 }
 
+type Call = Pin<Box<dyn Future<Output = Result<(), RequestError>> + Send>>;
+
 /// A guest's call, going on.
 pub(super) struct Run {
-    call: Option<Pin<Box<dyn Future<Output = Result<(), RequestError>> + Send>>>,
+    call: Option<Call>,
     guest: Arc<Guest>,
 }
 

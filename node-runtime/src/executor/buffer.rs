@@ -125,7 +125,10 @@ impl AsyncWrite for OutputBuffer {
         std::task::Poll::Ready(self.add(bytes).map(|()| bytes.len()).map_err(std::io::Error::other))
     }
 
-    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::task::Poll::Ready(Ok(()))
     }
 

@@ -27,6 +27,9 @@ pub enum RequestError {
     /// The client did not send the whole body.
     #[error("the request's body ended early: {0}")]
     RequestIncomplete(String),
+    /// The client did not send the whole body in time.
+    #[error("the request's body did not arrive in time")]
+    RequestSlow,
     /// All instances are in use.
     #[error("all instances are in use")]
     Overloaded,
@@ -69,6 +72,7 @@ impl RequestError {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Request(_) | Self::RequestIncomplete(_) => StatusCode::BAD_REQUEST,
+            Self::RequestSlow => StatusCode::REQUEST_TIMEOUT,
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -94,6 +98,7 @@ impl RequestError {
             Self::Request(_) => "BadRequest",
             Self::RequestTooLarge { .. } => "RequestTooLarge",
             Self::RequestIncomplete(_) => "RequestIncomplete",
+            Self::RequestSlow => "RequestSlow",
             Self::Overloaded => "Overloaded",
             Self::Deadline(_) => "Deadline",
             Self::Trap(_) => "Trap",
@@ -113,7 +118,8 @@ impl RequestError {
             | Self::Method
             | Self::Request(_)
             | Self::RequestTooLarge { .. }
-            | Self::RequestIncomplete(_) => return,
+            | Self::RequestIncomplete(_)
+            | Self::RequestSlow => return,
             Self::Overloaded
             | Self::Deadline(None)
             | Self::Response(_)
@@ -121,8 +127,12 @@ impl RequestError {
             | Self::Wagi(_) => self.to_string(),
         };
         tracing::warn!(
-            app = labels.app, revision = labels.revision, component = labels.component,
-            reason = self.reason(), status = self.status().as_u16(), error = detail,
+            app = labels.app,
+            revision = labels.revision,
+            component = labels.component,
+            reason = self.reason(),
+            status = self.status().as_u16(),
+            error = detail,
             "request failed",
         );
     }

@@ -92,7 +92,7 @@ impl HttpGuest {
         let guest = exchange.guest;
         let mut wasi = guest.wasi()?;
         wasi.stdout(guest.output(GuestStream::Stdout)).envs(guest.environment());
-        let deadline = guest.deadline();
+        let deadline = exchange.deadline;
         let mut store = guest.store(wasi, deadline);
         let scheme =
             if *exchange.connection.scheme() == Scheme::HTTPS { types::Scheme::Https } else { types::Scheme::Http };
@@ -156,10 +156,8 @@ fn expect_handler(component: &Component) -> Result<(), LinkError> {
         .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)))
         .map(|(name, _)| name.to_owned())
         .collect();
-    let handlers: Vec<&String> = exports
-        .iter()
-        .filter(|name| HANDLERS.iter().any(|handler| name.split('@').next() == Some(*handler)))
-        .collect();
+    let handlers: Vec<&String> =
+        exports.iter().filter(|name| HANDLERS.iter().any(|handler| name.split('@').next() == Some(*handler))).collect();
     let expected = "expected a component that exports `wasi:http/incoming-handler@0.2`";
     match handlers[..] {
         [one] if is_supported(one) => Ok(()),

@@ -75,7 +75,6 @@ impl LegacyGuest {
         body: Bytes,
     ) -> Result<Response<Bytes>, RequestError> {
         let method = abi::method(&parts.method).ok_or(RequestError::Method)?;
-        let deadline = exchange.guest.deadline();
         let run = async {
             let mut live = self.instantiate(exchange).await.map_err(RequestError::of_wasmtime)?;
             let result = self.handle(&mut live, method, parts, &body).await.map_err(RequestError::of_wasmtime)?;
@@ -85,14 +84,14 @@ impl LegacyGuest {
                 error => RequestError::Response(error.to_string()),
             })
         };
-        tokio::time::timeout_at(deadline.into(), run).await.map_err(|_| RequestError::Deadline(None))?
+        tokio::time::timeout_at(exchange.deadline.into(), run).await.map_err(|_| RequestError::Deadline(None))?
     }
 
     async fn instantiate(&self, exchange: &Exchange<'_>) -> wasmtime::Result<Live> {
         let guest = exchange.guest;
         let mut wasi = guest.wasi()?;
         wasi.stdout(guest.output(GuestStream::Stdout)).envs(guest.environment());
-        let mut store = guest.store(wasi, guest.deadline());
+        let mut store = guest.store(wasi, exchange.deadline);
         let instance = self.pre.instantiate_async(&mut store).await?;
         let memory = instance.get_module_export(&mut store, &self.memory).and_then(Extern::into_memory);
         let realloc = instance.get_module_export(&mut store, &self.realloc).and_then(Extern::into_func);
@@ -124,7 +123,9 @@ impl Live {
         }
         let at = self.realloc.call_async(&mut self.store, (0, 0, align, size)).await?;
         self.memory.write(&mut self.store, usize::try_from(at)?, bytes).map_err(|_| {
-            wasmtime::format_err!("the guest's allocator returned {at} for {size} bytes, which is outside of its memory")
+            wasmtime::format_err!(
+                "the guest's allocator returned {at} for {size} bytes, which is outside of its memory"
+            )
         })?;
         Ok((at, size))
     }

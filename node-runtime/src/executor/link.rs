@@ -10,7 +10,7 @@ use crate::host::RuntimeContext;
 
 /// The interfaces of WASI 0.2 that wasmtime's linker has, in every 0.2.x version: a guest's own version is found there.
 /// They must not be defined again, because their resources would become other types.
-const HOST_INTERFACES: [&str; 27] = [
+const HOST_INTERFACES: [&str; 29] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -38,9 +38,9 @@ const HOST_INTERFACES: [&str; 27] = [
     "wasi:sockets/network",
     "wasi:sockets/tcp",
     "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
 ];
-/// The rest of them.
-const HOST_UDP_INTERFACES: [&str; 2] = ["wasi:sockets/udp", "wasi:sockets/udp-create-socket"];
 
 /// Why wasm is not a guest: what it has, what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +49,7 @@ pub(crate) struct LinkError(pub(super) String);
 
 impl LinkError {
     /// For `map_err` of wasmtime's errors.
+    #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]
     pub(super) fn of(error: wasmtime::Error) -> Self {
         Self(format!("it cannot be linked: {error:#}"))
     }
@@ -67,14 +68,14 @@ pub(super) fn complete_module(
     let mut linker = linker.clone();
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
-        if linker.get_by_import_is_known(module, from, name) {
-            continue;
-        }
         let ExternType::Func(ty) = import.ty() else {
-            return Err(LinkError(format!("it imports `{from}` `{name}`, which is no function: a guest brings its own memory and tables")));
+            return Err(LinkError(format!(
+                "it imports `{from}` `{name}`, which is no function: a guest brings its own memory and tables"
+            )));
         };
         let error = NotProvided(format!("{from}: {name}"));
-        linker.func_new(from, name, ty, move |_, _, _| Err(error.clone().into())).map_err(LinkError::of)?;
+        // Fails only for what is defined already: by the host, or because it is imported twice.
+        let _defined = linker.func_new(from, name, ty, move |_, _, _| Err(error.clone().into()));
     }
     Ok(linker)
 }
@@ -82,9 +83,7 @@ pub(super) fn complete_module(
 /// Whether the host has the interface `name`, written `package:name/interface@version`.
 fn is_host_interface(name: &str) -> bool {
     let Some((interface, version)) = name.split_once('@') else { return false };
-    version.starts_with("0.2.")
-        && !version.contains('-')
-        && (HOST_INTERFACES.contains(&interface) || HOST_UDP_INTERFACES.contains(&interface))
+    version.starts_with("0.2.") && !version.contains('-') && HOST_INTERFACES.contains(&interface)
 }
 
 /// What a resource is that only the guest's own imports know.
@@ -127,8 +126,11 @@ fn define(
             }
             Ok(())
         }
-        // Types need no definition; whole components and modules as imports have none that could trap.
-        _ => Ok(()),
+        // Types need no definition, and there is nothing to put in the place of code: linking says so.
+        ComponentItem::Type(_)
+        | ComponentItem::CoreFunc(_)
+        | ComponentItem::Module(_)
+        | ComponentItem::Component(_) => Ok(()),
     }
 }
 

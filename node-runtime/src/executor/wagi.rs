@@ -53,12 +53,16 @@ impl WagiGuest {
             Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => {}
             Some(ExternType::Func(ty)) => {
                 let signature = link::signature(&ty);
-                return Err(LinkError(format!("its entrypoint `{name}` is {signature}: expected a function without parameters and results")));
+                return Err(LinkError(format!(
+                    "its entrypoint `{name}` is {signature}: expected a function without parameters and results"
+                )));
             }
             _ => {
                 let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
                 let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-                return Err(LinkError(format!("no such function '{name}', its Wagi entrypoint. It exports: {exports}")));
+                return Err(LinkError(format!(
+                    "no such function '{name}', its Wagi entrypoint. It exports: {exports}"
+                )));
             }
         }
         let entry = module.get_export_index(name).ok_or_else(|| LinkError(format!("no such function '{name}'")))?;
@@ -74,7 +78,9 @@ impl WagiGuest {
     ) -> Result<Self, LinkError> {
         if settings.entrypoint != START {
             let name = &settings.entrypoint;
-            return Err(LinkError(format!("its entrypoint is `{name}`, but a component has only one: remove the setting")));
+            return Err(LinkError(format!(
+                "its entrypoint is `{name}`, but a component has only one: remove the setting"
+            )));
         }
         let linker = link::complete_component(linker, component)?;
         let pre = linker.instantiate_pre(component).map_err(LinkError::of)?;
@@ -109,9 +115,8 @@ impl WagiGuest {
             .stdout(output.clone())
             .args(&wagi::arguments(&self.argv, &request))
             .envs(&wagi::environment(&request, guest.environment()));
-        let deadline = guest.deadline();
-        let store = guest.store(wasi, deadline);
-        match tokio::time::timeout_at(deadline.into(), self.run(store)).await {
+        let store = guest.store(wasi, exchange.deadline);
+        match tokio::time::timeout_at(exchange.deadline.into(), self.run(store)).await {
             Err(_) => return Err(RequestError::Deadline(None)),
             Ok(Err(error)) => return Err(failure(error)),
             Ok(Ok(())) => {}

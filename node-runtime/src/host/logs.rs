@@ -250,8 +250,7 @@ mod tests {
             let seen = Arc::clone(&seen);
             Arc::new(move |line: GuestLine| seen.lock().unwrap().push(line.text))
         };
-        let labels =
-            Arc::new(LogLabels { app: "a/b".to_owned(), revision: "1".to_owned(), component: "c".to_owned() });
+        let labels = Arc::new(LogLabels { app: "a/b".to_owned(), revision: "1".to_owned(), component: "c".to_owned() });
         let mut stream = LineStream::new(&log, &labels, GuestStream::Stdout);
         for piece in pieces {
             stream.write(Bytes::copy_from_slice(piece)).unwrap();
@@ -284,8 +283,7 @@ mod tests {
         })
         .unwrap();
         let labels = Arc::new(LogLabels { app: String::new(), revision: String::new(), component: String::new() });
-        let line =
-            || GuestLine { labels: Arc::clone(&labels), stream: GuestStream::Stderr, text: "x".to_owned() };
+        let line = || GuestLine { labels: Arc::clone(&labels), stream: GuestStream::Stderr, text: "x".to_owned() };
         logs.line(line());
         wait_started.recv().unwrap();
         for _ in 0..5 {

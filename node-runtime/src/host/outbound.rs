@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use http::HeaderName;
+use http_body_util::BodyExt;
 use node_runtime_core::outbound::AllowedHosts;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
@@ -30,10 +31,15 @@ impl WasiHttpHooks for Outbound {
 
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sent {
+        // A guest may set a host header of its own, as proxies do that copy a request; the URI decides.
+        let host = request.uri().authority().and_then(|host| http::HeaderValue::from_str(host.as_str()).ok());
+        if let Some(host) = host {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
         let uri = request.uri();
         let allowed = match (uri.scheme_str(), uri.host()) {
             (Some(scheme), Some(host)) => self.allowed.permits(scheme, host, uri.port_u16()),
@@ -43,7 +49,6 @@ impl WasiHttpHooks for Outbound {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
         Box::new(async move {
-            use http_body_util::BodyExt as _;
             let (response, io) = default_send_request(request, options).await?;
             Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Io))
         })

@@ -1,0 +1,26 @@
+//! Guests of every kind, called through a real listener on 127.0.0.1: small ones written as text here, and those that
+//! `tests/guests/build.sh` builds with the toolchains that users have.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails, also in what tests share"
+)]
+
+#[path = "guests/support.rs"]
+mod support;
+
+#[path = "guests/build.rs"]
+mod build;
+#[path = "guests/http.rs"]
+mod http;
+#[path = "guests/languages.rs"]
+mod languages;
+#[path = "guests/legacy.rs"]
+mod legacy;
+#[path = "guests/server.rs"]
+mod server;
+#[path = "guests/wagi.rs"]
+mod wagi;

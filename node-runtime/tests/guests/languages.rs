@@ -1,0 +1,40 @@
+//! Guests as users build them: other languages, SDKs, and what their builds leave.
+
+use http::Request;
+
+use crate::support::{App, guest};
+
+#[tokio::test]
+async fn components_of_other_languages_answer() {
+    for (name, greeting) in
+        [("http-c", "Hello from C"), ("http-js", "Hello from JavaScript"), ("http-py", "Hello from Python")]
+    {
+        let served = App::of(&guest(name)).serve().await;
+        let reply = served.get("/").await;
+        assert_eq!((reply.status, reply.text().trim_end()), (200, greeting), "{name}");
+        assert_eq!(served.send_body(Request::post("/echo"), "ping").await.text().trim_end(), "ping", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn imports_of_an_sdk_that_the_host_does_not_have_matter_only_when_called() {
+    let served = App::of(&guest("http-spin-sdk")).serve().await;
+    assert_eq!(served.get("/").await.text().trim_end(), "Hello from the Spin SDK");
+    assert_eq!(served.get("/var/anything").await.status, 500);
+}
+
+#[tokio::test]
+async fn a_core_module_with_a_component_type_is_made_a_component() {
+    let served = App::of(&guest("http-spin-sdk.core")).serve().await;
+    assert_eq!(served.get("/").await.text().trim_end(), "Hello from the Spin SDK");
+}
+
+#[tokio::test]
+async fn a_component_serves_its_files() {
+    let served = App::of(&guest("http-files")).file("index.html", "<p>home").file("a/b.txt", "beta").serve().await;
+    assert_eq!(served.get("/").await.text(), "<p>home");
+    assert_eq!(served.get("/a/b.txt").await.text(), "beta");
+    assert_eq!(served.get("/none").await.status, 404);
+    let head = served.send(Request::head("/a/b.txt")).await;
+    assert_eq!((head.status, head.text()), (200, ""));
+}

@@ -1,0 +1,309 @@
+//! An application made of wasm in memory, served at a port of its own, and a client that shows everything that came back.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use control::Limits;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use manifest::{Application, Component, Executor, File, Pattern, Route, Target, WagiExecutor};
+use node_runtime::{
+    application::{Connection, HttpApplication},
+    engine::{BuildError, Builder, Engine, EngineConfig, RevisionSettings},
+    host::GuestLine,
+};
+use sources::Store;
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// How long a guest of these tests may take where that is what a test is about.
+pub const SHORT: Duration = Duration::from_millis(200);
+
+/// One application in the making. Its first component is called `main` and answers every path.
+pub struct App {
+    pub application: Application,
+    pub settings: RevisionSettings,
+    store: Store,
+    engine: Engine,
+    lines: Arc<Mutex<Vec<GuestLine>>>,
+    _dir: tempfile::TempDir,
+}
+
+/// An application that is served until this is dropped.
+pub struct Served {
+    pub address: SocketAddr,
+    pub engine: Engine,
+    pub application: Arc<HttpApplication>,
+    lines: Arc<Mutex<Vec<GuestLine>>>,
+    _tasks: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+/// An engine for all tests that need no settings of their own. It keeps compiled code between runs.
+pub fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| engine_with(|_| {})).clone()
+}
+
+/// An engine with other settings than the default ones.
+pub fn engine_with(change: impl FnOnce(&mut EngineConfig)) -> Engine {
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests");
+    let mut config = EngineConfig { cache_dir: Some(cache), buffered_body: 1 << 20, ..EngineConfig::default() };
+    change(&mut config);
+    Engine::new(config).unwrap()
+}
+
+/// The wasm of a guest that is built from source.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration that could hold where the guests are")]
+pub fn guest(name: &str) -> Vec<u8> {
+    let variable = |name: &str| std::env::var(name).ok().map(PathBuf::from);
+    let dir = variable("SPINDLE_GUESTS").unwrap_or_else(|| {
+        let cache = variable("SPINDLE_CACHE").unwrap_or_else(|| {
+            let caches = variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap().join(".cache"));
+            caches.join("spindle")
+        });
+        cache.join("guests/out")
+    });
+    let path = dir.join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|error| {
+        let build = "build it with `tests/guests/build.sh rust c go js py`";
+        panic!("the guest {} is missing ({error}): {build}, or say in SPINDLE_GUESTS where it is", path.display())
+    })
+}
+
+/// The wasm of a guest written as text.
+pub fn text(wat: &str) -> Vec<u8> {
+    wat::parse_str(wat).unwrap()
+}
+
+impl App {
+    /// An application with this component.
+    pub fn of(wasm: &[u8]) -> Self {
+        Self::on(engine(), wasm)
+    }
+
+    /// The same on another engine.
+    pub fn on(engine: Engine, wasm: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("store")).unwrap();
+        let component = component(&store, wasm);
+        let id: manifest::ComponentId = "main".parse().unwrap();
+        let target = Target::Component { id: id.clone(), executor: Executor::Spin };
+        let application = Application {
+            name: "test-app".to_owned(),
+            version: "1.2.3".to_owned(),
+            description: None,
+            authors: Vec::new(),
+            base: "/".to_owned(),
+            variables: BTreeMap::new(),
+            routes: vec![Route { pattern: Pattern::Path("/...".to_owned()), target }],
+            components: BTreeMap::from([(id, component)]),
+        };
+        let lines: Arc<Mutex<Vec<GuestLine>>> = Arc::default();
+        let seen = Arc::clone(&lines);
+        let settings = RevisionSettings {
+            app: "tests/app".to_owned(),
+            revision: "r1".to_owned(),
+            log: Some(Arc::new(move |line: GuestLine| seen.lock().unwrap().push(line))),
+            ..RevisionSettings::default()
+        };
+        Self { application, settings, store, engine, lines, _dir: dir }
+    }
+
+    /// Routes to nothing yet.
+    pub fn without_routes(mut self) -> Self {
+        self.application.routes.clear();
+        self
+    }
+
+    /// Adds a route to the component.
+    pub fn route(mut self, path: &str) -> Self {
+        let target = Target::Component { id: "main".parse().unwrap(), executor: Executor::Spin };
+        self.application.routes.push(Route { pattern: Pattern::Path(path.to_owned()), target });
+        self
+    }
+
+    /// Runs the component as a program.
+    pub fn wagi(self) -> Self {
+        self.wagi_with(WagiExecutor::default())
+    }
+
+    pub fn wagi_with(mut self, settings: WagiExecutor) -> Self {
+        for route in &mut self.application.routes {
+            if let Target::Component { executor, .. } = &mut route.target {
+                *executor = Executor::Wagi(settings.clone());
+            }
+        }
+        self
+    }
+
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.limits.timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap());
+        self
+    }
+
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.settings.limits = Limits { memory: Some(bytes), ..self.settings.limits };
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.main().environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn allow(mut self, host: &str) -> Self {
+        self.main().allowed_outbound_hosts.push(host.to_owned());
+        self
+    }
+
+    pub fn file(mut self, path: &str, content: &str) -> Self {
+        let content = self.store.insert_bytes(content.as_bytes()).unwrap();
+        self.main().files.push(File { path: path.to_owned(), content });
+        self
+    }
+
+    pub fn main(&mut self) -> &mut Component {
+        self.application.components.values_mut().next().unwrap()
+    }
+
+    /// The error that building it gives.
+    pub async fn refused(self) -> BuildError {
+        self.build().await.map(|_| ()).expect_err("the application was built")
+    }
+
+    pub async fn build(&self) -> Result<HttpApplication, BuildError> {
+        let application = Arc::new(self.application.clone());
+        let builder = Builder::new(&self.engine, application, &self.store, self.settings.clone());
+        builder.build().await.map(HttpApplication::new)
+    }
+
+    /// Builds it and serves it.
+    pub async fn serve(self) -> Served {
+        let application = Arc::new(self.build().await.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, Arc::clone(&application)));
+        Served { address, engine: self.engine, application, lines: self.lines, _tasks: tasks, _dir: self._dir }
+    }
+}
+
+fn component(store: &Store, wasm: &[u8]) -> Component {
+    Component {
+        description: None,
+        source: store.insert_bytes(wasm).unwrap(),
+        files: Vec::new(),
+        environment: BTreeMap::new(),
+        variables: BTreeMap::new(),
+        allowed_outbound_hosts: Vec::new(),
+        key_value_stores: Vec::new(),
+        sqlite_databases: Vec::new(),
+        ai_models: Vec::new(),
+    }
+}
+
+async fn accept(listener: TcpListener, application: Arc<HttpApplication>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, client) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let connection = Connection::new(client, http::uri::Scheme::HTTP);
+        let application = Arc::clone(&application);
+        connections.spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (application, connection) = (Arc::clone(&application), connection.clone());
+                async move { Ok::<_, std::convert::Infallible>(application.handle(request, &connection).await) }
+            });
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            // A client that went away, or a body that was cut off on purpose.
+            let _closed = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+impl Served {
+    /// Sends `GET path`.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(Request::get(path)).await
+    }
+
+    /// Sends a request without a body.
+    pub async fn send(&self, request: http::request::Builder) -> Reply {
+        self.send_body(request, "").await
+    }
+
+    pub async fn send_body(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Reply {
+        collect(self.begin(request.body(Full::new(body.into())).unwrap()).await.0).await.unwrap()
+    }
+
+    /// Sends a request; the body of the response is still to be read. The connection lives as long as the set.
+    pub async fn begin<B>(&self, mut request: Request<B>) -> (Response<Incoming>, JoinSet<()>)
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let host = self.address.to_string().parse().unwrap();
+        request.headers_mut().entry(http::header::HOST).or_insert(host);
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let _closed = connection.await;
+        });
+        (sender.send_request(request).await.unwrap(), tasks)
+    }
+
+    /// What guests have printed, as `stream: text`.
+    pub fn lines(&self) -> Vec<String> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().map(|line| format!("{}: {}", line.stream.name(), line.text)).collect()
+    }
+
+    /// Waits until no instance is left.
+    pub async fn idle(&self) {
+        while self.engine.live_instances() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Reads the rest of a response.
+pub async fn collect(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?;
+    let trailers = body.trailers().cloned();
+    Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes(), trailers })
+}
+
+impl Reply {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The header's value; empty without one.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Whether a line of the body is this.
+    pub fn has_line(&self, line: &str) -> bool {
+        self.text().lines().any(|other| other == line)
+    }
+}
