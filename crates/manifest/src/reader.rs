@@ -134,7 +134,7 @@ impl<'d> Table<'d> {
         self.get(key).and_then(|field| field.boolean())
     }
 
-    pub(crate) fn table(&self, key: &'static str) -> Option<Table<'d>> {
+    pub(crate) fn table(&self, key: &'static str) -> Option<Self> {
         self.get(key).and_then(|field| field.table())
     }
 
@@ -291,7 +291,7 @@ pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
     match near {
         Some((_, candidate)) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => "nothing is known here; remove it".to_owned(),
-        None => format!("known here are {}", list(known)),
+        None => format!("known here: {}", list(known)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `spin.toml` of version 2 (Spin v2 and later).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ComponentSpec, Manifest,
@@ -36,14 +36,16 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
     if let Some(application) = application.and_then(|field| field.table()) {
         read_application(&application, &mut manifest);
     }
+    let mut declared = BTreeSet::new();
     for (id, field) in root.table("component").iter().flat_map(Table::entries) {
+        declared.insert(id);
         let id_read = read_kebab_id(&field, id);
         let spec = field.table().and_then(|table| read_component(&table, &manifest.variables));
         if let (Some(id), Some(spec)) = (id_read, spec) {
             manifest.components.insert(id, spec);
         }
     }
-    read_triggers(root, &mut manifest);
+    read_triggers(root, &declared, &mut manifest);
     root.finish();
     manifest
 }
@@ -114,7 +116,7 @@ fn read_component(table: &Table<'_>, variables: &BTreeMap<String, Variable>) -> 
     spec
 }
 
-fn read_triggers(root: &Table<'_>, manifest: &mut Manifest) {
+fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifest: &mut Manifest) {
     let hint = "`[[trigger.http]]` with `route = \"/...\"` and `component = \"…\"`: an application needs one";
     let Some(triggers) = root.required("trigger", hint).and_then(|field| field.table()) else { return };
     let http = triggers.list("http");
@@ -127,13 +129,13 @@ fn read_triggers(root: &Table<'_>, manifest: &mut Manifest) {
         triggers.missing("http", hint);
     }
     for table in http.iter().filter_map(Field::table) {
-        if let Some(route) = read_trigger(&table, manifest) {
+        if let Some(route) = read_trigger(&table, declared, manifest) {
             manifest.routes.push(route);
         }
     }
 }
 
-fn read_trigger(table: &Table<'_>, manifest: &mut Manifest) -> Option<Route> {
+fn read_trigger(table: &Table<'_>, declared: &BTreeSet<&str>, manifest: &mut Manifest) -> Option<Route> {
     let trigger_id = table.string("id");
     let pattern = table.required("route", "`route = \"/...\"` or `route = { private = true }`").and_then(|field| read_route(&field));
     table.unsupported("components", "name one component with `component`");
@@ -141,7 +143,13 @@ fn read_trigger(table: &Table<'_>, manifest: &mut Manifest) -> Option<Route> {
     let executor = read_executor(table);
     let component = table.get("component");
     let target = match (component, table.table("static_response")) {
-        (Some(field), None) => read_target(&field, trigger_id.as_deref(), manifest).map(|id| Target::Component { id, executor }),
+        (Some(field), None) => {
+            let id = match field.if_table() {
+                Some(component) => read_inline(&component, trigger_id.as_deref(), manifest),
+                None => read_reference(&field, declared, manifest),
+            };
+            id.map(|id| Target::Component { id, executor })
+        }
         (None, Some(response)) => read_static(&response),
         (Some(_), Some(_)) => {
             table.report("a trigger has either `component` or `static_response`: remove one of the two");
@@ -167,24 +175,23 @@ fn read_route(field: &Field<'_>) -> Option<Pattern> {
     Some(Pattern::Private)
 }
 
-/// The component of a trigger: the id of one, or one in place.
-fn read_target(field: &Field<'_>, trigger_id: Option<&str>, manifest: &mut Manifest) -> Option<ComponentId> {
-    if let Some(table) = field.if_table() {
-        let spec = read_component(&table, &manifest.variables)?;
-        let id = inline_id(trigger_id, manifest)?;
-        manifest.components.insert(id.clone(), spec);
-        return Some(id);
-    }
+/// A component in the place of its id.
+fn read_inline(table: &Table<'_>, trigger_id: Option<&str>, manifest: &mut Manifest) -> Option<ComponentId> {
+    let spec = read_component(table, &manifest.variables)?;
+    let id = inline_id(trigger_id, manifest)?;
+    manifest.components.insert(id.clone(), spec);
+    Some(id)
+}
+
+/// The id of one of the `declared` components; one that could not be read has been reported already.
+fn read_reference(field: &Field<'_>, declared: &BTreeSet<&str>, manifest: &Manifest) -> Option<ComponentId> {
     let text = field.string()?;
-    let known: Vec<&str> = manifest.components.keys().map(ComponentId::as_str).collect();
-    match text.parse::<ComponentId>() {
-        Ok(id) if manifest.components.contains_key(&id) => Some(id),
-        _ => {
-            let hint = if known.is_empty() { String::new() } else { format!("; {}", suggest(&text, &known)) };
-            field.report(format!("there is no component `{text}`: add `[component.{text}]`{hint}"));
-            None
-        }
+    if !declared.contains(text.as_str()) {
+        let known: Vec<&str> = declared.iter().copied().collect();
+        let hint = if known.is_empty() { String::new() } else { format!("; {}", suggest(&text, &known)) };
+        field.report(format!("there is no component `{text}`: add `[component.{text}]`{hint}"));
     }
+    text.parse().ok().filter(|id| manifest.components.contains_key(id))
 }
 
 /// The id that Spin gives to a component without one: after its trigger, or the next number.

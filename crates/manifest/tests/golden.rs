@@ -1,0 +1,121 @@
+//! `spin.toml` files and what becomes of them: `golden/<name>.in.toml` gives the application in
+//! `golden/<name>.out.json` or the problems in `golden/<name>.err.txt`.
+//!
+//! `BLESS=1 cargo test -p manifest --test golden` writes what the code does now; read the difference before you
+//! commit it.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use manifest::{
+    Application, Content, Digest, File, Manifest,
+    spin_toml::{self, FilesPattern, Resolved},
+};
+
+/// Content that depends on nothing but its name.
+fn content(name: &str) -> Content {
+    Content { digest: Digest::of(name.as_bytes()), size: name.len() as u64 }
+}
+
+/// Every pattern becomes one file that is called like it, so that what was understood can be seen.
+fn resolve(manifest: Manifest) -> Application {
+    let mut resolved = BTreeMap::new();
+    for (id, spec) in &manifest.components {
+        let file = |pattern: &FilesPattern| match pattern {
+            FilesPattern::Glob(glob) => File { path: glob.clone(), content: content(glob) },
+            FilesPattern::Placed { source, destination } => {
+                let path = [destination.as_str(), source.as_str()].join("/");
+                File { path: path.trim_start_matches('/').to_owned(), content: content(source) }
+            }
+        };
+        let source = content(&format!("{:?}", spec.source.location));
+        let files = spec.files.iter().map(|entry| file(&entry.pattern)).collect();
+        resolved.insert(id.clone(), Resolved { source, files });
+    }
+    manifest.into_application(resolved).unwrap()
+}
+
+fn check(name: &str, profile: Option<&str>) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let input = fs::read_to_string(dir.join(format!("{name}.in.toml"))).unwrap();
+    let parsed = spin_toml::parse(&input, "spin.toml").map_err(|error| error.to_string());
+    let parsed = parsed.and_then(|manifest| match profile {
+        Some(profile) => manifest.with_profile(profile).map_err(|error| error.to_string()),
+        None => Ok(manifest),
+    });
+    let (extension, actual) = match parsed {
+        Ok(manifest) => {
+            let application = resolve(manifest);
+            assert_eq!(Application::from_json(&application.to_json().unwrap()).unwrap(), application);
+            ("out.json", serde_json::to_string_pretty(&application).unwrap())
+        }
+        Err(problems) => ("err.txt", problems),
+    };
+    let path = dir.join(format!("{name}.{extension}"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, format!("{actual}\n")).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}\n{actual}"));
+    assert_eq!(expected.trim_end(), actual, "{path:?}");
+}
+
+macro_rules! golden {
+    ($($name:ident $(with $profile:literal)?),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            let profile: Option<&str> = None $(.or(Some($profile)))?;
+            check(stringify!($name), profile);
+        })*
+
+        #[test]
+        fn every_golden_file_has_its_test() {
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+            let known = [$(stringify!($name)),*];
+            for entry in fs::read_dir(dir).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let stem = name.split('.').next().unwrap();
+                assert!(known.contains(&stem), "{name} belongs to no test");
+            }
+        }
+    };
+}
+
+golden! {
+    v1_minimal,
+    v1_of_spin_0_2_with_config,
+    v1_wagi_with_one_default_each,
+    v1_allow_all_and_manifest_version,
+    v1_source_in_another_bundle_and_outbound_hosts,
+    v2_minimal,
+    v2_with_everything,
+    v2_components_inside_triggers,
+    v2_without_its_profile,
+    v2_with_its_profile with "debug",
+    v2_with_a_profile_that_is_misspelt with "debg",
+    not_toml,
+    empty,
+    version_is_unknown,
+    version_2_is_a_string,
+    version_has_two_names,
+    v1_lacks_everything,
+    v1_redis_trigger,
+    v1_duplicate_component,
+    v1_unknown_fields,
+    v1_bad_hosts,
+    v1_variable_twice,
+    v2_lacks_everything,
+    v2_no_http_trigger,
+    v2_another_trigger_besides_http,
+    v2_unknown_component,
+    v2_underscore_in_component_id,
+    v2_variables_are_wrong,
+    v2_sources_are_wrong,
+    v2_files_are_wrong,
+    v2_outbound_hosts_are_wrong,
+    v2_dependencies_are_refused,
+    v2_triggers_are_wrong,
+    v2_base_path,
+    v2_wrong_types,
+    v2_unknown_field_at_the_top,
+}

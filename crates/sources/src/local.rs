@@ -1,0 +1,217 @@
+//! An application in a directory: `spin.toml`, and what it names.
+//!
+//! Promise: the same directory always gives the same [`Application`]; every byte that it names is in the [`Store`];
+//! and no component is given a file from outside the directory, whatever patterns and symbolic links say. (Its wasm
+//! may come from outside: build tools put it into a shared target directory.)
+//!
+//! Everything here blocks: call it from a thread that may.
+//!
+//! Absent on purpose: building, and compiling the wasm, which is the runtime's part.
+
+mod files;
+#[cfg(test)]
+mod tests;
+mod wasm;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use manifest::{
+    Application, ComponentId, File, ManifestError, Place,
+    spin_toml::{self, ComponentSpec, IntoApplicationError, Location, Resolved, UnknownProfile},
+};
+
+use crate::{
+    bindle::BindleClient,
+    http::Trust,
+    store::{Store, StoreError},
+};
+
+/// What can be chosen about loading.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The profile, if not the default one.
+    pub profile: Option<String>,
+    /// Whom to ask for a `source` that is a parcel of another bundle.
+    pub bindle: Option<BindleClient>,
+    /// Which certificates to accept when wasm is downloaded from a URL.
+    pub trust: Trust,
+    /// The largest wasm that is downloaded, in bytes.
+    pub largest_download: u64,
+}
+
+impl Default for Options {
+    /// The default profile, no Bindle server, the system's certificate authorities, 256 MiB.
+    fn default() -> Self {
+        Self { profile: None, bindle: None, trust: Trust::default(), largest_download: 256 << 20 }
+    }
+}
+
+/// What a directory turned out to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The application; its content is in the store.
+    pub application: Application,
+    /// The name of each component's wasm in its manifest, for publishers; only components whose wasm was a file.
+    pub wasm_names: BTreeMap<ComponentId, String>,
+}
+
+/// Why a directory is not an application.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// There is no manifest.
+    #[error("there is no application at {path}: name a spin.toml, or a directory with one")]
+    NoManifest {
+        /// Where one was expected.
+        path: PathBuf,
+    },
+    /// The manifest cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manifest is wrong.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// There is no such profile.
+    #[error(transparent)]
+    Profile(#[from] UnknownProfile),
+    /// Something that the manifest names is not there, or is not what it should be.
+    #[error("{at}: {problem}")]
+    Content {
+        /// File, line, column and field.
+        at: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// Something that the manifest names cannot be had.
+    #[error("{at}: cannot get {what}")]
+    Unavailable {
+        /// File, line, column and field.
+        at: String,
+        /// What.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The content cannot be stored.
+    #[error("{at}: cannot store {what}")]
+    Store {
+        /// File, line, column and field.
+        at: String,
+        /// What.
+        what: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// Together, the parts make no application.
+    #[error("{file}")]
+    Application {
+        /// The manifest.
+        file: String,
+        /// Why.
+        source: IntoApplicationError,
+    },
+}
+
+impl LocalError {
+    /// One word for conditions, events and metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoManifest { .. } | Self::Read { .. } => "NoManifest",
+            Self::Manifest(_) | Self::Profile(_) => "InvalidManifest",
+            Self::Content { .. } | Self::Application { .. } => "InvalidContent",
+            Self::Unavailable { .. } => "Unavailable",
+            Self::Store { source, .. } => source.reason(),
+        }
+    }
+}
+
+/// Loads the application whose manifest, or whose directory, is `path`, with the default [`Options`].
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load(path: &Path, store: &Store) -> Result<Loaded, LocalError> {
+    load_with(path, &Options::default(), store)
+}
+
+/// Loads the application whose manifest, or whose directory, is `path`. Its content is in `store` afterwards.
+///
+/// # Errors
+/// When the manifest is wrong or what it names is not there; the text says where and what to do.
+pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded, LocalError> {
+    let path = if path.is_dir() { path.join("spin.toml") } else { path.to_path_buf() };
+    let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => LocalError::NoManifest { path: path.clone() },
+        _ => LocalError::Read { path: path.clone(), source },
+    })?;
+    let file = path.display().to_string();
+    let mut manifest = spin_toml::parse(&text, &file)?;
+    if let Some(profile) = &options.profile {
+        manifest = manifest.with_profile(profile)?;
+    }
+    let root = path.canonicalize().map_err(|source| LocalError::Read { path: path.clone(), source })?;
+    let root = root.parent().map(Path::to_path_buf).unwrap_or_default();
+    let app = AppDir { root, file, options, store };
+    let (mut contents, mut wasm_names) = (BTreeMap::new(), BTreeMap::new());
+    for (id, spec) in &manifest.components {
+        contents.insert(id.clone(), app.resolve(spec)?);
+        if let Location::Path(name) = &spec.source.location {
+            wasm_names.insert(id.clone(), name.clone());
+        }
+    }
+    let application = manifest
+        .into_application(contents)
+        .map_err(|source| LocalError::Application { file: app.file.clone(), source })?;
+    Ok(Loaded { application, wasm_names })
+}
+
+/// The directory of a manifest, and where its content goes.
+struct AppDir<'a> {
+    /// Without symbolic links.
+    root: PathBuf,
+    /// The manifest, as it was named.
+    file: String,
+    options: &'a Options,
+    store: &'a Store,
+}
+
+impl AppDir<'_> {
+    /// The content of a component, all of it in the store.
+    fn resolve(&self, spec: &ComponentSpec) -> Result<Resolved, LocalError> {
+        let source = self.wasm(spec)?;
+        let mut files = Vec::new();
+        for (path, found) in self.find_files(spec)? {
+            let content = self.store.insert_file(&found.file).map_err(|source| LocalError::Store {
+                at: self.at(&found.place),
+                what: found.file.display().to_string(),
+                source,
+            })?;
+            files.push(File { path, content });
+        }
+        Ok(Resolved { source, files })
+    }
+
+    /// A place in the manifest, for messages.
+    fn at(&self, place: &Place) -> String {
+        format!("{}:{place}", self.file)
+    }
+
+    fn problem(&self, place: &Place, problem: impl Into<String>) -> LocalError {
+        LocalError::Content { at: self.at(place), problem: problem.into() }
+    }
+}
+
+/// The advice to build a component, if its manifest says how.
+fn build_advice(spec: &ComponentSpec) -> String {
+    let Some(build) = &spec.build else { return "check the path, or build the component first".to_owned() };
+    let place = build.workdir.as_ref().map(|dir| format!(" in {dir}")).unwrap_or_default();
+    format!("check the path, or run the component's build command{place}: {}", build.commands.join(" && "))
+}

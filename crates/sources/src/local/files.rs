@@ -1,0 +1,187 @@
+//! The files of a component: which there are, and that all of them are below the directory of the manifest.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::{Path, PathBuf},
+};
+
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use manifest::{
+    Place,
+    spin_toml::{ComponentSpec, FilesEntry, FilesPattern},
+};
+use walkdir::WalkDir;
+
+use super::{AppDir, LocalError, build_advice};
+
+/// A file on this machine that a component sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where.
+    pub(super) file: PathBuf,
+    /// Which entry of the manifest says so.
+    pub(super) place: Place,
+}
+
+impl AppDir<'_> {
+    /// All files of a component, by their paths in the guest.
+    pub(super) fn find_files(&self, spec: &ComponentSpec) -> Result<BTreeMap<String, Found>, LocalError> {
+        let exclude = self.excluded(spec)?;
+        let mut all = BTreeMap::new();
+        for entry in &spec.files {
+            let search = Search { app: self, place: &entry.place, exclude: &exclude };
+            let found = search.entry(entry)?;
+            if found.is_empty() {
+                let pattern = match &entry.pattern {
+                    FilesPattern::Glob(pattern) | FilesPattern::Placed { source: pattern, .. } => pattern,
+                };
+                let problem = format!("no file matches `{pattern}`: {}", build_advice(spec));
+                return Err(self.problem(&entry.place, problem));
+            }
+            for (path, file) in found {
+                self.add(&mut all, path, Found { file, place: entry.place.clone() })?;
+            }
+        }
+        Ok(all)
+    }
+
+    fn excluded(&self, spec: &ComponentSpec) -> Result<GlobSet, LocalError> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in &spec.exclude_files {
+            set.add(glob(pattern).map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))?);
+        }
+        set.build().map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))
+    }
+
+    /// Two entries may name the same file, but not two files for the same path.
+    fn add(&self, all: &mut BTreeMap<String, Found>, path: String, found: Found) -> Result<(), LocalError> {
+        match all.entry(path) {
+            Entry::Vacant(free) => {
+                free.insert(found);
+                Ok(())
+            }
+            Entry::Occupied(taken) if taken.get().file == found.file => Ok(()),
+            Entry::Occupied(taken) => {
+                let problem = format!(
+                    "puts {} at /{}, where {} already is: change one of the destinations",
+                    self.shown(&found.file),
+                    taken.key(),
+                    self.shown(&taken.get().file)
+                );
+                Err(self.problem(&found.place, problem))
+            }
+        }
+    }
+
+    /// A path as its author would write it.
+    fn shown<'p>(&self, path: &'p Path) -> std::path::Display<'p> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+}
+
+/// A pattern whose `*` stays within a directory.
+fn glob(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).build()
+}
+
+/// What one entry of `files` looks through.
+struct Search<'a> {
+    app: &'a AppDir<'a>,
+    place: &'a Place,
+    exclude: &'a GlobSet,
+}
+
+/// Paths in the guest and files here.
+type Files = Vec<(String, PathBuf)>;
+
+impl Search<'_> {
+    fn entry(&self, entry: &FilesEntry) -> Result<Files, LocalError> {
+        match &entry.pattern {
+            FilesPattern::Placed { source, destination } => self.placed(source, destination),
+            FilesPattern::Glob(pattern) => {
+                let exact = self.app.root.join(pattern);
+                // As in Spin, what exists under this very name is meant, whatever characters it has.
+                if exact.exists() {
+                    return self.within(&exact, None);
+                }
+                let matcher = glob(pattern).map_err(|error| self.problem(error.to_string()))?.compile_matcher();
+                let start = self.app.root.join(literal_prefix(pattern));
+                if start.is_dir() { self.within(&start, Some(&matcher)) } else { Ok(Vec::new()) }
+            }
+        }
+    }
+
+    fn placed(&self, source: &str, destination: &str) -> Result<Files, LocalError> {
+        let source = self.app.root.join(source);
+        if !source.exists() {
+            return Ok(Vec::new());
+        }
+        let is_dir = source.is_dir();
+        if !is_dir && destination.is_empty() {
+            return Err(self.problem("a file needs a destination with a name, such as `/name`"));
+        }
+        let files = self.within(&source, None)?;
+        files
+            .into_iter()
+            .map(|(_, file)| {
+                let below = self.guest_path(file.strip_prefix(&source).unwrap_or(&file))?;
+                let path = [destination, below.as_str()].into_iter().filter(|part| !part.is_empty());
+                Ok((path.collect::<Vec<_>>().join("/"), file))
+            })
+            .collect()
+    }
+
+    /// The files at or below `start` that `matcher`, if there is one, matches.
+    fn within(&self, start: &Path, matcher: Option<&GlobMatcher>) -> Result<Files, LocalError> {
+        self.check_inside(start)?;
+        let mut files = Vec::new();
+        let mut walk = WalkDir::new(start).follow_links(true).sort_by_file_name().into_iter();
+        while let Some(entry) = walk.next() {
+            let entry = entry.map_err(|error| self.problem(format!("cannot look for files: {error}")))?;
+            let relative = entry.path().strip_prefix(&self.app.root).unwrap_or(entry.path());
+            if self.exclude.is_match(relative) {
+                if entry.file_type().is_dir() {
+                    walk.skip_current_dir();
+                }
+                continue;
+            }
+            let wanted = entry.file_type().is_file() && matcher.is_none_or(|matcher| matcher.is_match(relative));
+            if entry.path_is_symlink() && (wanted || entry.file_type().is_dir()) {
+                self.check_inside(entry.path())?;
+            }
+            if wanted {
+                files.push((self.guest_path(relative)?, entry.path().to_path_buf()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn check_inside(&self, path: &Path) -> Result<(), LocalError> {
+        let shown = self.app.shown(path);
+        match path.canonicalize() {
+            Ok(real) if real.starts_with(&self.app.root) => Ok(()),
+            Ok(real) => Err(self.problem(format!(
+                "{shown} leads to {}, which is outside the directory of the manifest: copy it there, or add {shown} to exclude_files",
+                real.display()
+            ))),
+            Err(error) => Err(self.problem(format!("cannot follow {shown}: {error}"))),
+        }
+    }
+
+    fn guest_path(&self, relative: &Path) -> Result<String, LocalError> {
+        match relative.to_str() {
+            Some(path) => Ok(path.to_owned()),
+            None => Err(self.problem(format!("{} is not UTF-8: rename the file", relative.display()))),
+        }
+    }
+
+    fn problem(&self, problem: impl Into<String>) -> LocalError {
+        self.app.problem(self.place, problem)
+    }
+}
+
+/// The directories at the start of `pattern` that are not patterns themselves.
+fn literal_prefix(pattern: &str) -> PathBuf {
+    let directories = pattern.rsplit_once('/').map_or("", |(directories, _)| directories);
+    directories.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect()
+}

@@ -1,0 +1,320 @@
+//! Real directories, and servers on the loopback that say one thing each.
+
+use std::{
+    error::Error as _,
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::fs::symlink,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use manifest::Digest;
+use tempfile::TempDir;
+
+use super::*;
+use crate::bindle::ClientOptions;
+
+const WASM: &[u8] = b"\0asm\x01\0\0\0";
+
+/// A directory with an application, and a store for it.
+struct Dir {
+    dir: TempDir,
+    store_dir: TempDir,
+}
+
+impl Dir {
+    /// An application with one component, whose wasm is there; `extra` are more fields of it.
+    fn new(extra: &str) -> Self {
+        let this = Self { dir: tempfile::tempdir().unwrap(), store_dir: tempfile::tempdir().unwrap() };
+        this.manifest(&format!("source = \"hello.wasm\"\n{extra}"));
+        this.write("hello.wasm", WASM)
+    }
+
+    fn manifest(&self, component: &str) {
+        let text = format!(
+            "spin_manifest_version = 2\n[application]\nname = \"hello\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"hello\"\n[component.hello]\n{component}"
+        );
+        fs::write(self.dir.path().join("spin.toml"), text).unwrap();
+    }
+
+    fn write(self, path: &str, bytes: &[u8]) -> Self {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn store(&self) -> Store {
+        Store::open(self.store_dir.path()).unwrap()
+    }
+
+    fn load_with(&self, options: &Options) -> Result<Loaded, LocalError> {
+        load_with(self.dir.path(), options, &self.store())
+    }
+
+    /// The paths that the component sees.
+    fn files(&self) -> Vec<String> {
+        let loaded = self.load_with(&Options::default()).unwrap_or_else(|error| panic!("{error}"));
+        let component = loaded.application.components.into_values().next().unwrap();
+        component.files.into_iter().map(|file| file.path).collect()
+    }
+
+    /// The problem, without the directory's own name.
+    fn problem(&self) -> String {
+        self.problem_with(&Options::default())
+    }
+
+    fn problem_with(&self, options: &Options) -> String {
+        let error = self.load_with(options).expect_err("there should be a problem");
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{error}{source}").replace(&format!("{}/", self.dir.path().display()), "")
+    }
+}
+
+#[test]
+fn an_application_is_the_same_from_its_directory_and_from_its_manifest() {
+    let dir = Dir::new("files = [\"a/*\"]\n").write("a/1", b"one");
+    let store = dir.store();
+    let loaded = load(dir.dir.path(), &store).unwrap();
+    assert_eq!(load(&dir.path("spin.toml"), &store).unwrap(), loaded);
+    assert_eq!(loaded.wasm_names.into_iter().map(|(id, name)| (id.to_string(), name)).collect::<Vec<_>>(), [(
+        "hello".to_owned(),
+        "hello.wasm".to_owned()
+    )]);
+    for content in loaded.application.contents() {
+        assert!(store.verify(&content).unwrap());
+    }
+}
+
+#[test]
+fn patterns_find_files_below_the_directory_and_stay_within_theirs() {
+    let dir = Dir::new("files = [\"assets/*.txt\", \"deep/**/*\", \"whole\", \"one.md\"]\nexclude_files = [\"deep/no/**\", \"**/*.map\"]\n")
+        .write("assets/b.txt", b"")
+        .write("assets/a.txt", b"")
+        .write("assets/a.png", b"")
+        .write("assets/sub/c.txt", b"")
+        .write("deep/x", b"")
+        .write("deep/y/.hidden", b"")
+        .write("deep/y/z.map", b"")
+        .write("deep/no/1", b"")
+        .write("whole/w/v", b"")
+        .write("one.md", b"");
+    assert_eq!(dir.files(), ["assets/a.txt", "assets/b.txt", "deep/x", "deep/y/.hidden", "one.md", "whole/w/v"]);
+}
+
+#[test]
+fn a_file_or_a_directory_is_placed_where_the_manifest_says() {
+    let dir = Dir::new(
+        "files = [{ source = \"dist\", destination = \"/\" }, { source = \"dist\", destination = \"/again/\" }, { source = \"conf/a.json\", destination = \"/etc/app.json\" }]\n",
+    )
+    .write("dist/index.html", b"")
+    .write("dist/js/app.js", b"")
+    .write("conf/a.json", b"");
+    assert_eq!(dir.files(), ["again/index.html", "again/js/app.js", "etc/app.json", "index.html", "js/app.js"]);
+}
+
+#[test]
+fn two_files_for_one_path_are_refused_and_the_same_file_twice_is_not() {
+    let dir = Dir::new("files = [\"a/x\", \"a/*\", { source = \"b\", destination = \"/a\" }]\n").write("a/x", b"1").write("b/x", b"2");
+    assert_eq!(
+        dir.problem(),
+        "spin.toml:9:26: component.hello.files[2]: puts b/x at /a/x, where a/x already is: change one of the destinations"
+    );
+    dir.manifest("source = \"hello.wasm\"\nfiles = [\"a/x\", \"a/*\"]\n");
+    assert_eq!(dir.files(), ["a/x"]);
+}
+
+#[test]
+fn a_file_below_another_file_is_refused() {
+    let dir = Dir::new("files = [{ source = \"a\", destination = \"/x\" }, { source = \"a\", destination = \"/x/y\" }]\n").write("a", b"1");
+    assert!(dir.problem().contains("one of its parent directories is itself a file"), "{}", dir.problem());
+}
+
+#[test]
+fn links_are_followed_within_the_directory_and_not_out_of_it() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "s").unwrap();
+    let dir = Dir::new("files = [\"a/**/*\"]\n").write("a/x", b"1").write("b/y", b"2");
+    symlink(dir.path("b"), dir.path("a/b")).unwrap();
+    symlink("x", dir.path("a/z")).unwrap();
+    assert_eq!(dir.files(), ["a/b/y", "a/x", "a/z"]);
+    for (link, pattern) in [("a/out", "a/**/*"), ("out", "out/*"), ("out", "out"), ("out-file", "out-file"), ("out-file", "*-file")] {
+        let target = if link == "out-file" { outside.path().join("secret") } else { outside.path().to_path_buf() };
+        symlink(target, dir.path(link)).unwrap();
+        dir.manifest(&format!("source = \"hello.wasm\"\nfiles = [\"{pattern}\"]\n"));
+        let problem = dir.problem();
+        assert!(problem.contains("outside the directory of the manifest"), "{pattern}: {problem}");
+        fs::remove_file(dir.path(link)).unwrap();
+    }
+    symlink(outside.path(), dir.path("a/out")).unwrap();
+    dir.manifest("source = \"hello.wasm\"\nfiles = [\"a/**/*\"]\nexclude_files = [\"a/out\"]\n");
+    assert_eq!(dir.files(), ["a/b/y", "a/x", "a/z"]);
+}
+
+#[test]
+fn a_link_in_a_circle_is_a_problem_and_not_an_endless_search() {
+    let dir = Dir::new("files = [\"a/**/*\"]\n").write("a/x", b"1");
+    symlink("../a", dir.path("a/loop")).unwrap();
+    assert!(dir.problem().contains("cannot look for files"), "{}", dir.problem());
+}
+
+#[test]
+fn what_is_not_there_is_named_with_the_command_that_makes_it() {
+    let dir = Dir::new("files = [\"dist/**/*\"]\nbuild = { command = \"make\", workdir = \"src\" }\n");
+    assert_eq!(
+        dir.problem(),
+        "spin.toml:9:10: component.hello.files[0]: no file matches `dist/**/*`: check the path, or run the component's build command in src: make"
+    );
+    dir.manifest("source = \"gone.wasm\"\nbuild = { command = [\"a\", \"b\"] }\n");
+    assert_eq!(
+        dir.problem(),
+        "spin.toml:8:10: component.hello.source: there is no file gone.wasm: check the path, or run the component's build command: a && b"
+    );
+    dir.manifest("source = \"hello.wasm\"\nfiles = [\"[\"]\n");
+    assert!(dir.problem().starts_with("spin.toml:9:10: component.hello.files[0]: error parsing glob"), "{}", dir.problem());
+}
+
+#[test]
+fn a_source_that_is_empty_text_or_a_directory_is_not_wasm() {
+    for bytes in [&b""[..], b"\0as", b"(module)"] {
+        let dir = Dir::new("").write("hello.wasm", bytes);
+        assert!(dir.problem().contains("component.hello.source: hello.wasm is not WebAssembly"), "{}", dir.problem());
+    }
+    let dir = Dir::new("");
+    dir.manifest("source = \".\"\n");
+    assert!(dir.problem().contains("cannot read ."), "{}", dir.problem());
+}
+
+#[test]
+fn wasm_may_come_from_a_shared_target_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store_dir = tempfile::tempdir().unwrap();
+    let app = dir.path().join("app");
+    fs::create_dir_all(&app).unwrap();
+    fs::write(dir.path().join("hello.wasm"), WASM).unwrap();
+    let text = "spin_version = \"1\"\nname = \"a\"\nversion = \"1.0.0\"\ntrigger = { type = \"http\" }\n[[component]]\nid = \"a\"\nsource = \"../hello.wasm\"\n[component.trigger]\nroute = \"/\"\n";
+    fs::write(app.join("spin.toml"), text).unwrap();
+    let loaded = load(&app, &Store::open(store_dir.path()).unwrap()).unwrap();
+    assert_eq!(loaded.application.contents().map(|content| content.digest).collect::<Vec<_>>(), [Digest::of(WASM)]);
+}
+
+#[test]
+fn a_directory_without_a_manifest_and_a_wrong_manifest_say_so() {
+    let dir = Dir::new("colour = 1\n");
+    assert!(dir.problem().starts_with("spin.toml:9:1: component.hello.colour: unknown field"), "{}", dir.problem());
+    fs::remove_file(dir.path("spin.toml")).unwrap();
+    let error = dir.load_with(&Options::default()).unwrap_err();
+    assert_eq!(error.reason(), "NoManifest");
+}
+
+#[test]
+fn a_profile_and_a_registry_are_handled_as_the_manifest_says() {
+    let dir = Dir::new("profile.debug.source = \"debug.wasm\"\n").write("debug.wasm", b"\0asmdebug");
+    let debug = Options { profile: Some("debug".to_owned()), ..Options::default() };
+    let loaded = dir.load_with(&debug).unwrap();
+    assert!(loaded.application.contents().any(|content| content.digest == Digest::of(b"\0asmdebug")));
+    assert!(dir.problem_with(&Options { profile: Some("x".to_owned()), ..Options::default() }).contains("no profile `x`"));
+    dir.manifest("source = { package = \"a:b\", version = \"1.0.0\" }\n");
+    assert!(dir.problem().contains("registries are not supported yet: download `a:b`"), "{}", dir.problem());
+}
+
+/// Answers every request on the loopback with the body for its path, over TLS if there is a certificate.
+fn serve(answers: Vec<(String, Vec<u8>)>, tls: Option<Arc<rustls::ServerConfig>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            match &tls {
+                None => answer(stream, &answers),
+                Some(config) => {
+                    let connection = rustls::ServerConnection::new(Arc::clone(config)).unwrap();
+                    answer(rustls::StreamOwned::new(connection, stream), &answers);
+                }
+            }
+        }
+    });
+    port
+}
+
+fn answer(mut stream: impl Read + Write, answers: &[(String, Vec<u8>)]) {
+    let (mut request, mut chunk) = (Vec::new(), [0; 1024]);
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut chunk) {
+            Ok(read @ 1..) => request.extend_from_slice(&chunk[..read]),
+            _ => return,
+        }
+    }
+    let text = String::from_utf8_lossy(&request);
+    let path = text.split([' ', '?']).nth(1).unwrap_or_default();
+    let found = answers.iter().find(|(known, _)| known == path);
+    let (status, body) = found.map_or(("404 Not Found", &b""[..]), |(_, body)| ("200 OK", body));
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/toml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    // A client that gave up is a client's right.
+    let _outcome = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
+}
+
+/// A server with a certificate for 127.0.0.1, and the trust in exactly that.
+fn serve_tls(body: &[u8]) -> (u16, Trust) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let port = serve(vec![("/hello.wasm".to_owned(), body.to_vec())], Some(Arc::new(config)));
+    (port, Trust::Only(made.cert.pem()))
+}
+
+fn url_source(port: u16, path: &str, bytes: &[u8]) -> String {
+    format!("source = {{ url = \"https://127.0.0.1:{port}{path}\", digest = \"{}\" }}\n", Digest::of(bytes))
+}
+
+#[test]
+fn wasm_behind_a_url_is_verified_before_it_is_used() {
+    let (port, trust) = serve_tls(WASM);
+    let dir = Dir::new("");
+    let options = Options { trust, ..Options::default() };
+    dir.manifest(&url_source(port, "/hello.wasm", WASM));
+    let loaded = dir.load_with(&options).unwrap();
+    assert!(loaded.application.contents().all(|content| dir.store().verify(&content).unwrap()));
+    assert!(dir.problem().contains("cannot get https://127.0.0.1"), "an unknown authority: {}", dir.problem());
+    let small = Options { largest_download: 4, ..options.clone() };
+    assert!(dir.problem_with(&small).contains("more than 4 bytes"), "{}", dir.problem_with(&small));
+    dir.manifest(&url_source(port, "/hello.wasm", b"other"));
+    assert!(dir.problem_with(&options).contains("not the expected sha256:"), "{}", dir.problem_with(&options));
+    dir.manifest(&url_source(port, "/gone.wasm", WASM));
+    assert!(dir.problem_with(&options).contains("404"), "{}", dir.problem_with(&options));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wasm_in_another_bundle_is_fetched_by_its_digest() {
+    let invoice = format!(
+        "bindleVersion = \"1.0.0\"\n[bindle]\nname = \"files\"\nversion = \"1.0.0\"\n[[parcel]]\n[parcel.label]\nsha256 = \"{}\"\nmediaType = \"application/wasm\"\nname = \"x.wasm\"\nsize = {}\n",
+        Digest::of(WASM).hex(),
+        WASM.len()
+    );
+    let parcel = format!("/v1/_i/files/1.0.0@{}", Digest::of(WASM).hex());
+    let port = serve(vec![("/v1/_i/files/1.0.0".to_owned(), invoice.into_bytes()), (parcel, WASM.to_vec())], None);
+    let url = format!("http://127.0.0.1:{port}/v1").parse().unwrap();
+    let client = BindleClient::new(url, ClientOptions::default()).unwrap();
+    let options = Options { bindle: Some(client), ..Options::default() };
+    let load = move |digest: Digest, options: &Options| {
+        let dir = Dir::new("");
+        let text = format!(
+            "spin_version = \"1\"\nname = \"a\"\nversion = \"1.0.0\"\ntrigger = {{ type = \"http\" }}\n[[component]]\nid = \"a\"\nsource = {{ reference = \"files/1.0.0\", parcel = \"{}\" }}\n[component.trigger]\nroute = \"/\"\n",
+            digest.hex()
+        );
+        fs::write(dir.path("spin.toml"), text).unwrap();
+        let loaded = dir.load_with(options);
+        loaded.map_err(|error| format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default()))
+    };
+    let loaded = load(Digest::of(WASM), &options).unwrap();
+    assert_eq!(loaded.application.contents().map(|content| content.digest).collect::<Vec<_>>(), [Digest::of(WASM)]);
+    assert!(load(Digest::of(b"x"), &options).unwrap_err().contains("the bundle has no such parcel"));
+    assert!(load(Digest::of(WASM), &Options::default()).unwrap_err().contains("needs a Bindle server"));
+}

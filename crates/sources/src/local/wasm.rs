@@ -1,0 +1,127 @@
+//! The wasm of a component: from a file, a URL or another bundle.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use manifest::{
+    Content, Digest,
+    spin_toml::{ComponentSpec, Location, Source},
+};
+use reqwest::{StatusCode, Url};
+
+use super::{AppDir, LocalError, Options, build_advice};
+use crate::{
+    bindle::{BindleClient, BindleId},
+    http::{self, HttpClient, HttpOptions},
+};
+
+/// What every wasm module and component starts with.
+const MAGIC: [u8; 4] = *b"\0asm";
+
+impl AppDir<'_> {
+    /// The component's wasm, in the store.
+    pub(super) fn wasm(&self, spec: &ComponentSpec) -> Result<Content, LocalError> {
+        match &spec.source.location {
+            Location::Path(path) => self.wasm_file(spec, path),
+            Location::Url { url, digest } => self.wasm_url(&spec.source, url, digest),
+            Location::Bindle { reference, parcel } => self.wasm_parcel(&spec.source, reference, *parcel),
+            Location::Registry { package, .. } => Err(self.problem(
+                &spec.source.place,
+                format!("component registries are not supported yet: download `{package}` (`wkg get {package}`) and name the file"),
+            )),
+        }
+    }
+
+    fn wasm_file(&self, spec: &ComponentSpec, path: &str) -> Result<Content, LocalError> {
+        let place = &spec.source.place;
+        let file = self.root.join(path);
+        let problem = match starts_like_wasm(&file) {
+            Ok(true) => None,
+            Ok(false) => Some(format!("{path} is not WebAssembly: {}", build_advice(spec))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("there is no file {path}: {}", build_advice(spec)))
+            }
+            Err(error) => Some(format!("cannot read {path} ({error}): {}", build_advice(spec))),
+        };
+        match problem {
+            Some(problem) => Err(self.problem(place, problem)),
+            None => self.store.insert_file(&file).map_err(|source| LocalError::Store {
+                at: self.at(place),
+                what: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn wasm_url(&self, source: &Source, url: &str, digest: &Digest) -> Result<Content, LocalError> {
+        let bytes = block_on(download(url, self.options)).map_err(|error| self.unavailable(source, url, error))?;
+        let actual = Digest::of(&bytes);
+        if actual != *digest {
+            return Err(self.problem(&source.place, format!("{url} has the digest {actual}, not the expected {digest}")));
+        }
+        if !bytes.starts_with(&MAGIC) {
+            return Err(self.problem(&source.place, format!("{url} is not WebAssembly")));
+        }
+        let stored = self.store.insert_bytes(&bytes);
+        stored.map_err(|error| LocalError::Store { at: self.at(&source.place), what: url.to_owned(), source: error })
+    }
+
+    fn wasm_parcel(&self, source: &Source, reference: &str, parcel: Digest) -> Result<Content, LocalError> {
+        let Some(client) = &self.options.bindle else {
+            let problem = "is a parcel of another bundle, which needs a Bindle server: give one, or name a file";
+            return Err(self.problem(&source.place, problem));
+        };
+        let id: BindleId = reference.parse().map_err(|error| self.problem(&source.place, format!("{error}")))?;
+        let what = format!("parcel {} of {id}", parcel.hex());
+        let content = block_on(fetch(client, &id, parcel, self)).map_err(|error| self.unavailable(source, &what, error))?;
+        let path = self.store.get(&content).ok().flatten();
+        if path.is_some_and(|path| starts_like_wasm(&path).is_ok_and(|wasm| wasm)) {
+            return Ok(content);
+        }
+        Err(self.problem(&source.place, format!("{what} is not WebAssembly")))
+    }
+
+    fn unavailable(&self, at: &Source, what: &str, source: Box<dyn Error + Send + Sync>) -> LocalError {
+        LocalError::Unavailable { at: self.at(&at.place), what: what.to_owned(), source }
+    }
+}
+
+fn starts_like_wasm(file: &Path) -> io::Result<bool> {
+    let mut start = [0; MAGIC.len()];
+    match fs::File::open(file)?.read_exact(&mut start) {
+        Ok(()) => Ok(start == MAGIC),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+type Fetched<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+async fn download(url: &str, options: &Options) -> Fetched<Vec<u8>> {
+    let client = HttpClient::new(&HttpOptions { trust: options.trust.clone(), ..HttpOptions::default() })?;
+    let response = client.get(Url::parse(url)?).await?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("the server answered {}", response.status()).into());
+    }
+    Ok(http::body(response, options.largest_download).await?)
+}
+
+/// The manifest names the parcel's digest, so nobody needs to vouch for the invoice: it tells only the size.
+async fn fetch(client: &BindleClient, id: &BindleId, parcel: Digest, app: &AppDir<'_>) -> Fetched<Content> {
+    let invoice = client.existing(id).await?.ok_or_else(|| format!("there is no bundle {id} at {}", client.server()))?;
+    let label = invoice.parcel.iter().map(|parcel| &parcel.label).find(|label| label.sha256 == parcel);
+    let size = label.ok_or("the bundle has no such parcel")?.size;
+    let content = Content { digest: parcel, size };
+    client.fetch(id, &content, app.store).await?;
+    Ok(content)
+}
+
+/// Waits for `future` on a thread of its own, so that it does not matter whether the caller is in a runtime.
+fn block_on<T: Send>(future: impl Future<Output = Fetched<T>> + Send) -> Fetched<T> {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future);
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| Err("the download stopped unexpectedly".into())))
+}
