@@ -1,0 +1,301 @@
+//! Decides what a runtime does next: from what it was told and what is true to a list of [`Step`]s.
+//!
+//! Promises, each property-tested below:
+//! - from any state, carrying out the steps reaches what was assigned;
+//! - an app that is served stays served for as long as its assignment stays, whatever fails;
+//! - deciding again without news gives no steps.
+//!
+//! The protocol is `control`'s: prepare every listed revision, serve `active` as soon as it is ready,
+//! until then go on serving what is served, drain what is listed no more once another serves. When
+//! nothing is served yet (after a restart in the middle of a roll-out), an older listed revision that is
+//! ready is served rather than nothing; a newer one than `active` never is.
+//!
+//! Absent on purpose: the clock (`now` is an input, the time since the process began), randomness, and
+//! how a step is carried out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use control::{AppKey, Assignment, Fingerprint, RevisionId};
+
+mod app;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use app::{App, Attempt, Backoff, Event, Failure, Fault, Port, Progress};
+pub use report::report;
+
+/// One thing a runtime must do to get from what runs to what should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Blobs may be missing. Nothing else about this revision may start before they are here.
+    Fetch {
+        /// Whose.
+        app: AppKey,
+        /// Which.
+        revision: RevisionId,
+    },
+    /// Compile and link, off the serving path. A failure is reported; what runs keeps running.
+    Prepare {
+        /// Whose.
+        app: AppKey,
+        /// Which.
+        revision: RevisionId,
+    },
+    /// Listen on the app's port: something is ready to be served there.
+    Bind {
+        /// Whose.
+        app: AppKey,
+        /// The TCP port.
+        port: u16,
+    },
+    /// Route new requests to `revision`. One pointer swap; requests in flight are untouched.
+    Switch {
+        /// Whose.
+        app: AppKey,
+        /// To which.
+        revision: RevisionId,
+    },
+    /// Take no new requests, finish old ones, then forget. Ends a fetch or preparation too.
+    Drain {
+        /// Whose.
+        app: AppKey,
+        /// Which.
+        revision: RevisionId,
+    },
+    /// Take no new connections on the port, finish the old ones' requests.
+    Unbind {
+        /// Whose.
+        app: AppKey,
+        /// The TCP port.
+        port: u16,
+    },
+    /// Nothing of the app is left.
+    Forget {
+        /// Whose.
+        app: AppKey,
+    },
+}
+
+impl Step {
+    /// Whose step it is.
+    #[must_use]
+    pub const fn app(&self) -> &AppKey {
+        match self {
+            Self::Fetch { app, .. }
+            | Self::Prepare { app, .. }
+            | Self::Bind { app, .. }
+            | Self::Switch { app, .. }
+            | Self::Drain { app, .. }
+            | Self::Unbind { app, .. }
+            | Self::Forget { app } => app,
+        }
+    }
+}
+
+/// What a runtime was last told about an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The whole truth about it.
+    pub assignment: Arc<Assignment>,
+    /// That truth's fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// How many more jobs may start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Fetches: bounded by network and memory.
+    pub fetches: usize,
+    /// Preparations: bounded by processors.
+    pub preparations: usize,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Next {
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// When to decide again although nothing was heard.
+    pub recheck: Option<Duration>,
+    /// Whether more would be done if there were [`Room`]: decide again when a job has ended.
+    pub waiting: bool,
+}
+
+/// Decides for every app.
+#[must_use]
+pub fn converge(
+    desired: &BTreeMap<AppKey, Wanted>,
+    actual: &BTreeMap<AppKey, App>,
+    now: Duration,
+    mut room: Room,
+) -> Next {
+    let mut all = Next::default();
+    let gone = actual.keys().filter(|key| !desired.contains_key(key));
+    for key in desired.keys().chain(gone) {
+        let next = converge_app(key, desired.get(key), actual.get(key), now, &mut room);
+        all.steps.extend(next.steps);
+        all.recheck = earlier(all.recheck, next.recheck);
+        all.waiting |= next.waiting;
+    }
+    all
+}
+
+/// Decides for one app, taking the jobs that it starts out of `room`.
+#[must_use]
+pub fn converge_app(
+    key: &AppKey,
+    wanted: Option<&Wanted>,
+    actual: Option<&App>,
+    now: Duration,
+    room: &mut Room,
+) -> Next {
+    let mut plan = Plan { key, now, room, next: Next::default() };
+    match (wanted, actual) {
+        (None, None) => {}
+        (None, Some(app)) => plan.retire(app, true),
+        (Some(wanted), None) => plan.pursue(wanted, App::new(wanted)),
+        // Deleted and made again: another app, which gets nothing of the old one.
+        (Some(wanted), Some(app)) if app.uid != wanted.assignment.uid => {
+            plan.retire(app, false);
+            plan.pursue(wanted, App::new(wanted));
+        }
+        (Some(wanted), Some(app)) => plan.pursue(wanted, app.clone()),
+    }
+    plan.next
+}
+
+fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+/// A plan in the making. Each step is applied to a copy of the app as it is planned, so that the next
+/// one is decided on what will be true by then.
+struct Plan<'a> {
+    key: &'a AppKey,
+    now: Duration,
+    room: &'a mut Room,
+    next: Next,
+}
+
+impl Plan<'_> {
+    fn step(&mut self, app: &mut App, step: Step, under: Fingerprint) {
+        app.begin(&step, under);
+        self.next.steps.push(step);
+    }
+
+    /// Ends an app; its record stays until its last request has ended, if `wait` says so.
+    fn retire(&mut self, app: &App, wait: bool) {
+        let mut app = app.clone();
+        let under = app.under;
+        for port in app.ports.keys().copied().collect::<Vec<_>>() {
+            self.step(&mut app, Step::Unbind { app: self.key.clone(), port }, under);
+        }
+        for revision in app.revisions.keys().cloned().collect::<Vec<_>>() {
+            self.step(&mut app, Step::Drain { app: self.key.clone(), revision }, under);
+        }
+        if app.draining.is_empty() || !wait {
+            self.next.steps.push(Step::Forget { app: self.key.clone() });
+        }
+    }
+
+    fn pursue(&mut self, wanted: &Wanted, mut app: App) {
+        self.prepare(wanted, &mut app);
+        self.serve(wanted, &mut app);
+        self.drain(wanted, &mut app);
+    }
+
+    /// Brings every listed revision closer to ready, the active one first.
+    fn prepare(&mut self, wanted: &Wanted, app: &mut App) {
+        let assignment = &wanted.assignment;
+        let others = assignment.revisions.iter().map(|spec| &spec.id).filter(|id| **id != assignment.active);
+        for id in assignment.active_revision().map(|spec| &spec.id).into_iter().chain(others) {
+            let fetch = match app.revisions.get(id) {
+                None => true,
+                Some(Progress::Failed(failure)) => self.is_due(failure, wanted),
+                Some(_) => false,
+            };
+            if fetch && take(&mut self.room.fetches, &mut self.next.waiting) {
+                let step = Step::Fetch { app: self.key.clone(), revision: id.clone() };
+                self.step(app, step, wanted.fingerprint);
+            }
+            let fetched = matches!(app.revisions.get(id), Some(Progress::Fetched(_)));
+            if fetched && take(&mut self.room.preparations, &mut self.next.waiting) {
+                let step = Step::Prepare { app: self.key.clone(), revision: id.clone() };
+                self.step(app, step, wanted.fingerprint);
+            }
+        }
+    }
+
+    /// Routes to the active revision if it is ready, at the assigned port.
+    fn serve(&mut self, wanted: &Wanted, app: &mut App) {
+        let port = wanted.assignment.port;
+        if let Some(target) = target(&wanted.assignment, app) {
+            let bind = match app.ports.get(&port) {
+                None => true,
+                Some(Port::Failed(failure)) => self.is_due(failure, wanted),
+                Some(Port::Binding(_) | Port::Bound) => false,
+            };
+            if bind {
+                self.step(app, Step::Bind { app: self.key.clone(), port }, wanted.fingerprint);
+            }
+            if app.serving.as_ref() != Some(&target) {
+                let step = Step::Switch { app: self.key.clone(), revision: target };
+                self.step(app, step, wanted.fingerprint);
+            }
+        }
+        // The old port goes when the new one is there.
+        if app.serving.is_none() || app.ports.get(&port) == Some(&Port::Bound) {
+            for old in app.ports.keys().copied().filter(|old| *old != port).collect::<Vec<_>>() {
+                self.step(app, Step::Unbind { app: self.key.clone(), port: old }, wanted.fingerprint);
+            }
+        }
+    }
+
+    /// Lets go of what is listed no more and does not serve.
+    fn drain(&mut self, wanted: &Wanted, app: &mut App) {
+        let idle = |id: &&RevisionId| wanted.assignment.revision(id).is_none() && app.serving.as_ref() != Some(*id);
+        for revision in app.revisions.keys().filter(idle).cloned().collect::<Vec<_>>() {
+            self.step(app, Step::Drain { app: self.key.clone(), revision }, wanted.fingerprint);
+        }
+    }
+
+    /// Whether to try again what failed: its time has come, or it was told otherwise since.
+    fn is_due(&mut self, failure: &Failure, wanted: &Wanted) -> bool {
+        if failure.under != wanted.fingerprint {
+            return true;
+        }
+        match failure.retry_at {
+            Some(at) if at > self.now => {
+                self.next.recheck = earlier(self.next.recheck, Some(at));
+                false
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+}
+
+/// Takes one from `room`, or notes that there was none.
+const fn take(room: &mut usize, waiting: &mut bool) -> bool {
+    if let Some(left) = room.checked_sub(1) {
+        *room = left;
+        true
+    } else {
+        *waiting = true;
+        false
+    }
+}
+
+/// The revision that new requests should go to now.
+fn target(assignment: &Assignment, app: &App) -> Option<RevisionId> {
+    let is_ready = |id: &RevisionId| app.revisions.get(id) == Some(&Progress::Ready);
+    if is_ready(&assignment.active) {
+        return Some(assignment.active.clone());
+    }
+    let older = || {
+        let before = assignment.revisions.iter().map(|spec| &spec.id).take_while(|id| **id != assignment.active);
+        before.filter(|id| is_ready(id)).last().cloned()
+    };
+    app.serving.clone().or_else(older)
+}
