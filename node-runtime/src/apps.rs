@@ -1,0 +1,319 @@
+//! [`Apps`]: carries out what [`node_runtime_core::converge`] decides.
+//!
+//! One task owns the state of all apps. It is told things ([`Apps::assign`], [`Apps::remove`]), hears how jobs end,
+//! decides, and begins the next steps; fetching and building run as jobs of their own, bounded in number. What is true
+//! afterwards is posted on the [`Board`].
+//!
+//! Absent on purpose: decisions. An `if` about revisions belongs into the core crate.
+
+mod board;
+mod carry;
+mod jobs;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use control::{AppKey, Assignment};
+use daemon::Tasks;
+use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app};
+use tokio::sync::mpsc;
+
+pub use board::{Board, News};
+
+use crate::{
+    apps::{
+        carry::Live,
+        jobs::{JobEnd, Outcome},
+    },
+    disk::Disk,
+    loader::Loader,
+    metrics::Metrics,
+    trigger::Trigger,
+};
+
+/// How many things may be said before whoever says them waits.
+const BACKLOG: usize = 256;
+/// How many of them are taken in before deciding.
+const BATCH: usize = 512;
+
+/// What apps need of their process.
+#[derive(Debug)]
+pub struct AppsSettings {
+    /// How many fetches and preparations run at a time.
+    pub room: Room,
+    /// How long to wait before trying again.
+    pub backoff: Backoff,
+    /// How long connections of an app that was removed may finish.
+    pub drain_timeout: Duration,
+}
+
+/// Something that the runtime is told.
+#[derive(Debug)]
+enum Told {
+    Assign(Box<Assignment>),
+    /// What was kept on disk.
+    Restore(Vec<Assignment>),
+    Remove(AppKey),
+}
+
+/// The handle of the task that owns the apps. Clones are handles of the same task.
+#[derive(Debug, Clone)]
+pub struct Apps {
+    told: mpsc::Sender<Told>,
+    board: Arc<Board>,
+}
+
+/// A place in the queue of things said, so that whoever has it can speak at once.
+#[derive(Debug)]
+pub struct Turn<'a>(mpsc::Permit<'a, Told>);
+
+impl Turn<'_> {
+    /// This is now the whole truth about one app.
+    pub fn assign(self, assignment: Box<Assignment>) {
+        self.0.send(Told::Assign(assignment));
+    }
+
+    /// The app is no longer this runtime's.
+    pub fn remove(self, app: AppKey) {
+        self.0.send(Told::Remove(app));
+    }
+}
+
+impl Apps {
+    /// Starts the task, and its jobs, below `tasks`.
+    #[must_use]
+    pub fn start(
+        tasks: &Tasks,
+        loader: Arc<Loader>,
+        trigger: Trigger,
+        disk: Disk,
+        metrics: Metrics,
+        settings: AppsSettings,
+    ) -> Self {
+        let (told, hears) = mpsc::channel(BACKLOG);
+        let (ends, ended) = mpsc::unbounded_channel();
+        let board = Arc::new(Board::default());
+        let keeper = Keeper::start(tasks, disk);
+        let owner = Owner {
+            tasks: tasks.clone(),
+            board: Arc::clone(&board),
+            loader,
+            trigger,
+            keeper,
+            metrics,
+            room: settings.room,
+            settings,
+            began: Instant::now(),
+            ends,
+            desired: BTreeMap::new(),
+            actual: BTreeMap::new(),
+            live: BTreeMap::new(),
+            agenda: Agenda::default(),
+            births: 0,
+        };
+        let stopping = tasks.stop_token();
+        tasks.spawn("apps", async move {
+            stopping.run_until_cancelled_owned(owner.run(hears, ended)).await;
+            Ok::<(), Infallible>(())
+        });
+        Self { told, board }
+    }
+
+    /// What is true of each app.
+    #[must_use]
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Waits until something can be said; `None` when the process stops.
+    pub async fn turn(&self) -> Option<Turn<'_>> {
+        self.told.reserve().await.ok().map(Turn)
+    }
+
+    /// Runs what was kept on disk.
+    pub async fn restore(&self, assignments: Vec<Assignment>) {
+        // An error means that the process stops.
+        drop(self.told.send(Told::Restore(assignments)).await);
+    }
+}
+
+/// Writes assignments to disk, in order, without making anybody wait.
+#[derive(Debug)]
+struct Keeper(mpsc::UnboundedSender<(AppKey, Option<Arc<Assignment>>)>);
+
+impl Keeper {
+    fn start(tasks: &Tasks, disk: Disk) -> Self {
+        let (sender, mut changes) = mpsc::unbounded_channel::<(AppKey, Option<Arc<Assignment>>)>();
+        tasks.spawn("disk", async move {
+            // Ends when the apps' task has ended and everything is written.
+            while let Some((app, assignment)) = changes.recv().await {
+                let disk = disk.clone();
+                let written = tokio::task::spawn_blocking(move || match assignment {
+                    Some(assignment) => disk.keep(&assignment),
+                    None => disk.forget(&app),
+                });
+                if let Err(error) = written.await.unwrap_or(Ok(())) {
+                    tracing::error!(error = daemon::chain(&error), "an assignment is not kept: it will be lost at a restart");
+                }
+            }
+            Ok::<(), Infallible>(())
+        });
+        Self(sender)
+    }
+
+    fn keep(&self, app: &AppKey, assignment: Option<Arc<Assignment>>) {
+        // An error means that the process stops.
+        drop(self.0.send((app.clone(), assignment)));
+    }
+}
+
+/// Which apps to decide about, and when.
+#[derive(Debug, Default)]
+struct Agenda {
+    now: BTreeSet<AppKey>,
+    /// When there is room again.
+    waiting: BTreeSet<AppKey>,
+    later: BTreeMap<AppKey, Duration>,
+}
+
+/// The owner of all apps' state.
+struct Owner {
+    tasks: Tasks,
+    board: Arc<Board>,
+    loader: Arc<Loader>,
+    trigger: Trigger,
+    keeper: Keeper,
+    metrics: Metrics,
+    settings: AppsSettings,
+    room: Room,
+    began: Instant,
+    ends: mpsc::UnboundedSender<JobEnd>,
+    desired: BTreeMap<AppKey, Wanted>,
+    actual: BTreeMap<AppKey, App>,
+    live: BTreeMap<AppKey, Live>,
+    agenda: Agenda,
+    births: u64,
+}
+
+impl Owner {
+    async fn run(mut self, mut told: mpsc::Receiver<Told>, mut ended: mpsc::UnboundedReceiver<JobEnd>) {
+        loop {
+            let wake = self.next_recheck();
+            tokio::select! {
+                biased;
+                Some(end) = ended.recv() => self.hear(end),
+                Some(said) = told.recv() => self.take(said),
+                () = tokio::time::sleep(wake), if !self.agenda.later.is_empty() => {}
+            }
+            while let Ok(end) = ended.try_recv() {
+                self.hear(end);
+            }
+            for _ in 0..BATCH {
+                let Ok(said) = told.try_recv() else { break };
+                self.take(said);
+            }
+            self.recheck();
+            self.decide().await;
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn next_recheck(&self) -> Duration {
+        let next = self.agenda.later.values().min().copied().unwrap_or_default();
+        next.saturating_sub(self.now())
+    }
+
+    fn recheck(&mut self) {
+        let now = self.now();
+        self.agenda.now.extend(self.agenda.later.extract_if(.., |_, at| *at <= now).map(|(app, _)| app));
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Assign(assignment) => self.assign(*assignment, true),
+            Told::Restore(all) => all.into_iter().for_each(|assignment| self.assign(assignment, false)),
+            Told::Remove(app) => {
+                if self.desired.remove(&app).is_none() && !self.actual.contains_key(&app) {
+                    self.board.post(&app, News::Removed, true);
+                    return;
+                }
+                tracing::info!(%app, "app removed");
+                self.keeper.keep(&app, None);
+                self.agenda.now.insert(app);
+            }
+        }
+    }
+
+    fn assign(&mut self, assignment: Assignment, keep: bool) {
+        let app = assignment.app.clone();
+        let fingerprint = match assignment.fingerprint() {
+            Ok(fingerprint) => fingerprint,
+            Err(error) => return tracing::error!(%app, %error, "an assignment has no fingerprint"),
+        };
+        let assignment = Arc::new(assignment);
+        let wanted = Wanted { assignment: Arc::clone(&assignment), fingerprint };
+        if self.desired.get(&app) == Some(&wanted) {
+            // Said twice: answered twice.
+            self.post(&app, true);
+            return;
+        }
+        tracing::info!(%app, revision = %assignment.active, port = assignment.port, "app assigned");
+        self.desired.insert(app.clone(), wanted);
+        if keep {
+            self.keeper.keep(&app, Some(assignment));
+        }
+        self.agenda.now.insert(app);
+    }
+
+    /// Notes how a job ended; one of an app that was forgotten since is of no interest.
+    fn hear(&mut self, end: JobEnd) {
+        match end.outcome {
+            Outcome::Fetched(_) => self.room.fetches += 1,
+            Outcome::Prepared(_) => self.room.preparations += 1,
+            Outcome::Drained => {}
+        }
+        self.agenda.now.append(&mut self.agenda.waiting);
+        let now = self.now();
+        let current = self.live.get_mut(&end.app).filter(|live| live.birth == end.birth);
+        if let (Some(live), Some(app)) = (current, self.actual.get_mut(&end.app))
+            && let Some(event) = live.event(end.revision, end.job, end.outcome)
+        {
+            app.record(event, now, &self.settings.backoff);
+            self.agenda.now.insert(end.app);
+        }
+    }
+
+    async fn decide(&mut self) {
+        while let Some(key) = self.agenda.now.pop_first() {
+            let (wanted, actual) = (self.desired.get(&key), self.actual.get(&key));
+            let next = converge_app(&key, wanted, actual, self.now(), &mut self.room);
+            if next.waiting {
+                self.agenda.waiting.insert(key.clone());
+            }
+            match next.recheck {
+                Some(at) => drop(self.agenda.later.insert(key.clone(), at)),
+                None => drop(self.agenda.later.remove(&key)),
+            }
+            for step in next.steps {
+                self.carry_out(&key, step).await;
+            }
+            self.post(&key, false);
+        }
+    }
+
+    fn post(&self, key: &AppKey, anew: bool) {
+        if let Some(wanted) = self.desired.get(key) {
+            let report = converge::report(wanted, self.actual.get(key));
+            self.board.post(key, News::Report(Box::new(report)), anew);
+        } else if !self.actual.contains_key(key) {
+            self.board.post(key, News::Removed, false);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! [`Board`]: what is true of each app, for whoever wants to know what has changed.
+//!
+//! Promise: a reader that asks for everything since what it saw last gets the latest of each app, once, however many
+//! changes there were between; a slow reader costs no memory.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use control::{AppKey, AppReport, Inventory, RevisionState};
+use tokio::sync::watch;
+
+use crate::metrics::Counts;
+
+/// The latest about each app.
+#[derive(Debug)]
+pub struct Board {
+    posts: Mutex<Posts>,
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Posts {
+    version: u64,
+    by_app: BTreeMap<AppKey, (u64, News)>,
+    by_version: BTreeMap<u64, AppKey>,
+}
+
+/// The latest about one app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// This is true of it.
+    Report(Box<AppReport>),
+    /// It is gone.
+    Removed,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { posts: Mutex::default(), version: watch::channel(0).0 }
+    }
+}
+
+impl Board {
+    fn posts(&self) -> MutexGuard<'_, Posts> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts what is true of `app` now. A report like the last is not news, unless `anew`.
+    pub fn post(&self, app: &AppKey, news: News, anew: bool) {
+        let mut posts = self.posts();
+        if !anew && posts.by_app.get(app).is_some_and(|(_, last)| *last == news) {
+            return;
+        }
+        posts.version += 1;
+        let version = posts.version;
+        if let Some((old, _)) = posts.by_app.insert(app.clone(), (version, news)) {
+            posts.by_version.remove(&old);
+        }
+        posts.by_version.insert(version, app.clone());
+        drop(posts);
+        self.version.send_replace(version);
+    }
+
+    /// At most `limit` apps that changed after `seen`, oldest change first, and what has been seen then. Apps whose
+    /// removal was seen are forgotten.
+    pub fn since(&self, seen: u64, limit: usize) -> (u64, Vec<(AppKey, News)>) {
+        let mut posts = self.posts();
+        posts.forget_removed(seen);
+        let changed: Vec<_> = posts.by_version.range(seen + 1..).take(limit).map(|(v, app)| (*v, app.clone())).collect();
+        let now_seen = changed.last().map_or(seen, |(version, _)| *version);
+        let news = changed.into_iter().filter_map(|(_, app)| {
+            let (_, news) = posts.by_app.get(&app)?;
+            Some((app, news.clone()))
+        });
+        (now_seen, news.collect())
+    }
+
+    /// Everything, and what has been seen then.
+    pub fn inventory(&self) -> (u64, Inventory) {
+        let posts = self.posts();
+        let reports = posts.by_app.values().filter_map(|(_, news)| match news {
+            News::Report(report) => Some(AppReport::clone(report)),
+            News::Removed => None,
+        });
+        let reports: Vec<_> = reports.collect();
+        let assigned = reports.iter().map(|report| (report.app.clone(), report.fingerprint)).collect();
+        (posts.version, Inventory { assigned, reports })
+    }
+
+    /// Resolves, each time it is waited for, when there is something newer than last time.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// What a scrape finds, guests aside.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (_, news) in self.posts().by_app.values() {
+            let News::Report(report) = news else { continue };
+            counts.apps += 1;
+            counts.serving += usize::from(report.serving.is_some());
+            for state in report.revisions.values() {
+                *match state {
+                    RevisionState::Ready => &mut counts.ready,
+                    RevisionState::Fetching => &mut counts.fetching,
+                    RevisionState::Preparing => &mut counts.preparing,
+                    RevisionState::Failed(_) => &mut counts.failed,
+                    RevisionState::Draining => &mut counts.draining,
+                } += 1;
+            }
+        }
+        counts
+    }
+}
+
+impl Posts {
+    fn forget_removed(&mut self, seen: u64) {
+        let gone: Vec<_> = self
+            .by_version
+            .range(..=seen)
+            .filter(|(_, app)| matches!(self.by_app.get(*app), Some((_, News::Removed))))
+            .map(|(version, app)| (*version, app.clone()))
+            .collect();
+        for (version, app) in gone {
+            self.by_version.remove(&version);
+            self.by_app.remove(&app);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str) -> AppKey {
+        AppKey::new("shop", name).unwrap()
+    }
+
+    fn report(name: &str, port: u16) -> News {
+        News::Report(Box::new(AppReport {
+            app: app(name),
+            uid: "uid".to_owned(),
+            fingerprint: control::Fingerprint(manifest::Digest::of(b"")),
+            port,
+            revisions: BTreeMap::new(),
+            serving: None,
+            problem: None,
+        }))
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_latest_of_each_app_once() {
+        let board = Board::default();
+        for port in 1..100 {
+            board.post(&app("cart"), report("cart", port), false);
+            board.post(&app("till"), report("till", 7), false);
+        }
+        let (seen, news) = board.since(0, 10);
+        assert_eq!(news, [(app("till"), report("till", 7)), (app("cart"), report("cart", 99))]);
+        assert_eq!(board.since(seen, 10), (seen, vec![]));
+    }
+
+    #[test]
+    fn a_batch_is_limited_and_the_next_one_goes_on_where_it_ended() {
+        let board = Board::default();
+        for name in ["a", "b", "c"] {
+            board.post(&app(name), report(name, 1), false);
+        }
+        let (seen, first) = board.since(0, 2);
+        let (_, second) = board.since(seen, 2);
+        assert_eq!((first.len(), second.len()), (2, 1));
+        assert_eq!(second[0].0, app("c"));
+    }
+
+    #[test]
+    fn a_removal_is_told_once_and_is_not_in_the_inventory() {
+        let board = Board::default();
+        board.post(&app("cart"), report("cart", 1), false);
+        board.post(&app("cart"), News::Removed, false);
+        assert!(board.inventory().1.reports.is_empty());
+        let (seen, news) = board.since(0, 10);
+        assert_eq!(news, [(app("cart"), News::Removed)]);
+        assert_eq!(board.since(seen, 10).1, []);
+        assert!(board.posts().by_app.is_empty());
+    }
+}

@@ -1,0 +1,219 @@
+//! Carrying out steps.
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
+
+use control::{AppKey, RevisionId, RevisionSpec};
+use node_runtime_core::converge::{App, Event, Fault, Step};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Owner,
+    jobs::{JobEnd, Outcome, Promise, unfinished},
+};
+use crate::trigger::{Port, Serving, Slot};
+
+/// What an app has in this process.
+pub(super) struct Live {
+    /// Tells an app from an earlier one of its name.
+    pub(super) birth: u64,
+    slot: Arc<Slot>,
+    ready: BTreeMap<RevisionId, Arc<Serving>>,
+    ports: BTreeMap<u16, Port>,
+    jobs: BTreeMap<RevisionId, (u64, CancellationToken)>,
+    job_count: u64,
+}
+
+impl Live {
+    fn new(birth: u64, slot: Slot) -> Self {
+        Self {
+            birth,
+            slot: Arc::new(slot),
+            ready: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_count: 0,
+        }
+    }
+
+    /// The number of a new job for `revision`, and what calls it off.
+    fn begin_job(&mut self, revision: &RevisionId) -> (u64, CancellationToken) {
+        self.job_count += 1;
+        let job = (self.job_count, CancellationToken::new());
+        if let Some((_, old)) = self.jobs.insert(revision.clone(), job.clone()) {
+            old.cancel();
+        }
+        job
+    }
+
+    /// What the end of a job means; nothing if it was called off or replaced.
+    pub(super) fn event(&mut self, revision: RevisionId, job: u64, outcome: Outcome) -> Option<Event> {
+        if matches!(outcome, Outcome::Drained) {
+            return Some(Event::Drained(revision));
+        }
+        if self.jobs.get(&revision).is_none_or(|(current, _)| *current != job) {
+            return None;
+        }
+        self.jobs.remove(&revision);
+        Some(match outcome {
+            Outcome::Fetched(Ok(())) => Event::Fetched(revision),
+            Outcome::Fetched(Err(fault)) => Event::FetchFailed(revision, fault),
+            Outcome::Prepared(Ok(serving)) => {
+                self.ready.insert(revision.clone(), serving);
+                Event::Prepared(revision)
+            }
+            Outcome::Prepared(Err(fault)) => Event::PrepareFailed(revision, fault),
+            Outcome::Drained => Event::Drained(revision),
+        })
+    }
+}
+
+impl Owner {
+    /// Begins one step.
+    pub(super) async fn carry_out(&mut self, key: &AppKey, step: Step) {
+        if matches!(step, Step::Forget { .. }) {
+            self.actual.remove(key);
+            self.live.remove(key);
+            self.metrics.forget(key);
+            return;
+        }
+        self.make_records(key);
+        let under = self.desired.get(key).map(|wanted| wanted.fingerprint);
+        let Some(app) = self.actual.get_mut(key) else { return };
+        app.begin(&step, under.unwrap_or(app.under));
+        match step {
+            Step::Fetch { revision, .. } => self.fetch(key, &revision),
+            Step::Prepare { revision, .. } => self.prepare(key, &revision),
+            Step::Bind { port, .. } => self.bind(key, port).await,
+            Step::Switch { revision, .. } => self.switch(key, &revision),
+            Step::Drain { revision, .. } => self.drain(key, revision),
+            Step::Unbind { port, .. } => self.unbind(key, port).await,
+            Step::Forget { .. } => {}
+        }
+    }
+
+    fn make_records(&mut self, key: &AppKey) {
+        let Some(wanted) = self.desired.get(key) else { return };
+        if !self.actual.contains_key(key) {
+            self.births += 1;
+            let slot = Slot::new(self.metrics.of_app(&key.to_string()));
+            self.actual.insert(key.clone(), App::new(wanted));
+            self.live.insert(key.clone(), Live::new(self.births, slot));
+        }
+    }
+
+    fn spec(&self, key: &AppKey, revision: &RevisionId) -> Option<RevisionSpec> {
+        self.desired.get(key)?.assignment.revision(revision).cloned()
+    }
+
+    /// A promise to say how the next job of `revision` ended, and what calls that job off.
+    fn promise(&mut self, key: &AppKey, revision: &RevisionId, otherwise: Outcome) -> Option<(Promise, CancellationToken)> {
+        let live = self.live.get_mut(key)?;
+        let (job, called_off) = live.begin_job(revision);
+        let end = JobEnd { app: key.clone(), birth: live.birth, revision: revision.clone(), job, outcome: otherwise };
+        Some((Promise::new(end, self.ends.clone()), called_off))
+    }
+
+    fn fetch(&mut self, key: &AppKey, revision: &RevisionId) {
+        let promise = self.promise(key, revision, Outcome::Fetched(Err(unfinished())));
+        let (Some((promise, called_off)), Some(spec)) = (promise, self.spec(key, revision)) else { return };
+        let (loader, metrics, app) = (Arc::clone(&self.loader), self.metrics.clone(), key.clone());
+        promise.run(&self.tasks, "fetch", called_off, async move {
+            let began = Instant::now();
+            let outcome = loader.fetch(&spec).await;
+            metrics.fetched(word(&outcome), began.elapsed());
+            log(&app, &spec.id, "fetch", &outcome, began);
+            Outcome::Fetched(outcome)
+        });
+    }
+
+    fn prepare(&mut self, key: &AppKey, revision: &RevisionId) {
+        let promise = self.promise(key, revision, Outcome::Prepared(Err(unfinished())));
+        let (Some((promise, called_off)), Some(spec)) = (promise, self.spec(key, revision)) else { return };
+        let (loader, metrics, app) = (Arc::clone(&self.loader), self.metrics.clone(), key.clone());
+        promise.run(&self.tasks, "prepare", called_off, async move {
+            let began = Instant::now();
+            let outcome = loader.build(&app, &spec).await;
+            metrics.prepared(word(&outcome), began.elapsed());
+            log(&app, &spec.id, "prepare", &outcome, began);
+            Outcome::Prepared(outcome.map(|application| Arc::new(Serving::new(spec.id, application))))
+        });
+    }
+
+    async fn bind(&mut self, key: &AppKey, port: u16) {
+        let (Some(live), Some(app)) = (self.live.get_mut(key), self.actual.get_mut(key)) else { return };
+        let event = match self.trigger.open(port, Arc::clone(&live.slot)).await {
+            Ok(open) => {
+                live.ports.insert(port, open);
+                Event::Bound(port)
+            }
+            Err(error) => {
+                tracing::warn!(app = %key, port, %error, "the app's port cannot be bound");
+                Event::BindFailed(port, port_fault(port, &error))
+            }
+        };
+        app.record(event, self.began.elapsed(), &self.settings.backoff);
+        self.agenda.now.insert(key.clone());
+    }
+
+    fn switch(&mut self, key: &AppKey, revision: &RevisionId) {
+        let Some(live) = self.live.get(key) else { return };
+        if let Some(serving) = live.ready.get(revision) {
+            live.slot.switch(Arc::clone(serving));
+            tracing::info!(app = %key, %revision, "new requests go to this revision");
+        }
+    }
+
+    fn drain(&mut self, key: &AppKey, revision: RevisionId) {
+        let Some(live) = self.live.get_mut(key) else { return };
+        if let Some((_, job)) = live.jobs.remove(&revision) {
+            job.cancel();
+        }
+        let Some(serving) = live.ready.remove(&revision) else { return };
+        if live.slot.serving().is_some_and(|current| Arc::ptr_eq(&current, &serving)) {
+            live.slot.clear();
+        }
+        let outcome = Outcome::Drained;
+        let end = JobEnd { app: key.clone(), birth: live.birth, revision, job: 0, outcome };
+        let (promise, drained) = (Promise::new(end, self.ends.clone()), serving.drained());
+        drop(serving);
+        promise.run(&self.tasks, "drain", CancellationToken::new(), async move {
+            drained.cancelled().await;
+            Outcome::Drained
+        });
+    }
+
+    async fn unbind(&mut self, key: &AppKey, port: u16) {
+        let Some(open) = self.live.get_mut(key).and_then(|live| live.ports.remove(&port)) else { return };
+        open.close().await;
+        let (app, within) = (key.clone(), self.settings.drain_timeout);
+        self.tasks.spawn_brief("unbind", async move {
+            if let Err(error) = open.drain(within).await {
+                tracing::warn!(%app, port, %error, "connections of a closed port were cut");
+            }
+        });
+    }
+}
+
+fn word<T>(outcome: &Result<T, Fault>) -> &str {
+    outcome.as_ref().map_or_else(|fault| fault.reason.as_str(), |_| "ok")
+}
+
+fn log<T>(app: &AppKey, revision: &RevisionId, step: &'static str, outcome: &Result<T, Fault>, began: Instant) {
+    let elapsed_ms = began.elapsed().as_millis();
+    match outcome {
+        Ok(_) => tracing::info!(%app, %revision, step, elapsed_ms, "step done"),
+        Err(Fault { reason, message, retryable }) => {
+            tracing::warn!(%app, %revision, step, elapsed_ms, reason, message, retryable, "step failed");
+        }
+    }
+}
+
+fn port_fault(port: u16, error: &io::Error) -> Fault {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => "PortInUse",
+        io::ErrorKind::PermissionDenied => "PortForbidden",
+        _ => "PortUnavailable",
+    };
+    let message = format!("cannot listen at port {port}: {error}");
+    Fault { reason: reason.to_owned(), message, retryable: true }
+}

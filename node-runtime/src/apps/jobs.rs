@@ -1,0 +1,88 @@
+//! Jobs: what takes long and therefore does not run on the task that owns the apps.
+//!
+//! Promise: each job says exactly once how it ended, also when it is called off or panics, so that the room it took
+//! is given back.
+
+use std::{future::Future, sync::Arc};
+
+use control::{AppKey, RevisionId};
+use daemon::Tasks;
+use node_runtime_core::converge::Fault;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::trigger::Serving;
+
+/// How a job ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A fetch.
+    Fetched(Result<(), Fault>),
+    /// A preparation.
+    Prepared(Result<Arc<Serving>, Fault>),
+    /// A revision's last request.
+    Drained,
+}
+
+/// How which job ended.
+#[derive(Debug)]
+pub(super) struct JobEnd {
+    pub(super) app: AppKey,
+    pub(super) birth: u64,
+    pub(super) revision: RevisionId,
+    /// The job's number, unique in its app.
+    pub(super) job: u64,
+    pub(super) outcome: Outcome,
+}
+
+/// Says how a job ended.
+pub(super) struct Promise {
+    /// With the outcome of a job that never got to one.
+    end: Option<JobEnd>,
+    ends: mpsc::UnboundedSender<JobEnd>,
+}
+
+impl Promise {
+    pub(super) const fn new(otherwise: JobEnd, ends: mpsc::UnboundedSender<JobEnd>) -> Self {
+        Self { end: Some(otherwise), ends }
+    }
+
+    fn keep(mut self, outcome: Outcome) {
+        if let Some(end) = &mut self.end {
+            end.outcome = outcome;
+        }
+    }
+
+    /// Runs `work` as a task; it says how it ended when it does, or when it is called off.
+    pub(super) fn run(
+        self,
+        tasks: &Tasks,
+        name: &'static str,
+        called_off: CancellationToken,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        tasks.spawn_brief(name, async move {
+            if let Some(outcome) = called_off.run_until_cancelled_owned(work).await {
+                self.keep(outcome);
+            }
+        });
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            // An error means that the process stops.
+            drop(self.ends.send(end));
+        }
+    }
+}
+
+/// What is said of a job that ended without an outcome.
+pub(super) fn unfinished() -> Fault {
+    Fault {
+        reason: "Interrupted".to_owned(),
+        message: "the work on this revision ended without a result; the runtime's log says why".to_owned(),
+        retryable: true,
+    }
+}

@@ -1,0 +1,217 @@
+//! One control stream: an operator's words in, this runtime's out.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use control::{
+    FromRuntime, Hello, ToRuntime, Welcome,
+    wire::VERSION,
+};
+use http_body_util::channel::{Channel, Sender};
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Shared,
+    fence::Command,
+    frames::{FrameError, Frames, frame},
+};
+use crate::apps::News;
+
+/// How long the operator may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+/// How many frames may wait to be sent; reports are merged meanwhile.
+const FRAMES_AHEAD: usize = 4;
+/// How many apps one report frame is about.
+const REPORT_BATCH: usize = 256;
+
+/// The response's body.
+pub(super) type Body = Channel<Bytes>;
+
+/// A stream.
+pub(super) struct Stream {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    out: Sender<Bytes>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the operator closed the stream")]
+    Closed,
+    #[error("another stream took over")]
+    Superseded,
+    #[error("the process stops")]
+    Stopping,
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl Stream {
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr) -> (Self, Body) {
+        let (out, body) = Channel::new(FRAMES_AHEAD);
+        (Self { shared, peer, out }, body)
+    }
+
+    /// Runs until either side ends it.
+    pub(super) async fn run(mut self, body: Incoming) {
+        let shared = Arc::clone(&self.shared);
+        let stop = shared.tasks.stop_token();
+        let frames = Frames::new(body);
+        let end = tokio::select! {
+            Err(end) = self.converse(&shared, frames) => end,
+            () = stop.cancelled() => End::Stopping,
+        };
+        let refusal = match &end {
+            End::Refused(why) => Some(why.clone()),
+            End::Superseded => Some(end.to_string()),
+            _ => None,
+        };
+        if let Some(why) = refusal {
+            shared.metrics.control_refused.inc();
+            // An error means that nobody listens.
+            let last_word = FromRuntime::Refused(why);
+            drop(tokio::time::timeout(HELLO, self.send(&last_word)).await);
+        }
+        tracing::info!(peer = %self.peer, reason = daemon::chain(&end), "control stream ended");
+    }
+
+    async fn converse(&mut self, shared: &Shared, mut frames: Frames) -> Result<std::convert::Infallible, End> {
+        let hello = self.hear_hello(&mut frames).await?;
+        let command = shared.fence.enter(hello.term).map_err(|term| {
+            End::Refused(format!("term {} is over: this runtime has met term {term}", hello.term))
+        })?;
+        let _connected = Connected::new(shared);
+        let mut draining = shared.draining.clone();
+        let is_draining = *draining.borrow_and_update();
+        let (seen, inventory) = shared.apps.board().inventory();
+        let settings = &shared.settings;
+        let welcome = Welcome {
+            version: VERSION,
+            runtime: settings.runtime.clone(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            capacity: settings.capacity,
+            draining: is_draining,
+            inventory,
+        };
+        self.send(&FromRuntime::Welcome(Box::new(welcome))).await?;
+        tracing::info!(peer = %self.peer, operator = hello.operator, term = hello.term, "control stream began");
+        let (pongs, pings) = mpsc::channel(FRAMES_AHEAD);
+        tokio::select! {
+            end = listen(shared, &command, &mut frames, &pongs) => end,
+            end = self.tell(shared, seen, pings, draining) => end,
+            () = command.lost() => Err(End::Superseded),
+        }
+    }
+
+    async fn hear_hello(&self, frames: &mut Frames) -> Result<Hello, End> {
+        let hello = match tokio::time::timeout(HELLO, frames.next()).await {
+            Ok(Ok(Some(ToRuntime::Hello(hello)))) => hello,
+            Ok(Ok(Some(_))) => return Err(End::Refused("the first frame must be a hello".to_owned())),
+            Ok(Ok(None)) => return Err(End::Closed),
+            Ok(Err(error)) => return Err(End::Refused(daemon::chain(&error))),
+            Err(_) => return Err(End::Refused("no hello came in time".to_owned())),
+        };
+        let (lowest, highest) = hello.versions;
+        if (lowest..=highest).contains(&VERSION) {
+            return Ok(hello);
+        }
+        Err(End::Refused(format!(
+            "no common protocol version: the operator speaks {lowest} to {highest}, this runtime {VERSION}"
+        )))
+    }
+
+    async fn send(&mut self, message: &FromRuntime) -> Result<(), End> {
+        self.out.send_data(frame(message)?).await.map_err(|_| End::Closed)
+    }
+
+    /// Tells what changes, the latest of each app; waits while the operator does not read.
+    async fn tell(
+        &mut self,
+        shared: &Shared,
+        mut seen: u64,
+        mut pings: mpsc::Receiver<u64>,
+        mut draining: watch::Receiver<bool>,
+    ) -> Result<std::convert::Infallible, End> {
+        let board = shared.apps.board();
+        let mut changes = board.subscribe();
+        loop {
+            changes.mark_unchanged();
+            loop {
+                let (now_seen, news) = board.since(seen, REPORT_BATCH);
+                if now_seen == seen {
+                    break;
+                }
+                seen = now_seen;
+                self.send_news(news).await?;
+            }
+            tokio::select! {
+                Ok(()) = changes.changed() => {}
+                Some(ping) = pings.recv() => self.send(&FromRuntime::Pong(ping)).await?,
+                Ok(()) = draining.changed() => {
+                    if *draining.borrow_and_update() {
+                        self.send(&FromRuntime::Draining).await?;
+                    }
+                }
+                else => return Err(End::Stopping),
+            }
+        }
+    }
+
+    async fn send_news(&mut self, news: Vec<(control::AppKey, News)>) -> Result<(), End> {
+        let mut reports = Vec::with_capacity(news.len());
+        for (app, news) in news {
+            match news {
+                News::Report(report) => reports.push(*report),
+                News::Removed => self.send(&FromRuntime::Removed(app)).await?,
+            }
+        }
+        if reports.is_empty() { Ok(()) } else { self.send(&FromRuntime::Report(reports)).await }
+    }
+}
+
+/// Does what the operator says, as long as it commands.
+async fn listen(
+    shared: &Shared,
+    command: &Command<'_>,
+    frames: &mut Frames,
+    pongs: &mpsc::Sender<u64>,
+) -> Result<std::convert::Infallible, End> {
+    loop {
+        let message = frames.next().await?.ok_or(End::Closed)?;
+        if let ToRuntime::Ping(number) = message {
+            // A full queue is that of an operator which does not read; it will ask again.
+            let _sent = pongs.try_send(number);
+            continue;
+        }
+        let turn = shared.apps.turn().await.ok_or(End::Stopping)?;
+        let obeyed = command.while_held(|| match message {
+            ToRuntime::Assign(assignment) => turn.assign(assignment),
+            ToRuntime::Remove(app) => turn.remove(app),
+            ToRuntime::Synced => tracing::info!("the operator has sent everything that differed"),
+            ToRuntime::Hello(_) | ToRuntime::Ping(_) => {}
+        });
+        if !obeyed {
+            return Err(End::Superseded);
+        }
+    }
+}
+
+/// The gauge that says whether an operator is there.
+struct Connected<'a>(&'a Shared);
+
+impl<'a> Connected<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.metrics.control_connected.inc();
+        Self(shared)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.control_connected.dec();
+    }
+}

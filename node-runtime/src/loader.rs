@@ -1,0 +1,136 @@
+//! [`Loader`]: a revision's blobs and its executable form.
+//!
+//! Promise: whatever goes wrong becomes a [`Fault`] that says what, where and whether trying again may help, and holds
+//! no secret.
+//!
+//! Absent on purpose: when to load what; that is decided in the core crate.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use control::{AppKey, Credentials, Fetch, RevisionSpec};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use node_runtime_core::converge::Fault;
+use sources::{
+    Store,
+    bindle::{BindleClient, BindleId, ClientOptions, SourceError},
+    http::Trust,
+};
+use url::Url;
+
+use crate::{
+    application::HttpApplication,
+    engine::{BuildError, Builder, Engine, RevisionSettings},
+};
+
+/// How many blobs of one revision are fetched at a time.
+const FETCHES_PER_REVISION: usize = 4;
+/// How many clients are kept, one per server and credentials.
+const CLIENTS: usize = 64;
+
+/// A server's URL, and the user name and password to be there.
+type Server = (String, Option<(String, String)>);
+
+/// Fetches and builds revisions.
+pub struct Loader {
+    engine: Engine,
+    store: Store,
+    trust: Trust,
+    clients: Mutex<HashMap<Server, BindleClient>>,
+}
+
+impl Loader {
+    /// Builds for `engine` from content in `store`; servers are trusted according to `trust`.
+    #[must_use]
+    pub fn new(engine: Engine, store: Store, trust: Trust) -> Self {
+        Self { engine, store, trust, clients: Mutex::default() }
+    }
+
+    /// The engine that it builds for.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Makes sure that all blobs of a revision are in the store.
+    ///
+    /// # Errors
+    /// When one is not, and cannot be fetched.
+    pub async fn fetch(&self, spec: &RevisionSpec) -> Result<(), Fault> {
+        let Fetch::Bindle { server, id, credentials } = &spec.fetch;
+        let id: BindleId = id.parse().map_err(|error| invalid(&error))?;
+        let client = self.client(server, credentials.as_ref())?;
+        let (client, store, id) = (&client, &self.store, &id);
+        stream::iter(spec.application.contents())
+            .map(|content| async move { client.fetch(id, &content, store).await })
+            .buffer_unordered(FETCHES_PER_REVISION)
+            .try_for_each(|_path| std::future::ready(Ok(())))
+            .await
+            .map_err(|error| source_fault(&error))
+    }
+
+    /// Compiles and links a revision whose blobs are in the store.
+    ///
+    /// # Errors
+    /// When it cannot run.
+    pub async fn build(&self, app: &AppKey, spec: &RevisionSpec) -> Result<HttpApplication, Fault> {
+        let Fetch::Bindle { id, .. } = &spec.fetch;
+        let settings = RevisionSettings {
+            app: app.to_string(),
+            revision: spec.id.to_string(),
+            bundle: Some(id.clone()),
+            limits: spec.limits.clone(),
+            variables: spec.variables.clone(),
+            log: None,
+        };
+        let application = Arc::new(spec.application.clone());
+        let context = Builder::new(&self.engine, application, &self.store, settings).build().await;
+        Ok(HttpApplication::new(context.map_err(|error| build_fault(&error))?))
+    }
+
+    fn client(&self, server: &str, credentials: Option<&Credentials>) -> Result<BindleClient, Fault> {
+        let who = credentials.map(|c| (c.username.clone(), c.password.expose().to_owned()));
+        let key = (server.to_owned(), who);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let url: Url = server.parse().map_err(|error| invalid(&error))?;
+        let options =
+            ClientOptions { credentials: credentials.cloned(), trust: self.trust.clone(), ..ClientOptions::default() };
+        let client = BindleClient::new(url, options).map_err(|error| source_fault(&error))?;
+        if clients.len() >= CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader").field("engine", &self.engine).field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+fn fault(reason: &str, error: &dyn Error, retryable: bool) -> Fault {
+    Fault { reason: reason.to_owned(), message: daemon::chain(error), retryable }
+}
+
+fn invalid(error: &dyn Error) -> Fault {
+    fault("InvalidSource", error, false)
+}
+
+fn source_fault(error: &SourceError) -> Fault {
+    fault(error.reason(), error, error.is_retryable())
+}
+
+/// Content that has vanished is fetched again and a full disk may be cleaned; everything else is the application's.
+fn build_fault(error: &BuildError) -> Fault {
+    let retryable = matches!(error, BuildError::Missing { .. } | BuildError::Store { .. });
+    fault(error.reason(), error, retryable)
+}

@@ -1,0 +1,230 @@
+//! [`Metrics`]: everything that a runtime measures, declared once.
+//!
+//! Handles of one app are resolved when it is loaded ([`Metrics::of_app`]), never per request. Gauges that mirror
+//! state are computed at scrape ([`Mirror`]).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use control::AppKey;
+use http::StatusCode;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+/// From fast guests to slow ones, in seconds.
+const REQUEST_BUCKETS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+/// From a cached small component to a large language runtime, in seconds.
+const WORK_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The values of the label `status`.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The metrics of one process. Clones are the same metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    fetches: HistogramVec,
+    preparations: HistogramVec,
+    /// Whether an operator's stream is open: 0 or 1.
+    pub control_connected: IntGauge,
+    /// Streams that were refused, whatever for.
+    pub control_refused: IntCounter,
+}
+
+impl Metrics {
+    /// Makes them and registers them.
+    ///
+    /// # Errors
+    /// When `registry` has metrics of these names already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let histogram = |name: &str, help: &str, buckets: &[f64], label: &str| {
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &[label])
+        };
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new("spindle_requests_total", "Requests answered, by app and class of the response's status"),
+                &["app", "status"],
+            )?,
+            durations: histogram(
+                "spindle_request_duration_seconds",
+                "From a request's headers to the end of its response, by app",
+                REQUEST_BUCKETS,
+                "app",
+            )?,
+            fetches: histogram(
+                "spindle_fetch_duration_seconds",
+                "How long it took to have a revision's blobs, by outcome: ok or the problem's reason",
+                WORK_BUCKETS,
+                "outcome",
+            )?,
+            preparations: histogram(
+                "spindle_prepare_duration_seconds",
+                "How long it took to compile and link a revision, by outcome: ok or the problem's reason",
+                WORK_BUCKETS,
+                "outcome",
+            )?,
+            control_connected: IntGauge::new("spindle_control_connected", "Whether an operator's stream is open")?,
+            control_refused: IntCounter::new("spindle_control_refused_total", "Control streams that were refused")?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.durations.clone()))?;
+        registry.register(Box::new(metrics.fetches.clone()))?;
+        registry.register(Box::new(metrics.preparations.clone()))?;
+        registry.register(Box::new(metrics.control_connected.clone()))?;
+        registry.register(Box::new(metrics.control_refused.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The handles of one app.
+    #[must_use]
+    pub fn of_app(&self, app: &str) -> AppMetrics {
+        AppMetrics {
+            requests: CLASSES.map(|class| self.requests.with_label_values(&[app, class])),
+            duration: self.durations.with_label_values(&[app]),
+        }
+    }
+
+    /// Forgets an app that is gone.
+    pub fn forget(&self, app: &AppKey) {
+        let app = app.to_string();
+        for class in CLASSES {
+            // An error means that there is nothing to forget.
+            drop(self.requests.remove_label_values(&[&app, class]));
+        }
+        drop(self.durations.remove_label_values(&[&app]));
+    }
+
+    /// Notes how long a revision's blobs took; `outcome` is `ok` or a problem's reason.
+    pub fn fetched(&self, outcome: &str, took: Duration) {
+        self.fetches.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+
+    /// Notes how long a revision took to be built; `outcome` is `ok` or a problem's reason.
+    pub fn prepared(&self, outcome: &str, took: Duration) {
+        self.preparations.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+}
+
+/// The handles of one app.
+#[derive(Clone, Debug)]
+pub struct AppMetrics {
+    requests: [IntCounter; CLASSES.len()],
+    duration: Histogram,
+}
+
+impl AppMetrics {
+    /// Notes a response and, from its headers to its end, how long it took.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(requests) = self.requests.get(class) {
+            requests.inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// What a scrape finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Apps assigned.
+    pub apps: usize,
+    /// Apps that answer requests.
+    pub serving: usize,
+    /// Revisions that can take requests.
+    pub ready: usize,
+    /// Revisions being fetched.
+    pub fetching: usize,
+    /// Revisions being built.
+    pub preparing: usize,
+    /// Revisions that cannot run.
+    pub failed: usize,
+    /// Revisions that finish old requests.
+    pub draining: usize,
+    /// Guests that run.
+    pub instances: u64,
+}
+
+/// Gauges that mirror state, computed when they are scraped.
+pub struct Mirror {
+    apps: IntGaugeVec,
+    revisions: IntGaugeVec,
+    instances: IntGauge,
+    count: Arc<dyn Fn() -> Counts + Send + Sync>,
+}
+
+impl Mirror {
+    /// Registers the gauges; `count` is asked at every scrape.
+    ///
+    /// # Errors
+    /// When `registry` has metrics of these names already.
+    pub fn register(
+        registry: &Registry,
+        count: impl Fn() -> Counts + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
+        let apps = Opts::new("spindle_apps", "Apps of this runtime, by state: assigned or serving");
+        let revisions = Opts::new("spindle_revisions", "Revisions of this runtime, by state");
+        registry.register(Box::new(Self {
+            apps: IntGaugeVec::new(apps, &["state"])?,
+            revisions: IntGaugeVec::new(revisions, &["state"])?,
+            instances: IntGauge::new("spindle_instances", "Guests that run now")?,
+            count: Arc::new(count),
+        }))
+    }
+}
+
+impl Collector for Mirror {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.apps.desc(), self.revisions.desc(), self.instances.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counts = (self.count)();
+        let set = |gauge: &IntGaugeVec, state: &str, value: usize| {
+            gauge.with_label_values(&[state]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.apps, "assigned", counts.apps);
+        set(&self.apps, "serving", counts.serving);
+        set(&self.revisions, "ready", counts.ready);
+        set(&self.revisions, "fetching", counts.fetching);
+        set(&self.revisions, "preparing", counts.preparing);
+        set(&self.revisions, "failed", counts.failed);
+        set(&self.revisions, "draining", counts.draining);
+        self.instances.set(i64::try_from(counts.instances).unwrap_or(i64::MAX));
+        [self.apps.collect(), self.revisions.collect(), self.instances.collect()].concat()
+    }
+}
+
+impl fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mirror").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(registry: &Registry) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    #[test]
+    fn an_app_is_counted_by_status_class_and_leaves_nothing_when_it_goes() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let key = AppKey::new("shop", "cart").unwrap();
+        metrics.of_app("shop/cart").answered(StatusCode::NOT_FOUND, Duration::from_millis(3));
+        assert!(text(&registry).contains("spindle_requests_total{app=\"shop/cart\",status=\"4xx\"} 1"));
+        metrics.forget(&key);
+        assert!(!text(&registry).contains("shop/cart"));
+    }
+
+    #[test]
+    fn mirrored_gauges_are_what_is_true_at_the_scrape() {
+        let registry = Registry::new();
+        Mirror::register(&registry, || Counts { ready: 3, ..Counts::default() }).unwrap();
+        assert!(text(&registry).contains("spindle_revisions{state=\"ready\"} 3"));
+    }
+}

@@ -1,0 +1,203 @@
+//! [`Runtime`]: the process, put together.
+//!
+//! Promise: it serves what it was told before, whether or not an operator is there. Told to stop, it first says so,
+//! goes on as before while endpoints go away, then finishes the requests that it has, and ends in a bounded time.
+
+use std::{
+    error::Error,
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use daemon::{Admin, Tasks};
+use prometheus::Registry;
+use serde_json::{Value, json};
+use sources::{Store, StoreError};
+use tokio::sync::watch;
+
+use crate::{
+    apps::{Apps, Board},
+    config::Config,
+    control::Control,
+    disk::{Disk, DiskError},
+    engine::{Engine, EngineError},
+    loader::Loader,
+    metrics::{Metrics, Mirror},
+    trigger::Trigger,
+};
+
+/// How long tasks other than requests may take to end.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Why a runtime could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No engine.
+    #[error("no engine")]
+    Engine(#[from] EngineError),
+    /// No store for content.
+    #[error("no store for content")]
+    Store(#[from] StoreError),
+    /// No place for assignments.
+    #[error("no place for assignments")]
+    Disk(#[from] DiskError),
+    /// Metrics clash.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// The admin server's address cannot be bound.
+    #[error("cannot listen at {address} for the admin server")]
+    Admin {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running runtime.
+pub struct Runtime {
+    tasks: Tasks,
+    traffic: Tasks,
+    work: Tasks,
+    control_tasks: Tasks,
+    draining: watch::Sender<bool>,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+    /// Where the admin server is.
+    pub admin: SocketAddr,
+}
+
+impl Runtime {
+    /// Starts everything: what was kept on disk is served, the operator is listened to.
+    ///
+    /// # Errors
+    /// When a part of it cannot start.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let tasks = Tasks::new("node-runtime");
+        let (traffic, work, control_tasks) = (tasks.group("traffic"), tasks.group("work"), tasks.group("control"));
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry)?;
+        let disk = Disk::open(&config.data_dir, &config.secrets_dir)?;
+        let engine = Engine::new(config.engine)?;
+        let store = Store::open(config.data_dir.join("content"))?;
+        let loader = Arc::new(Loader::new(engine.clone(), store, config.trust));
+        let trigger = Trigger::new(&traffic, config.trigger);
+        let apps = Apps::start(&work, loader, trigger, disk.clone(), metrics.clone(), config.apps);
+        mirror(&registry, apps.board(), engine)?;
+        let (draining, is_draining) = watch::channel(false);
+        let restored = Arc::new(AtomicBool::new(false));
+        restore(&work, disk, apps.clone(), Arc::clone(&restored));
+        let control = Control::start(&control_tasks, config.control, apps.clone(), metrics, is_draining.clone());
+        let ready = readiness(control, is_draining, restored);
+        let board = Arc::clone(apps.board());
+        let admin = Admin::new(registry).ready_when(ready).with_state(move || state(&board));
+        let address = config.admin.admin_address;
+        let admin =
+            admin.serve(&config.admin, &tasks).await.map_err(|source| StartError::Admin { address, source })?;
+        tracing::info!(address = %admin, "admin server listens");
+        let (drain_delay, drain_timeout) = (config.drain_delay, config.drain_timeout);
+        Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, admin })
+    }
+
+    /// Resolves with the error that the process cannot go on with.
+    pub async fn failed(&self) -> Arc<daemon::TaskError> {
+        self.tasks.failed().await
+    }
+
+    /// Stops: says so, waits until endpoints have gone (or `hurry`), finishes requests, ends everything else.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) {
+        self.draining.send_replace(true);
+        tracing::info!(delay_ms = self.drain_delay.as_millis(), "draining");
+        tokio::select! {
+            () = tokio::time::sleep(self.drain_delay) => {}
+            () = hurry => {}
+        }
+        let groups = [(&self.traffic, self.drain_timeout), (&self.work, STOP), (&self.control_tasks, STOP), (&self.tasks, STOP)];
+        for (tasks, within) in groups {
+            if let Err(error) = tasks.stop(within).await {
+                tracing::warn!(%error, "not everything ended by itself");
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("tasks", &self.tasks).field("admin", &self.admin).finish_non_exhaustive()
+    }
+}
+
+fn mirror(registry: &Registry, board: &Arc<Board>, engine: Engine) -> Result<(), prometheus::Error> {
+    let board = Arc::clone(board);
+    Mirror::register(registry, move || {
+        let mut counts = board.counts();
+        counts.instances = engine.live_instances();
+        counts
+    })
+}
+
+/// Reads what was kept and has it run again.
+fn restore(tasks: &Tasks, disk: Disk, apps: Apps, done: Arc<AtomicBool>) {
+    tasks.spawn_brief("restore", async move {
+        let Ok(restored) = tokio::task::spawn_blocking(move || disk.restore()).await else { return };
+        for problem in &restored.problems {
+            tracing::warn!(problem = daemon::chain(problem), "an assignment was not restored");
+        }
+        tracing::info!(apps = restored.assignments.len(), "assignments restored");
+        apps.restore(restored.assignments).await;
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn readiness(
+    control: Control,
+    draining: watch::Receiver<bool>,
+    restored: Arc<AtomicBool>,
+) -> impl Fn() -> Result<(), String> + Send + Sync {
+    move || {
+        if *draining.borrow() {
+            Err("draining".to_owned())
+        } else if !restored.load(Ordering::Relaxed) {
+            Err("reading what was kept on disk".to_owned())
+        } else if !control.is_listening() {
+            Err("waiting for the control server's certificates".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What `/debug/state` shows. Reports hold no secrets.
+fn state(board: &Board) -> Value {
+    let (_, inventory) = board.inventory();
+    serde_json::to_value(inventory.reports).map_or_else(|error| json!({ "error": error.to_string() }), |apps| json!({ "apps": apps }))
+}
+
+/// Starts a runtime with `config` and runs it until `signals` says to stop.
+///
+/// # Errors
+/// When it cannot start, or cannot go on.
+pub async fn run(config: Config, mut signals: daemon::Signals) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let runtime = Runtime::start(config).await?;
+    let failure = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "told to stop");
+            None
+        }
+        failure = runtime.failed() => Some(failure),
+    };
+    let hurry = async {
+        if failure.is_none() {
+            signals.next().await;
+        }
+    };
+    runtime.stop(hurry).await;
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}

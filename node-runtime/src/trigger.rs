@@ -1,0 +1,17 @@
+//! The HTTP trigger: an app's port, and the way from a request to the revision that answers it.
+//!
+//! Promises:
+//! - a request takes no lock and looks up no label: port -> [`Slot`] -> revision;
+//! - replacing or removing a revision never disturbs a request in flight: each holds what it began with until the
+//!   last byte of its response, and the revision is dropped after the last of them;
+//! - whatever one app's clients do, other apps' ports are unaffected: connections are limited by port.
+//!
+//! Absent on purpose: TLS (the ingress has it), routing within an app and errors as responses (see `application`).
+
+mod held;
+mod port;
+mod slot;
+
+pub use held::Held;
+pub use port::{Port, Trigger, TriggerSettings};
+pub use slot::{Ending, Serving, Slot, SlotBody};

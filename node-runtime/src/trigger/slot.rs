@@ -1,0 +1,120 @@
+//! [`Slot`]: which revision of an app answers new requests.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwapOption;
+use control::RevisionId;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Held;
+use crate::{
+    application::{Connection, HttpApplication},
+    executor::ResponseBody,
+    metrics::AppMetrics,
+};
+
+/// A revision that can answer requests. Dropped after its last response's last byte.
+pub struct Serving {
+    /// Its name.
+    pub revision: RevisionId,
+    application: HttpApplication,
+    drained: DropGuard,
+}
+
+impl Serving {
+    /// The revision called `revision`.
+    #[must_use]
+    pub fn new(revision: RevisionId, application: HttpApplication) -> Self {
+        Self { revision, application, drained: CancellationToken::new().drop_guard() }
+    }
+
+    /// Cancelled once nobody holds the revision any more: no slot, no request.
+    #[must_use]
+    pub fn drained(&self) -> CancellationToken {
+        self.drained.token().clone()
+    }
+
+    /// The application.
+    #[must_use]
+    pub const fn application(&self) -> &HttpApplication {
+        &self.application
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Serving").field(&self.revision).finish()
+    }
+}
+
+/// The place of an app's revision: read by every request, replaced with one pointer swap.
+#[derive(Debug)]
+pub struct Slot {
+    serving: ArcSwapOption<Serving>,
+    metrics: AppMetrics,
+}
+
+/// What a slot answers with.
+pub type SlotBody = Held<Either<ResponseBody, http_body_util::Empty<bytes::Bytes>>, Ending>;
+
+impl Slot {
+    /// A slot in which nothing is yet.
+    #[must_use]
+    pub const fn new(metrics: AppMetrics) -> Self {
+        Self { serving: ArcSwapOption::const_empty(), metrics }
+    }
+
+    /// New requests go to `serving` from now on; those in flight stay where they are.
+    pub fn switch(&self, serving: Arc<Serving>) {
+        self.serving.store(Some(serving));
+    }
+
+    /// New requests go nowhere.
+    pub fn clear(&self) {
+        self.serving.store(None);
+    }
+
+    /// The revision that new requests go to.
+    #[must_use]
+    pub fn serving(&self) -> Option<Arc<Serving>> {
+        self.serving.load_full()
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<SlotBody> {
+        let began = Instant::now();
+        let serving = self.serving.load_full();
+        let response = match &serving {
+            Some(serving) => serving.application.handle(request, connection).await.map(Either::Left),
+            None => nothing_serves(),
+        };
+        let ending = Ending { status: response.status(), began, metrics: self.metrics.clone(), _serving: serving };
+        response.map(|body| Held::new(body, ending))
+    }
+}
+
+/// The app has gone while the client kept its connection.
+fn nothing_serves<B>() -> Response<Either<B, http_body_util::Empty<bytes::Bytes>>> {
+    let mut response = Response::new(Either::Right(http_body_util::Empty::new()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// What happens at the end of a response: it is measured, and lets go of its revision.
+#[derive(Debug)]
+pub struct Ending {
+    status: StatusCode,
+    began: Instant,
+    metrics: AppMetrics,
+    _serving: Option<Arc<Serving>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.metrics.answered(self.status, self.began.elapsed());
+    }
+}
