@@ -30,9 +30,6 @@ pub const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by
 /// The value of [`SLICE_MANAGED_BY_LABEL`].
 pub const SLICE_MANAGED_BY: &str = "spindle.dev/operator";
 
-/// On a runtime pod: marks it as one whose control port the operator dials. The chart sets it.
-pub const RUNTIME_LABEL: &str = "spindle.dev/runtime";
-
 /// The name of the one port of an app's Service and slices.
 pub const PORT_NAME: &str = "http";
 

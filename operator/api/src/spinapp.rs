@@ -31,45 +31,13 @@ use crate::status::SpinAppStatus;
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        description = "Whether the current spec is served"
-    ),
-    printcolumn(
-        name = "Replicas",
-        type_ = "string",
-        json_path = ".status.summary",
-        description = "Runtimes that serve the app, of those that should"
-    ),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.version",
-        description = "The version that the application's author gave it"
-    ),
-    printcolumn(
-        name = "URL",
-        type_ = "string",
-        json_path = ".status.url",
-        description = "Where the app answers within the cluster"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why it is ready or not",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Revision",
-        type_ = "string",
-        json_path = ".status.activeRevision",
-        description = "The revision that takes requests",
-        priority = 1
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status", "description": "Whether the current spec is served"}"#,
+    printcolumn = r#"{"name": "Replicas", "type": "string", "jsonPath": ".status.summary", "description": "Runtimes that serve the app, of those that should"}"#,
+    printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "The version that the application's author gave it"}"#,
+    printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".status.url", "description": "Where the app answers within the cluster"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason", "description": "Why it is ready or not", "priority": 1}"#,
+    printcolumn = r#"{"name": "Revision", "type": "string", "jsonPath": ".status.activeRevision", "description": "The revision that takes requests", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     crates(
         kube_core = "::kube_core",
         k8s_openapi = "::k8s_openapi",

@@ -97,7 +97,7 @@ pub fn slice_object(app: &App, slice: &Slice) -> discovery::EndpointSlice {
     discovery::EndpointSlice {
         metadata: metadata(app, &slice.name, labels),
         address_type: slice.family.as_str().to_owned(),
-        endpoints: Some(slice.endpoints.iter().map(endpoint_object).collect()),
+        endpoints: slice.endpoints.iter().map(endpoint_object).collect(),
         ports: Some(vec![discovery::EndpointPort {
             name: Some(names::PORT_NAME.to_owned()),
             app_protocol: Some("http".to_owned()),
@@ -142,13 +142,12 @@ pub fn slice_of(app: &App, object: &discovery::EndpointSlice) -> Option<Slice> {
         && is(names::SLICE_SERVICE_LABEL, app.key.name())
         && object.metadata.namespace.as_deref() == Some(app.key.namespace())
         && owners.iter().any(|owner| owner.uid == app.uid);
-    let endpoints = object.endpoints.as_deref().unwrap_or_default();
     let port = object.ports.as_deref().and_then(<[_]>::first).and_then(|port| port.port);
     ours.then_some(Slice {
         name: object.metadata.name.clone()?,
         family: Family::parse(&object.address_type)?,
         port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default(),
-        endpoints: endpoints.iter().filter_map(endpoint_of).collect(),
+        endpoints: object.endpoints.iter().filter_map(endpoint_of).collect(),
     })
 }
 

@@ -81,3 +81,58 @@ pub fn within(now: Timestamp, since: Timestamp, span: SignedDuration) -> bool {
 fn rank(app: &App, runtime: &RuntimeName) -> Digest {
     Digest::of(format!("{}\0{runtime}", app.uid).as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::world::{World, app, world};
+
+    fn with_runtimes(names: &BTreeSet<String>, replicas: u32) -> World {
+        names.iter().fold(world().replicas(replicas), |world, name| world.runtime(name))
+    }
+
+    fn placed(world: &World, number: u32) -> BTreeSet<RuntimeName> {
+        let mut view = world.view.clone();
+        view.app = App { replicas: view.app.replicas, ..app(&format!("app-{number}")) };
+        place(&view)
+    }
+
+    #[test]
+    fn apps_spread_evenly() {
+        let names = (0..4).map(|number| format!("r{number}")).collect();
+        let world = with_runtimes(&names, 1);
+        for name in &names {
+            let apps = (0..400).filter(|number| placed(&world, *number).contains(&RuntimeName(name.clone()))).count();
+            assert!((60..140).contains(&apps), "{name} has {apps} of 400");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn runtime_that_joins_takes_apps_and_moves_no_other(
+            names in prop::collection::btree_set("[a-z]{1,4}", 1..6), joins in "[A-Z]{1,4}", replicas in 0..4_u32,
+        ) {
+            let before = with_runtimes(&names, replicas);
+            let after = before.clone().runtime(&joins);
+            for number in 0..50 {
+                let (before, mut after) = (placed(&before, number), placed(&after, number));
+                if after.remove(&RuntimeName(joins.clone())) {
+                    prop_assert!(after.is_subset(&before));
+                } else {
+                    prop_assert_eq!(after, before);
+                }
+            }
+        }
+
+        #[test]
+        fn app_is_on_as_many_runtimes_as_it_asks_for_or_on_all(
+            names in prop::collection::btree_set("[a-z]{1,4}", 0..6), replicas in 0..8_u32,
+        ) {
+            let world = with_runtimes(&names, replicas);
+            let placed = placed(&world, 1).len();
+            prop_assert_eq!(placed, names.len().min(usize::try_from(replicas).unwrap()));
+        }
+    }
+}

@@ -153,9 +153,10 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// The runtimes that are to have the app, as the view has them.
+    /// The runtimes that are to have the app, by name.
     pub(crate) fn chosen_runtimes(&self) -> impl Iterator<Item = &Runtime> {
-        self.view.runtimes.iter().filter(|runtime| self.chosen.contains(&runtime.name))
+        let find = |name: &RuntimeName| self.view.runtimes.iter().find(|runtime| runtime.name == *name);
+        self.chosen.iter().filter_map(find)
     }
 
     /// The runtimes that are sent requests, each once.
@@ -183,13 +184,16 @@ fn withdrawn(
     if !replaced || (wanted && chosen.is_empty()) {
         return BTreeMap::new();
     }
+    let before = |runtime: &Runtime| view.memory.withdrawn.get(&runtime.name).copied();
+    // Of one that has not been reached nothing is known once its endpoint is gone, except that it was.
+    let may_hold = |runtime: &Runtime| match runtime.contact {
+        Contact::Never { .. } => holds(view, runtime) || before(runtime).is_some(),
+        Contact::Connected(_) | Contact::Lost { .. } => holds(view, runtime),
+    };
     view.runtimes
         .iter()
-        .filter(|runtime| !chosen.contains(&runtime.name) && !runtime.is_leaving() && holds(view, runtime))
-        .map(|runtime| {
-            let since = view.memory.withdrawn.get(&runtime.name).copied().unwrap_or(view.now);
-            (runtime.name.clone(), since)
-        })
+        .filter(|runtime| !chosen.contains(&runtime.name) && !runtime.is_leaving() && may_hold(runtime))
+        .map(|runtime| (runtime.name.clone(), before(runtime).unwrap_or(view.now)))
         .collect()
 }
 
@@ -210,7 +214,8 @@ fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
             };
         }
         let over = facts.withdrawn.get(&runtime.name).is_some_and(|since| !within(view.now, *since, LINGER));
-        holds(view, runtime).then_some(if over { Desired::Remove } else { Desired::Keep })
+        let told = holding.assigned.is_some();
+        holds(view, runtime).then_some(if over && told { Desired::Remove } else { Desired::Keep })
     };
     view.runtimes.iter().filter_map(|runtime| Some((runtime.name.clone(), desired(runtime)?))).collect()
 }
@@ -263,6 +268,11 @@ fn recheck(facts: &Facts<'_>) -> Option<SignedDuration> {
     lingering
         .chain(waiting)
         .map(|(since, span)| span - view.now.duration_since(since))
-        .filter(|left| left.is_positive())
+        .filter(SignedDuration::is_positive)
         .min()
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

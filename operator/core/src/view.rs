@@ -118,7 +118,7 @@ pub struct Runtime {
     pub pod: Pod,
     /// What the control stream says.
     pub contact: Contact,
-    /// How many apps it wants at most; 0 while unknown.
+    /// How many apps it wants at most; any number while unknown, because only runtimes that are connected get apps.
     pub capacity: u32,
     /// How many apps it has been assigned, this one included if so.
     pub assigned: u32,

@@ -1,0 +1,520 @@
+//! What becomes of an app, told as stories.
+
+use operator_api::ConditionType as C;
+
+use super::*;
+use crate::{
+    view::{Bundle, Variables},
+    world::{PORT, World, problem, world},
+};
+
+/// Two runtimes that serve version 1.
+fn serving() -> World {
+    world().runtime("r1").runtime("r2").settled()
+}
+
+#[test]
+fn first_revision_is_active_at_once_and_published_only_when_a_runtime_serves_it() {
+    let mut world = world().runtime("r1").runtime("r2");
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0]);
+    assert!(world.view.slices.is_empty(), "a slice without endpoints helps nobody");
+    assert!(matches!(world.view.service, ServiceState::Ours(_)), "the Service comes first");
+    assert_eq!(world.says(C::Ready), "False Loading");
+    world.work("r1");
+    world.act();
+    assert_eq!(world.endpoints(), ["r1"]);
+    assert_eq!(world.says(C::Available), "True Serving");
+    assert_eq!(world.says(C::Ready), "False Loading");
+    world.work("r2");
+    world.act();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn served_app_says_so_in_every_part_of_its_status() {
+    let world = serving();
+    let status = &world.view.status;
+    assert_eq!((status.replicas, status.ready_replicas, status.summary.as_deref()), (2, 2, Some("2/2")));
+    assert_eq!(status.url.as_deref(), Some("http://shop.demo.svc"));
+    assert_eq!(status.port, Some(i32::from(PORT)));
+    assert_eq!(status.version.as_deref(), Some("1.0.0"));
+    assert_eq!(status.selector.as_deref(), Some("spindle.dev/app=shop"));
+    assert!(status.active_revision.is_some() && status.active_revision == status.latest_revision);
+    assert_eq!(status.observed_generation, Some(world.view.app.generation));
+    for condition in C::ALL {
+        let expected = if matches!(condition, C::Progressing | C::Degraded) { "False" } else { "True" };
+        assert_eq!(world.condition(condition).status, expected, "{condition}");
+    }
+}
+
+#[test]
+fn update_serves_the_old_revision_until_the_new_one_is_ready_everywhere() {
+    let mut world = serving();
+    world.publish_version("2.0.0");
+    world.act();
+    assert_eq!(world.told("r1"), ["1.0.0", "2.0.0"]);
+    world.work("r1");
+    world.act();
+    assert_eq!(world.serves("r1").as_deref(), Some("1.0.0"), "r2 does not have it yet");
+    assert_eq!(world.says(C::Ready), "False Loading");
+    assert_eq!(world.says(C::Available), "True Serving");
+    assert_eq!(world.says(C::Degraded), "False AsExpected");
+    world.work("r2");
+    world.act();
+    assert_eq!(world.says(C::Ready), "False Switching");
+    world.settle();
+    assert_eq!([world.serves("r1").as_deref(), world.serves("r2").as_deref()], [Some("2.0.0"); 2]);
+    assert_eq!(world.told("r1"), ["2.0.0"], "the old one is dropped");
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn update_changes_no_endpoint() {
+    let mut world = serving();
+    let before = world.view.slices.clone();
+    world.publish_version("2.0.0");
+    for _ in 0..5 {
+        assert_eq!((world.act().slices, world.view.slices.clone()), (vec![], before.clone()));
+        world.work("r1");
+        world.work("r2");
+    }
+    assert_eq!(world.view.status.version.as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn revision_that_cannot_be_loaded_leaves_the_old_one_serving_and_says_why() {
+    let mut world = serving();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    assert_eq!(world.serves("r1").as_deref(), Some("1.0.0"));
+    assert_eq!(world.says(C::Ready), "False CompileFailed");
+    assert_eq!(world.says(C::Available), "True Serving");
+    assert_eq!(world.says(C::Degraded), "True OldRevisionServes");
+    assert_eq!(world.says(C::Progressing), "False Stalled");
+    assert_eq!(world.view.status.version.as_deref(), Some("1.0.0"));
+    assert_ne!(world.view.status.active_revision, world.view.status.latest_revision);
+}
+
+#[test]
+fn runtimes_that_restart_during_a_failed_update_serve_the_old_revision_again() {
+    let mut world = serving();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.crash("r1");
+    world.crash("r2");
+    world.settle();
+    assert_eq!([world.serves("r1").as_deref(), world.serves("r2").as_deref()], [Some("1.0.0"); 2]);
+}
+
+#[test]
+fn failed_update_is_undone_by_going_back() {
+    let mut world = serving();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.publish_version("1.0.0");
+    world.settle();
+    assert_eq!(world.told("r1"), ["1.0.0"]);
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn first_revision_that_fails_is_replaced_without_waiting_for_it() {
+    let mut world = world().runtime("r1");
+    world.break_version("1.0.0");
+    world.settle();
+    assert_eq!(world.says(C::Degraded), "True CompileFailed");
+    world.publish_version("2.0.0");
+    world.act();
+    assert_eq!(world.told("r1"), ["2.0.0"]);
+}
+
+#[test]
+fn spec_that_cannot_be_resolved_leaves_the_old_revision_serving() {
+    let mut world = serving();
+    world.view.app.generation += 1;
+    world.view.bundle = Bundle::Failed(problem("BundleNotFound", false));
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    assert_eq!(world.says(C::Resolved), "False BundleNotFound");
+    assert_eq!(world.says(C::Loaded), "Unknown NotResolved");
+    assert_eq!(world.says(C::Ready), "False BundleNotFound");
+    assert_eq!(world.says(C::Available), "True Serving");
+    assert_eq!(world.says(C::Degraded), "True OldRevisionServes");
+}
+
+#[test]
+fn secret_that_is_missing_is_named_and_changes_nothing_that_runs() {
+    let mut world = serving();
+    world.view.variables = Variables::Failed(problem("VariableMissing", true));
+    world.settle();
+    assert_eq!(world.says(C::Resolved), "False VariableMissing");
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+}
+
+#[test]
+fn variable_without_default_must_be_set() {
+    let mut world = world().runtime("r1").replicas(1);
+    if let Bundle::Resolved { application, .. } = &mut world.view.bundle {
+        application.variables.insert("password".to_owned(), manifest::Variable { default: None, description: None, secret: true });
+    }
+    world.settle();
+    assert_eq!(world.says(C::Resolved), "False VariableRequired");
+    assert!(world.condition(C::Resolved).message.contains("`password`"));
+    let values = [("password".to_owned(), control::SecretString::new("hunter2"))];
+    world.view.variables = Variables::Resolved(values.into());
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert!(!format!("{:?}", world.view.status).contains("hunter2"));
+}
+
+#[test]
+fn changed_variable_is_another_revision_with_the_same_content() {
+    let mut world = serving();
+    let before = world.view.status.clone();
+    world.view.variables = Variables::Resolved([("a".to_owned(), control::SecretString::new("b"))].into());
+    world.settle();
+    assert_ne!(world.view.status.active_revision, before.active_revision);
+    assert_eq!(world.view.status.resolved_digest, before.resolved_digest);
+}
+
+#[test]
+fn revision_names_of_two_installations_differ_so_that_they_tell_nothing_about_secrets() {
+    let mut other = world().runtime("r1");
+    other.view.key = crate::RevisionKey([8; 32]);
+    let (one, other) = (world().runtime("r1").settled(), other.settled());
+    assert_ne!(one.view.status.latest_revision, other.view.status.latest_revision);
+}
+
+#[test]
+fn restarted_operator_with_its_source_away_touches_no_runtime_and_keeps_the_app_ready() {
+    let mut world = serving();
+    let before = world.view.clone();
+    world.restart_operator();
+    world.view.bundle = Bundle::Failed(problem("BundleServerUnreachable", true));
+    assert!(world.act().runtimes.values().all(|desired| *desired == Desired::Keep));
+    assert_eq!(world.view.slices, before.slices);
+    world.connect("r1");
+    world.connect("r2");
+    world.settle();
+    assert_eq!(world.view.slices, before.slices);
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert_eq!(world.view.status.active_revision, before.status.active_revision);
+    assert_eq!(world.view.status.version, before.status.version);
+}
+
+#[test]
+fn restarted_operator_keeps_endpoints_of_runtimes_that_it_has_not_reached() {
+    let mut world = serving();
+    world.restart_operator();
+    for _ in 0..3 {
+        world.act();
+        assert_eq!(world.endpoints(), ["r1", "r2"], "nobody is better");
+        world.pass(60);
+    }
+    world.restart_operator();
+    world.connect("r1");
+    world.act();
+    assert_eq!(world.endpoints(), ["r1", "r2"], "r2 is given time");
+    world.pass(10);
+    world.act();
+    assert_eq!(world.endpoints(), ["r1"]);
+}
+
+#[test]
+fn restarted_operator_waits_for_every_runtime_before_it_tells_any() {
+    let mut world = serving();
+    world.restart_operator();
+    world.publish_version("2.0.0");
+    world.connect("r1");
+    assert!(world.act().runtimes.values().all(|desired| *desired == Desired::Keep));
+    world.connect("r2");
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert_eq!(world.view.status.version.as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn operator_that_restarts_during_a_failed_update_tells_nobody_anything() {
+    let mut world = serving();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.restart_operator();
+    world.connect("r1");
+    world.connect("r2");
+    world.settle();
+    assert_eq!(world.told("r1"), ["1.0.0", "2.0.0"]);
+    assert_eq!(world.says(C::Degraded), "True OldRevisionServes");
+    world.publish_version("3.0.0");
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn operator_that_restarts_between_two_messages_of_an_update_finishes_it() {
+    let mut world = serving();
+    world.publish_version("2.0.0");
+    let keep_r2 = world.clone();
+    world.act();
+    world.work("r1");
+    // r2 never got the message.
+    world.replace_process("r2", &keep_r2);
+    world.restart_operator();
+    world.connect("r1");
+    world.connect("r2");
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert_eq!(world.serves("r2").as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn draining_runtime_keeps_its_endpoint_until_the_replacement_is_ready() {
+    let mut world = world().replicas(1).runtime("r1").settled();
+    world.join("r2");
+    world.see("r1", |runtime| runtime.pod = Pod::Terminating);
+    world.act();
+    assert_eq!(world.endpoints(), ["r1"]);
+    world.work("r2");
+    world.act();
+    assert_eq!(world.endpoints(), ["r2"]);
+    let leaving = &world.view.slices[0].endpoints[0];
+    assert_eq!((leaving.ready, leaving.serving, leaving.terminating), (false, true, true));
+    world.vanish("r1");
+    world.act();
+    assert_eq!(world.view.slices[0].endpoints.len(), 1);
+}
+
+#[test]
+fn runtime_that_says_it_drains_gets_nothing_new() {
+    let mut world = world().runtime("r1").runtime("r2");
+    world.see("r1", |runtime| {
+        runtime.contact = Contact::Connected(crate::view::Holding { draining: true, ..Default::default() });
+    });
+    world.act();
+    assert!(!world.is_running("r1") && world.is_running("r2"));
+}
+
+#[test]
+fn pod_that_is_deleted_loses_its_endpoint_as_soon_as_its_process_has_ended() {
+    let mut world = serving();
+    world.see("r1", |runtime| runtime.pod = Pod::Terminating);
+    world.lose("r1");
+    world.act();
+    assert!(world.view.slices[0].endpoints.iter().all(|endpoint| endpoint.runtime.0 == "r2"));
+}
+
+#[test]
+fn app_moves_without_a_gap_and_the_old_runtime_lingers() {
+    let mut world = world().replicas(1).runtime("r1").settled();
+    let mut newcomers = (2..).map(|number| format!("r{number}"));
+    while world.is_running("r1") && world.plan().is_idle() {
+        world.join(&newcomers.next().unwrap());
+    }
+    let new = world.names().last().unwrap().clone();
+    world.act();
+    assert_eq!(world.endpoints(), ["r1"]);
+    assert_eq!(world.says(C::Progressing), "True Loading");
+    world.work(&new);
+    let plan = world.act();
+    assert_eq!(world.endpoints(), std::slice::from_ref(&new));
+    assert!(world.is_running("r1"), "requests are still on their way to it");
+    assert_eq!(plan.recheck, Some(LINGER));
+    world.pass(10);
+    world.act();
+    assert!(!world.is_running("r1"));
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert_eq!(world.view.memory.withdrawn.len(), 0);
+}
+
+#[test]
+fn silent_runtime_yields_to_another_but_not_to_nobody() {
+    let mut world = serving();
+    world.lose("r1");
+    assert_eq!(world.plan().recheck, Some(SILENCE));
+    world.act();
+    assert_eq!(world.endpoints(), ["r1", "r2"], "it may be back in a moment");
+    world.pass(2);
+    world.act();
+    assert_eq!(world.endpoints(), ["r2"]);
+    assert_eq!(world.says(C::Degraded), "True RuntimeUnreachable");
+    world.lose("r2");
+    world.pass(60);
+    world.act();
+    assert_eq!(world.endpoints(), ["r1", "r2"], "better than nobody");
+}
+
+#[test]
+fn apps_of_a_silent_runtime_go_to_others_after_a_while_and_come_back() {
+    let mut world = serving();
+    world.join("r3");
+    world.settle();
+    let mut world = { world.pass(10); world.settled() };
+    let used = world.names().into_iter().filter(|runtime| world.is_running(runtime)).collect::<Vec<_>>();
+    let spare = world.names().into_iter().find(|runtime| !world.is_running(runtime)).unwrap();
+    world.lose(&used[0]);
+    world.pass(10);
+    world.settle();
+    assert_eq!(world.endpoints(), { let mut both = [used[1].clone(), spare.clone()]; both.sort(); both });
+    world.connect(&used[0]);
+    world.settle();
+    world.pass(10);
+    world.settle();
+    assert!(!world.is_running(&spare));
+    assert_eq!(world.endpoints().len(), 2);
+}
+
+#[test]
+fn runtime_without_room_gets_no_new_app_and_keeps_those_it_has() {
+    let mut world = world().runtime("r1").runtime("r2");
+    world.see("r1", |runtime| (runtime.capacity, runtime.assigned) = (5, 5));
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"]);
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert_eq!(world.says(C::Degraded), "True TooFewRuntimes");
+    world.see("r2", |runtime| (runtime.capacity, runtime.assigned) = (1, 1));
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"]);
+}
+
+#[test]
+fn app_without_runtimes_says_so_and_starts_when_one_comes() {
+    let mut world = world().settled();
+    assert_eq!(world.says(C::Ready), "False NoRuntimes");
+    world.join("r1");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1"]);
+}
+
+#[test]
+fn scaled_to_zero_loses_its_endpoints_first_and_its_runtimes_later() {
+    let mut world = serving().replicas(0);
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0]);
+    assert!(world.is_running("r1"));
+    world.pass(10);
+    world.settle();
+    assert!(!world.is_running("r1") && !world.is_running("r2"));
+    assert_eq!(world.says(C::Ready), "False ScaledToZero");
+    assert_eq!(world.says(C::Degraded), "False AsExpected");
+    let mut world = world.replicas(2);
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+}
+
+#[test]
+fn service_of_somebody_else_is_left_alone_and_gets_no_slices() {
+    let mut world = serving();
+    world.view.service = ServiceState::Foreign("a Service that was not made for it".to_owned());
+    let plan = world.act();
+    assert_eq!((plan.service, world.view.slices.len()), (None, 0));
+    assert_eq!(world.says(C::RoutesProgrammed), "False ServiceConflict");
+    assert_eq!(world.says(C::Ready), "False ServiceConflict");
+    assert_eq!(world.says(C::Available), "False NotServing");
+}
+
+#[test]
+fn refused_write_is_said_and_tried_again() {
+    let mut world = world().runtime("r1").runtime("r2");
+    world.view.write_failure = Some(problem("WriteFailed", true));
+    world.view.service = ServiceState::Absent;
+    let plan = world.plan();
+    assert!(plan.service.is_some());
+    world.settle();
+    assert_eq!(world.says(C::Ready), "False WriteFailed");
+    world.view.write_failure = None;
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn app_without_a_port_is_told_to_nobody() {
+    let mut world = world().runtime("r1");
+    world.view.port = None;
+    world.settle();
+    assert!(!world.is_running("r1"));
+    assert_eq!(world.says(C::Ready), "False PortsExhausted");
+}
+
+#[test]
+fn report_about_an_app_that_had_the_same_name_publishes_nothing() {
+    let mut world = serving();
+    world.view.app.uid = "made again".to_owned();
+    world.view.slices.clear();
+    world.view.memory = Memory::default();
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0]);
+    world.work("r1");
+    world.act();
+    assert_eq!(world.endpoints(), ["r1"]);
+}
+
+#[test]
+fn report_about_another_port_publishes_nothing() {
+    let mut world = serving();
+    world.view.port = Some(PORT + 1);
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0]);
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    assert_eq!(world.view.slices[0].port, PORT + 1);
+}
+
+#[test]
+fn runtime_with_two_addresses_is_in_a_slice_of_each_family() {
+    let mut world = serving();
+    world.see("r1", |runtime| runtime.ips.push("fd00::1".parse().unwrap()));
+    world.act();
+    let names: Vec<&str> = world.view.slices.iter().map(|slice| slice.name.as_str()).collect();
+    assert_eq!(names, ["shop-ipv4", "shop-ipv6"]);
+    assert_eq!(world.view.slices[1].endpoints.len(), 1);
+}
+
+#[test]
+fn more_than_a_hundred_endpoints_take_two_slices_and_fewer_take_one_again() {
+    let mut world = world().replicas(200);
+    (100..220).for_each(|number| world.join(&format!("r{number}")));
+    world.settle();
+    let sizes = |world: &World| world.view.slices.iter().map(|slice| slice.endpoints.len()).collect::<Vec<_>>();
+    assert_eq!(sizes(&world), [100, 20]);
+    assert_eq!(world.view.slices[1].name, "shop-ipv4-2");
+    (200..220).for_each(|number| world.vanish(&format!("r{number}")));
+    world.settle();
+    assert_eq!(sizes(&world), [100]);
+}
+
+#[test]
+fn each_change_is_told_once() {
+    let mut world = serving();
+    let reasons = |world: &World| world.events.iter().map(|event| event.reason.clone()).collect::<Vec<_>>();
+    assert_eq!(reasons(&world), ["Resolved", "Ready"]);
+    world.events.clear();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.settle();
+    assert_eq!(reasons(&world), ["Resolved", "OldRevisionServes"]);
+    assert_eq!(world.events[1].kind, EventKind::Warning);
+    world.events.clear();
+    world.publish_version("3.0.0");
+    world.settle();
+    assert_eq!(reasons(&world), ["Resolved", "Ready"]);
+}
+
+#[test]
+fn transition_time_changes_only_with_the_status_of_its_condition() {
+    let mut world = serving();
+    let ready = world.condition(C::Ready).last_transition_time.clone();
+    let resolved = world.condition(C::Resolved).last_transition_time.clone();
+    world.pass(5);
+    world.publish_version("2.0.0");
+    world.settle();
+    assert_eq!(world.condition(C::Resolved).last_transition_time, resolved);
+    assert_ne!(world.condition(C::Ready).last_transition_time, ready);
+}
