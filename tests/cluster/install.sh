@@ -170,22 +170,28 @@ go_install() {
     mv "$scratch/gobin/$1" "$bin/$1"
 }
 
-phases=("$@")
-[ $# -gt 0 ] || phases=(packages envoy build helm contour)
-for phase in "${phases[@]}"; do
-  case $phase in
-    packages | envoy | build | helm | contour) ;;
-    *) fail "no phase '$phase'; there are: packages envoy build helm contour" ;;
-  esac
-done
-for phase in "${phases[@]}"; do
-  # One lock per phase, so that a build in the background does not hold up the packages.
-  exec {lock}>"$stamps/$phase.lock"
-  if command -v flock >/dev/null && ! flock --nonblock "$lock"; then
-    say "waiting for another install.sh to finish with '$phase'"
-    flock "$lock"
-  fi
-  "$phase"
-  exec {lock}>&-
-done
-say "ready: $bin"
+# One function, so that bash has read all of this file before anything long runs.
+main() {
+  local phases=("$@") phase lock
+  [ $# -gt 0 ] || phases=(packages envoy build helm contour)
+  for phase in "${phases[@]}"; do
+    case $phase in
+      packages | envoy | build | helm | contour) ;;
+      *) fail "no phase '$phase'; there are: packages envoy build helm contour" ;;
+    esac
+  done
+  for phase in "${phases[@]}"; do
+    # One lock per phase, so that a build in the background does not hold up the packages.
+    exec {lock}>"$stamps/$phase.lock"
+    if command -v flock >/dev/null && ! flock --nonblock "$lock"; then
+      say "waiting for another install.sh to finish with '$phase'"
+      flock "$lock"
+    fi
+    "$phase"
+    exec {lock}>&-
+  done
+  say "ready: $bin"
+}
+
+main "$@"
+exit

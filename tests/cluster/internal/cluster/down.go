@@ -53,7 +53,7 @@ func (l Layout) endProcesses() error {
 // endVisitors ends what `exec` started in the cluster's network namespace and that still runs.
 func (l Layout) endVisitors() error {
 	inode, err := netns.Inode(netns.Path(l.Netns()))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {

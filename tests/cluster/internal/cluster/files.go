@@ -242,20 +242,28 @@ const cniConfig = `{
 }
 `
 
-const corefile = `.:53 {
+// corefile answers for the cluster's own zones. Any other name does not exist: there is no upstream,
+// and a refusal instead would make resolvers wait and try again.
+const corefile = domain + ` in-addr.arpa ip6.arpa {
     bind ` + nodeIP + `
     errors
     ready 127.0.0.1:18181
     kubernetes ` + domain + ` in-addr.arpa ip6.arpa {
         kubeconfig ` + dataDir + `/kubeconfig/coredns
         pods insecure
-        fallthrough in-addr.arpa ip6.arpa
         ttl 5
     }
     cache 5 {
         disable denial
     }
     loadbalance
+}
+. {
+    bind ` + nodeIP + `
+    errors
+    template ANY ANY {
+        rcode NXDOMAIN
+    }
 }
 `
 

@@ -74,8 +74,14 @@ func (l Layout) Up(o Options) (Status, error) {
 }
 
 // lock keeps two commands from changing the same cluster at once. It is an abstract Unix address:
-// the kernel frees it when this process ends, and no file stays.
+// the kernel frees it when this process ends, and no file stays. A cluster of the same name that
+// runs from another cache is refused: its namespace and control groups bear the same names.
 func (l Layout) lock() (func(), error) {
+	for _, id := range proc.Running(proc.HasEnv(nameVariable, l.Name)) {
+		if dir, _ := proc.Env(id.PID, stateVariable); dir != l.Dir {
+			return nil, fmt.Errorf("a cluster named %s runs already, kept in %s; choose another name or that SPINDLE_CACHE", l.Name, dir)
+		}
+	}
 	listener, err := net.Listen("unix", "@spindle-cluster-lock-"+l.Name)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fmt.Errorf("cluster %s: another up or down is at work on it; wait for that to end", l.Name)
@@ -108,11 +114,6 @@ func (l Layout) preflight() error {
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("missing: %s; run tests/cluster/install.sh", strings.Join(missing, ", "))
-	}
-	for _, id := range proc.Running(proc.HasEnv(nameVariable, l.Name)) {
-		if dir, _ := proc.Env(id.PID, stateVariable); dir != l.Dir {
-			return fmt.Errorf("a cluster named %s runs already, kept in %s; choose another name", l.Name, dir)
-		}
 	}
 	return nil
 }

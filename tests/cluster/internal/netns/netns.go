@@ -85,8 +85,16 @@ func Delete(name string) error {
 	return nil
 }
 
-// Inode identifies the namespace that path names, as in /proc/PID/ns/net.
+// Inode identifies the namespace that path names, as in /proc/PID/ns/net. A file that names none,
+// because whoever made it died halfway, counts as absent.
 func Inode(path string) (uint64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, err
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return 0, unix.ENOENT
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return 0, err
