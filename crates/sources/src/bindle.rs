@@ -208,21 +208,20 @@ impl BindleClient {
         let asked = self.asked(Some(id), Some(content.digest));
         within(&asked, content.size, self.largest.manifest)?;
         let response = self.ask(&asked, self.parcel_url(&asked, id, &content.digest)?).await?;
-        let Content { digest: expected, size: expected_size } = content;
         let corrupt = SourceError::not_kept(&asked);
         let bytes = http::body(response, content.size).await.map_err(|error| match error {
-            HttpError::TooLarge { .. } => corrupt(StoreError::TooLong { expected, expected_size }),
+            HttpError::TooLarge { .. } => corrupt(StoreError::TooLong { expected: content }),
             other => SourceError::no_answer(&asked)(other),
         })?;
-        let (actual, actual_size) = (Digest::of(&bytes), bytes.len() as u64);
-        if actual != expected || actual_size != expected_size {
-            return Err(corrupt(StoreError::Mismatch { expected, expected_size, actual, actual_size }));
+        let actual = Content { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+        if actual != content {
+            return Err(corrupt(StoreError::mismatch(content, actual)));
         }
         String::from_utf8(bytes).map_err(SourceError::invalid(&asked))
     }
 
     fn asked(&self, id: Option<&BindleId>, parcel: Option<Digest>) -> Asked {
-        Asked { server: self.server.clone(), id: id.cloned(), parcel }
+        Asked::new(&self.server, id, parcel)
     }
 
     /// `{server}/{path}`. The path is made of ids and digests only, which are safe by their types.

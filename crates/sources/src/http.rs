@@ -123,7 +123,6 @@ impl HttpClient {
     }
 
     /// Starts a request to `url`.
-    #[must_use]
     pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.client.request(method, url)
     }

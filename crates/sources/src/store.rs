@@ -85,25 +85,20 @@ pub enum StoreError {
     },
     /// The bytes are not those that were announced.
     #[error(
-        "content is corrupt: expected {expected} with {expected_size} bytes, got {actual} with {actual_size} bytes"
+        "expected {} with {} bytes, got {} with {} bytes",
+        .expected.digest, .expected.size, .actual.digest, .actual.size
     )]
     Mismatch {
-        /// The digest that was asked for.
-        expected: Digest,
-        /// The size that was asked for.
-        expected_size: u64,
-        /// The digest of what came.
-        actual: Digest,
-        /// How much came.
-        actual_size: u64,
+        /// What was asked for.
+        expected: Box<Content>,
+        /// What came.
+        actual: Box<Content>,
     },
     /// More bytes than announced; reading stopped there.
-    #[error("content is corrupt: {expected} has {expected_size} bytes, but more came")]
+    #[error("{} has {} bytes, but more came", .expected.digest, .expected.size)]
     TooLong {
-        /// The digest that was asked for.
-        expected: Digest,
-        /// The size that was asked for.
-        expected_size: u64,
+        /// What was asked for.
+        expected: Content,
     },
     /// A tree needs a blob that is not there.
     #[error("{digest} is not in the store: `{path}` needs it")]
@@ -138,6 +133,11 @@ impl StoreError {
             Self::Path { .. } => "Invalid",
             Self::Interrupted(_) => "Interrupted",
         }
+    }
+
+    /// `actual` came instead of `expected`.
+    pub(crate) fn mismatch(expected: Content, actual: Content) -> Self {
+        Self::Mismatch { expected: Box::new(expected), actual: Box::new(actual) }
     }
 
     /// For `map_err`: an I/O error while doing `action` to `path`.

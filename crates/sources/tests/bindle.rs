@@ -2,74 +2,18 @@
 //!
 //! The server is `bindle-server` of this repository: `BINDLE_SERVER_BIN` says where it is built.
 
+#[cfg(test)]
 #[path = "bindle/liar.rs"]
 mod liar;
+#[cfg(test)]
 #[path = "bindle/lies.rs"]
 mod lies;
+#[cfg(test)]
 #[path = "bindle/real.rs"]
 mod real;
+#[cfg(test)]
 #[path = "bindle/server.rs"]
 mod server;
-
-use std::collections::BTreeMap;
-
-use manifest::{
-    Application, Component, Content, Digest, Executor, File, Pattern, Route, Target,
-    bindle_layout::{self, Invoice},
-};
-use sources::{Store, bindle::BindleId};
-
-/// The content of the application below.
-const WASM: &[u8] = b"\0asm\x01\0\0\0";
-const PAGE: &[u8] = b"<h1>shop</h1>";
-
-fn content(bytes: &[u8]) -> Content {
-    Content { digest: Digest::of(bytes), size: bytes.len() as u64 }
-}
-
-/// A small application.
-fn shop(version: &str) -> Application {
-    let component = Component {
-        description: None,
-        source: content(WASM),
-        files: vec![File { path: "site/index.html".to_owned(), content: content(PAGE) }],
-        environment: BTreeMap::new(),
-        variables: BTreeMap::new(),
-        allowed_outbound_hosts: vec![],
-        key_value_stores: vec![],
-        sqlite_databases: vec![],
-        ai_models: vec![],
-    };
-    let target = Target::Component { id: "web".parse().unwrap(), executor: Executor::Spin };
-    Application {
-        name: "shop".to_owned(),
-        version: version.to_owned(),
-        description: None,
-        authors: vec![],
-        base: "/".to_owned(),
-        variables: BTreeMap::new(),
-        routes: vec![Route { pattern: Pattern::Path("/...".to_owned()), target }],
-        components: BTreeMap::from([("web".parse().unwrap(), component)]),
-    }
-}
-
-/// An application as a bundle: its id, its invoice, and the bytes of every parcel.
-struct Bundled {
-    id: BindleId,
-    invoice: Invoice,
-    parcels: BTreeMap<Digest, Vec<u8>>,
-}
-
-fn bundled(application: &Application) -> Bundled {
-    let publication = bindle_layout::publish(application, &BTreeMap::new()).unwrap();
-    let invoice = publication.invoice(application, None).unwrap();
-    let all = [publication.manifest_toml.into_bytes(), WASM.to_vec(), PAGE.to_vec()];
-    let parcels = all.into_iter().map(|bytes| (Digest::of(&bytes), bytes)).collect();
-    Bundled { id: invoice.id().parse().unwrap(), invoice, parcels }
-}
-
-fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    (dir, store)
-}
+#[cfg(test)]
+#[path = "bindle/shop.rs"]
+mod shop;

@@ -1,6 +1,6 @@
 //! [`SourceError`]: why a bundle, or a part of one, is not here.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 use manifest::Digest;
 use reqwest::{StatusCode, Url};
@@ -8,26 +8,51 @@ use reqwest::{StatusCode, Url};
 use super::BindleId;
 use crate::{http::HttpError, store::StoreError};
 
-/// What was asked, and whom: the part of a message that says where to look.
+/// What was asked, and whom: the part of a message that says where to look. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct Asked(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
+    server: Url,
+    id: Option<BindleId>,
+    parcel: Option<Digest>,
+}
+
+impl Asked {
+    pub(super) fn new(server: &Url, id: Option<&BindleId>, parcel: Option<Digest>) -> Self {
+        Self(Arc::new(Parts { server: server.clone(), id: id.cloned(), parcel }))
+    }
+
     /// The server, as configured.
-    pub server: Url,
+    #[must_use]
+    pub fn server(&self) -> &Url {
+        &self.0.server
+    }
+
     /// The bundle; none for questions about the server itself.
-    pub id: Option<BindleId>,
+    #[must_use]
+    pub fn id(&self) -> Option<&BindleId> {
+        self.0.id.as_ref()
+    }
+
     /// The parcel of the bundle; none for its invoice.
-    pub parcel: Option<Digest>,
+    #[must_use]
+    pub fn parcel(&self) -> Option<Digest> {
+        self.0.parcel
+    }
 }
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(parcel) = &self.parcel {
+        let Parts { server, id, parcel } = &*self.0;
+        if let Some(parcel) = parcel {
             write!(f, "parcel {} of ", parcel.hex())?;
         }
-        if let Some(id) = &self.id {
+        if let Some(id) = id {
             write!(f, "bindle {id} at ")?;
         }
-        write!(f, "{}", self.server)
+        write!(f, "{server}")
     }
 }
 
@@ -227,7 +252,7 @@ impl SourceError {
             match source {
                 HttpError::Timeout(_) => Self::Timeout { asked, source },
                 HttpError::TooLarge { limit } => Self::TooLarge { asked, size: limit.saturating_add(1), limit },
-                HttpError::Setup(problem) => Self::Setup { server: asked.server.to_string(), problem },
+                HttpError::Setup(problem) => Self::Setup { server: asked.server().to_string(), problem },
                 HttpError::Connection(_) | HttpError::Redirect(_) => Self::Unreachable { asked, source },
             }
         }

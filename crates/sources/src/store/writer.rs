@@ -49,8 +49,7 @@ impl BlobWriter {
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
         self.size += chunk.len() as u64;
         if self.size > self.content.size {
-            let Content { digest: expected, size: expected_size } = self.content;
-            return Err(StoreError::TooLong { expected, expected_size });
+            return Err(StoreError::TooLong { expected: self.content });
         }
         self.hash.update(chunk);
         self.file.write_all(chunk).await.map_err(StoreError::io("write", self.temporary.path()))
@@ -68,14 +67,13 @@ impl BlobWriter {
     /// [`StoreError::Mismatch`] when it is not what was announced, or when it cannot be written.
     pub async fn finish(mut self) -> Result<PathBuf, StoreError> {
         self.file.flush().await.map_err(StoreError::io("write", self.temporary.path()))?;
-        let actual = Digest::from_bytes(self.hash.finalize().into());
-        let Content { digest: expected, size: expected_size } = self.content;
-        if actual != expected || self.size != expected_size {
-            return Err(StoreError::Mismatch { expected, expected_size, actual, actual_size: self.size });
+        let actual = Content { digest: Digest::from_bytes(self.hash.finalize().into()), size: self.size };
+        if actual != self.content {
+            return Err(StoreError::mismatch(self.content, actual));
         }
         let (store, temporary) = (self.store, self.temporary);
-        let path = store.blob_path(&expected);
-        tokio::task::spawn_blocking(move || store.keep(temporary, &expected))
+        let path = store.blob_path(&actual.digest);
+        tokio::task::spawn_blocking(move || store.keep(temporary, &actual.digest))
             .await
             .map_err(|stopped| StoreError::io("write", &path)(stopped.into()))?
     }

@@ -4,9 +4,8 @@ use control::{assignment::Credentials, names::SecretString};
 use sources::bindle::{BindleClient, ClientOptions, SourceError};
 
 use crate::{
-    Bundled, PAGE, bundled, content,
     liar::{Liar, Lie, said},
-    shop, store,
+    shop::{Bundled, PAGE, bundled, content, shop, store},
 };
 
 fn truth(bundled: &Bundled) -> Vec<(String, Lie)> {

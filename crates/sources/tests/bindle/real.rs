@@ -7,7 +7,10 @@ use sources::{
     http::Trust,
 };
 
-use crate::{Bundled, PAGE, bundled, content, server::Server, shop, store};
+use crate::{
+    server::Server,
+    shop::{Bundled, PAGE, bundled, content, shop, store},
+};
 
 #[tokio::test]
 async fn a_pushed_application_resolves_to_itself_and_its_content_is_fetched() {

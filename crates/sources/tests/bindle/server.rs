@@ -12,7 +12,7 @@ use sources::{
     http::Trust,
 };
 
-use crate::Bundled;
+use crate::shop::{self, Bundled};
 
 /// A server of its own for one test; stopped with it.
 pub(crate) struct Server {
@@ -75,7 +75,7 @@ impl Server {
     pub(crate) async fn push(&self, client: &BindleClient, bundled: &mut Bundled) {
         self.create(client, bundled).await;
         let missing = client.missing(&bundled.id).await.unwrap();
-        let (_dir, store) = crate::store();
+        let (_dir, store) = shop::store();
         for digest in missing {
             let content = store.insert_bytes(&bundled.parcels[&digest]).unwrap();
             client.upload(&bundled.id, &content, &store.get(&content).unwrap().unwrap()).await.unwrap();
