@@ -1,0 +1,232 @@
+//! Carries out what a plan says about Kubernetes objects.
+//!
+//! Promise: everything is written by server-side apply under one field manager, owned by the app, and
+//! naming the app's uid, so an app that was deleted and made again meanwhile gets nothing that was meant
+//! for the other. What was written is in the caches before this returns. Reports of what happened (events)
+//! keep nobody waiting.
+
+use control::{AppKey, Problem};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{core::v1::Service, discovery::v1::EndpointSlice},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use operator_api::{Reason, SpinApp, SpinAppStatus, names};
+use operator_core::{
+    App, EventKind, Plan,
+    objects::{service_object, slice_object},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{cache::Cache, failure, metrics::Metrics};
+
+/// How many events may wait to be told; more are dropped, as they are a courtesy.
+const EVENTS: usize = 1024;
+
+/// The longest note of an event, in bytes (events.k8s.io/v1).
+const NOTE: usize = 1024;
+
+/// The API server's objects that belong to apps.
+#[derive(Debug, Default)]
+pub struct Caches {
+    /// The apps.
+    pub apps: Cache<SpinApp>,
+    /// All Services, so that one that is somebody else's is known.
+    pub services: Cache<Service>,
+    /// Our EndpointSlices.
+    pub slices: Cache<EndpointSlice>,
+}
+
+impl Caches {
+    /// What has not been read yet, if anything.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        if !self.apps.is_synced() {
+            Some("SpinApps have not been listed yet")
+        } else if !self.services.is_synced() {
+            Some("Services have not been listed yet")
+        } else if !self.slices.is_synced() {
+            Some("EndpointSlices have not been listed yet")
+        } else {
+            None
+        }
+    }
+
+    /// Waits until everything that there was at the start has been read.
+    pub async fn synced(&self) {
+        tokio::join!(self.apps.synced(), self.services.synced(), self.slices.synced());
+    }
+}
+
+/// Something to tell about an object.
+#[derive(Debug)]
+pub struct News {
+    about: k8s_openapi::api::core::v1::ObjectReference,
+    event: operator_core::Event,
+}
+
+/// Writes objects.
+pub struct Applier {
+    client: Client,
+    news: mpsc::Sender<News>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Applier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applier").finish_non_exhaustive()
+    }
+}
+
+impl Applier {
+    /// Writes with `client`. What comes out of the receiver is for [`tell`].
+    #[must_use]
+    pub fn new(client: Client, metrics: Metrics) -> (Self, mpsc::Receiver<News>) {
+        let (news, receiver) = mpsc::channel(EVENTS);
+        (Self { client, news, metrics }, receiver)
+    }
+
+    /// Writes the Service and the slices, side by side.
+    ///
+    /// # Errors
+    /// The first refusal, for the app's status.
+    pub async fn publish(&self, app: &App, plan: &Plan, caches: &Caches) -> Result<(), Problem> {
+        let service = async {
+            let Some(service) = &plan.service else { return Ok(()) };
+            let written = self.apply(&app.key, app.key.name(), &service_object(app, service)).await;
+            written
+                .map(|object| caches.services.wrote(object))
+                .map_err(|error| refused("Service", app.key.name(), &error))
+        };
+        let slices = futures::future::join_all(plan.slices.iter().map(async |slice| {
+            let written = self.apply(&app.key, &slice.name, &slice_object(app, slice)).await;
+            written
+                .map(|object| caches.slices.wrote(object))
+                .map_err(|error| refused("EndpointSlice", &slice.name, &error))
+        }));
+        let stale = futures::future::join_all(plan.stale_slices.iter().map(async |name| {
+            self.delete(&app.key, name).await.map_err(|error| refused("EndpointSlice", name, &error))?;
+            caches.slices.deleted(&app.key, name);
+            Ok(())
+        }));
+        let (service, slices, stale) = tokio::join!(service, slices, stale);
+        std::iter::once(service).chain(slices).chain(stale).collect()
+    }
+
+    /// Writes the status.
+    ///
+    /// # Errors
+    /// When the API server does not take it. That the app is gone is no error.
+    pub async fn write_status(&self, object: &SpinApp, status: &SpinAppStatus, caches: &Caches) -> kube::Result<()> {
+        let (Some(namespace), name) = (object.namespace(), object.name_any()) else { return Ok(()) };
+        let api: Api<SpinApp> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = json!({
+            "apiVersion": SpinApp::api_version(&()),
+            "kind": SpinApp::kind(&()),
+            "metadata": { "name": name, "uid": object.uid() },
+            "status": status,
+        });
+        let written = api.patch_status(&name, &params(), &Patch::Apply(&patch)).await;
+        self.metrics.wrote("status", written.is_ok());
+        match written {
+            Ok(object) => {
+                caches.apps.wrote(object);
+                Ok(())
+            }
+            Err(error) if failure::is_not_found(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells people who watch, when there is time.
+    pub fn tell(&self, object: &SpinApp, events: Vec<operator_core::Event>) {
+        for event in events {
+            if self.news.try_send(News { about: object.object_ref(&()), event }).is_err() {
+                tracing::debug!("too many events, one is dropped");
+            }
+        }
+    }
+
+    async fn apply<K>(&self, app: &AppKey, name: &str, object: &K) -> kube::Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
+        let written = api.patch(name, &params(), &Patch::Apply(object)).await;
+        self.metrics.wrote(&K::kind(&()), written.is_ok());
+        written
+    }
+
+    async fn delete(&self, app: &AppKey, slice: &str) -> kube::Result<()> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), app.namespace());
+        match api.delete(slice, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(error) if failure::is_not_found(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams::apply(names::FIELD_MANAGER).force()
+}
+
+fn refused(kind: &str, name: &str, error: &kube::Error) -> Problem {
+    Problem {
+        reason: Reason::WriteFailed.as_str().to_owned(),
+        message: format!("the {kind} {name} could not be written: {}", daemon::chain(error)),
+        retrying: true,
+    }
+}
+
+/// Tells the API server what happened, one event at a time, until nobody sends any more.
+pub async fn tell(client: Client, pod_name: String, mut news: mpsc::Receiver<News>) {
+    let reporter = Reporter { controller: names::REPORTING_CONTROLLER.to_owned(), instance: Some(pod_name) };
+    let recorder = Recorder::new(client, reporter);
+    while let Some(News { about, event }) = news.recv().await {
+        let told = Event {
+            type_: match event.kind {
+                EventKind::Normal => EventType::Normal,
+                EventKind::Warning => EventType::Warning,
+            },
+            reason: event.reason,
+            note: Some(shortened(event.message)),
+            action: event.action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&told, &about).await {
+            tracing::debug!(error = %daemon::chain(&error), "an event could not be told");
+        }
+    }
+}
+
+/// `text` within the length of a note.
+fn shortened(mut text: String) -> String {
+    if text.len() > NOTE {
+        text.truncate(text.floor_char_boundary(NOTE - "…".len()));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_that_is_too_long_is_cut_between_characters() {
+        let text = shortened("ü".repeat(2000));
+        assert!(text.len() <= NOTE && text.ends_with('…'), "{}", text.len());
+        assert_eq!(shortened("short".to_owned()), "short");
+    }
+}

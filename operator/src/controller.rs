@@ -1,0 +1,297 @@
+//! The loop: something has changed, look at the app, decide, do.
+//!
+//! Promise: every decision is [`operator_core::plan`]'s. Looking and deciding read memory only and take
+//! one turn at a time, so no two apps get the same port and a runtime's word about unknown apps is acted
+//! on only when every app has been looked at; what runtimes are told leaves at once, before any write.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use control::{AppKey, Problem};
+use k8s_openapi::jiff::Timestamp;
+use operator_api::SpinApp;
+use operator_core::{
+    App, Memory, Plan, RevisionKey, View,
+    objects::{service_of, slice_of},
+    plan, ports,
+};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    apply::{Applier, Caches},
+    inputs,
+    metrics::Metrics,
+    queue::{Again, Queue, Trigger},
+    references::References,
+    resolve::Resolver,
+    runtimes::{Desired, Fleet, Order, Runtime},
+};
+
+/// How many apps are looked at side by side: what they wait for is the API server.
+const CONCURRENT: usize = 64;
+
+/// Everything that the loop works with.
+#[derive(Debug)]
+pub struct Controller {
+    /// What the API server has.
+    pub caches: Arc<Caches>,
+    /// What is to be looked at.
+    pub queue: Arc<Queue>,
+    /// The runtimes.
+    pub fleet: Arc<Fleet>,
+    /// What bundles are.
+    pub resolver: Arc<Resolver>,
+    /// What Secrets and ConfigMaps hold.
+    pub references: Arc<References>,
+    /// Writes objects.
+    pub applier: Applier,
+    /// The Bindle server of apps that name none.
+    pub default_server: Option<String>,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// What one leader remembers about apps.
+#[derive(Debug, Default)]
+struct Ledger {
+    ports: ports::Book,
+    apps: HashMap<AppKey, Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    uid: String,
+    memory: Memory,
+    write_failure: Option<Problem>,
+    /// Whether the status of the last plan was left for the next one to write.
+    status_put_off: bool,
+}
+
+/// One leadership: starts with nothing but what the API server has.
+#[derive(Debug)]
+pub struct Leadership {
+    controller: Arc<Controller>,
+    key: RevisionKey,
+    ledger: Mutex<Ledger>,
+}
+
+/// A decision about one app.
+#[derive(Debug)]
+struct Decision {
+    app: App,
+    object: Arc<SpinApp>,
+    plan: Plan,
+}
+
+impl Leadership {
+    /// Takes over: the ports that apps have are theirs, and everything is to be looked at.
+    #[must_use]
+    pub fn begin(controller: Arc<Controller>, key: RevisionKey) -> Arc<Self> {
+        let mut ports = ports::Book::default();
+        for object in controller.caches.apps.apps().iter().filter_map(|app| controller.caches.apps.named(app)) {
+            let port = object.status.as_ref().and_then(|status| status.port);
+            if let (Some(uid), Some(port)) = (&object.metadata.uid, port) {
+                ports.claim(uid, Some(port));
+            }
+        }
+        controller.queue.clear();
+        controller.queue.add(Trigger::Fleet);
+        Arc::new(Self { controller, key, ledger: Mutex::new(Ledger { ports, apps: HashMap::new() }) })
+    }
+
+    /// Looks at whatever is to be looked at, for as long as it is polled.
+    pub async fn run(self: Arc<Self>) {
+        let queue = Arc::clone(&self.controller.queue);
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                trigger = queue.next(), if running.len() < CONCURRENT => match trigger {
+                    Trigger::Fleet => self.look_at_all(),
+                    Trigger::App(app) => {
+                        running.spawn(Arc::clone(&self).reconcile(app));
+                    }
+                },
+                Some(ended) = running.join_next() => if let Err(error) = ended && error.is_panic() {
+                    // The panic is logged; which app it was is lost, so it must be looked at again with all.
+                    queue.clear();
+                    queue.add(Trigger::Fleet);
+                },
+            }
+        }
+    }
+
+    /// The fleet has changed: every app must be looked at.
+    fn look_at_all(&self) {
+        let ledger = self.ledger();
+        let apps = self.controller.caches.apps.apps();
+        self.controller.fleet.start_reviews(&apps);
+        drop(ledger);
+        for app in apps {
+            self.controller.queue.add(Trigger::App(app));
+        }
+    }
+
+    /// Looks at one app, decides, does.
+    async fn reconcile(self: Arc<Self>, key: AppKey) {
+        let started = Instant::now();
+        let again = match self.decide(&key) {
+            None => Again::OnChange,
+            Some(decision) => self.carry_out(decision).await,
+        };
+        let result = if again == Again::Backoff { "failed" } else { "ok" };
+        self.controller.metrics.reconciled(result, started.elapsed());
+        self.controller.queue.done(&key, again);
+    }
+
+    /// Looks, decides, and tells runtimes; `None` when there is no such app (any more).
+    fn decide(&self, key: &AppKey) -> Option<Decision> {
+        let mut ledger = self.ledger();
+        let found = self.controller.caches.apps.named(key);
+        let found = found.filter(|object| object.metadata.deletion_timestamp.is_none());
+        let app = found.as_ref().and_then(|object| App::try_from(object.as_ref()).ok());
+        let decision = match found.zip(app) {
+            None => {
+                self.forget(&mut ledger, key);
+                None
+            }
+            Some((object, app)) => {
+                let view = self.look(&mut ledger, app, &object);
+                let plan = plan(&view);
+                self.tell_runtimes(key, &plan);
+                if let Some(remembered) = ledger.apps.get_mut(key) {
+                    remembered.memory = plan.memory.clone();
+                }
+                Some(Decision { app: view.app, object, plan })
+            }
+        };
+        self.controller.fleet.reviewed(key);
+        decision
+    }
+
+    /// Everything that a decision about `app` may depend on.
+    fn look(&self, ledger: &mut Ledger, app: App, object: &SpinApp) -> View {
+        let Controller { caches, fleet, resolver, references, default_server, .. } = self.controller.as_ref();
+        let Ledger { ports, apps } = ledger;
+        let remembered = apps.entry(app.key.clone()).or_default();
+        if remembered.uid != app.uid {
+            // The app was deleted and made again: it is another one.
+            ports.release(&remembered.uid);
+            *remembered = Remembered { uid: app.uid.clone(), ..Remembered::default() };
+        }
+        let status = object.status.clone().unwrap_or_default();
+        let known = references.look_up(&app.key, inputs::references(&app.key, &object.spec));
+        let bundle = inputs::question(&app.key, &object.spec, &known, default_server.as_deref())
+            .map_or_else(|instead| instead, |question| resolver.look_up(&app.key, &question));
+        View {
+            now: Timestamp::now(),
+            bundle,
+            variables: inputs::variables(&app.key, &object.spec, &known),
+            port: ports.claim(&app.uid, status.port),
+            status,
+            runtimes: fleet.view(&app.key),
+            service: service_of(&app, caches.services.named(&app.key).as_deref()),
+            slices: caches.slices.of(&app.key).iter().filter_map(|slice| slice_of(&app, slice)).collect(),
+            write_failure: remembered.write_failure.clone(),
+            memory: remembered.memory.clone(),
+            key: self.key.clone(),
+            app,
+        }
+    }
+
+    /// The app is gone: what belongs to it in Kubernetes goes with it, the rest is cleaned up here.
+    fn forget(&self, ledger: &mut Ledger, key: &AppKey) {
+        for runtime in self.controller.fleet.runtimes() {
+            runtime.mailbox().set(key, Desired::Remove);
+        }
+        self.controller.resolver.forget(key);
+        self.controller.references.look_up(key, BTreeSet::new());
+        if let Some(remembered) = ledger.apps.remove(key) {
+            ledger.ports.release(&remembered.uid);
+        }
+    }
+
+    /// Puts what the plan says into the runtimes' mailboxes.
+    fn tell_runtimes(&self, key: &AppKey, plan: &Plan) {
+        let mut order: Option<Arc<Order>> = None;
+        for runtime in self.controller.fleet.runtimes() {
+            match plan.runtimes.get(runtime.name()) {
+                None => runtime.mailbox().unset(key),
+                Some(operator_core::Desired::Keep) => runtime.mailbox().set(key, Desired::Keep),
+                Some(operator_core::Desired::Remove) => runtime.mailbox().set(key, Desired::Remove),
+                Some(operator_core::Desired::Assign(assignment)) => {
+                    // Runtimes usually get the same.
+                    let shared = order.take().filter(|order| order.is(assignment));
+                    order = shared.or_else(|| Order::new((**assignment).clone()).ok());
+                    if let Some(order) = &order {
+                        assign(&runtime, key, order);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what the plan says; when to look again.
+    async fn carry_out(&self, decision: Decision) -> Again {
+        let Decision { app, object, plan } = decision;
+        let Controller { caches, applier, .. } = self.controller.as_ref();
+        let published = applier.publish(&app, &plan, caches).await;
+        if let Err(problem) = &published {
+            tracing::warn!(app = %app.key, error = problem.message, "a write failed");
+        }
+        if self.remember_failure(&app, published.err()) {
+            // The status has to say so, or to stop saying so.
+            self.controller.queue.add(Trigger::App(app.key));
+            return Again::OnChange;
+        }
+        if self.puts_off_status(&app.key, &plan) {
+            return Again::OnChange;
+        }
+        if let Some(status) = &plan.status
+            && let Err(error) = applier.write_status(&object, status, caches).await
+        {
+            tracing::warn!(app = %app.key, error = %daemon::chain(&error), "a status could not be written");
+            return Again::Backoff;
+        }
+        applier.tell(&object, plan.events);
+        if self.has_failed(&app.key) {
+            return Again::Backoff;
+        }
+        plan.recheck.map_or(Again::OnChange, |after| Again::After(after.try_into().unwrap_or_default()))
+    }
+
+    /// Remembers whether the last write failed; whether that is news.
+    fn remember_failure(&self, app: &App, failure: Option<Problem>) -> bool {
+        let mut ledger = self.ledger();
+        let Some(remembered) = ledger.apps.get_mut(&app.key).filter(|remembered| remembered.uid == app.uid) else {
+            return false;
+        };
+        let news = remembered.write_failure != failure;
+        remembered.write_failure = failure;
+        news
+    }
+
+    fn has_failed(&self, key: &AppKey) -> bool {
+        self.ledger().apps.get(key).is_some_and(|remembered| remembered.write_failure.is_some())
+    }
+
+    /// Whether something has changed meanwhile that matters more than a status which is old by now: an
+    /// endpoint may be waiting. Never twice in a row, so that a busy app has a status too.
+    fn puts_off_status(&self, key: &AppKey, plan: &Plan) -> bool {
+        let again = plan.status.is_some() && self.controller.queue.comes_again(key);
+        let mut ledger = self.ledger();
+        let Some(remembered) = ledger.apps.get_mut(key) else { return false };
+        let puts_off = again && !remembered.status_put_off;
+        remembered.status_put_off = puts_off;
+        puts_off
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn assign(runtime: &Runtime, key: &AppKey, order: &Arc<Order>) {
+    runtime.mailbox().set(key, Desired::Assign(Arc::clone(order)));
+}

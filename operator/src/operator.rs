@@ -1,0 +1,325 @@
+//! The process's tasks: what runs in every replica, and what only the leader does.
+
+use std::{collections::BTreeMap, convert::Infallible, pin::pin, sync::Arc};
+
+use daemon::{Admin, Signals, Tasks};
+use futures::TryStreamExt as _;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, Pod},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Client, Resource,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use operator_api::names;
+use prometheus::Registry;
+use rustls::ClientConfig;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::{
+    apply::{self, Applier, Caches},
+    cache::{Cache, Concerns},
+    config::{Config, STOP_WITHIN},
+    controller::{Controller, Leadership},
+    lease::Elector,
+    metrics::{Levels, Metrics},
+    pki::Pki,
+    queue::{Queue, Trigger},
+    references::References,
+    resolve::{BindleServers, Resolver},
+    runtimes::{Caller, Fleet, Link, Speaker, Timings},
+};
+
+/// Everything that the tasks share.
+#[derive(Debug, Clone)]
+struct Parts {
+    controller: Arc<Controller>,
+    pki: Arc<Pki>,
+    leading: watch::Sender<Option<u64>>,
+}
+
+/// Runs the operator until a signal or a failure ends it.
+///
+/// # Errors
+/// What made it impossible to go on.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    // kube's client takes its cryptography from the process's default; a second one would be ignored.
+    let _set_before = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::try_default().await?;
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry)?;
+    let tasks = Tasks::new("operator");
+
+    let pki = Arc::new(Pki::new(client.clone(), &config.namespace, config.pki));
+    tasks.spawn("pki", {
+        let (pki, stop) = (Arc::clone(&pki), tasks.stop_token());
+        async move { until(stop, pki.run()).await }
+    });
+    let parts = start_readers(&config, &client, pki, &metrics, &tasks);
+    let admin = admin(&parts, &registry)?;
+    let address = admin.serve(&config.admin, &tasks).await?;
+    tracing::info!(%address, namespace = config.namespace, pod = config.pod_name, "started");
+
+    let leases: Api<Lease> = Api::namespaced(client, &config.namespace);
+    let elector = Elector::new(leases, &config.lease_name, config.pod_name.clone(), config.lease);
+    tasks.spawn("leader", {
+        let stop = tasks.stop_token();
+        async move {
+            elector.run(stop, |term| lead(parts.clone(), config.clone(), metrics.clone(), term)).await;
+            Ok::<_, Infallible>(())
+        }
+    });
+    let failure = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            None
+        }
+        error = tasks.failed() => Some(error),
+    };
+    if let Err(late) = tasks.stop(STOP_WITHIN).await {
+        tracing::warn!(error = %late, "stopped without waiting any longer");
+    }
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Polls `work`, which never ends by itself, until `stop`.
+async fn until(stop: tokio_util::sync::CancellationToken, work: impl Future<Output = ()>) -> Result<(), Infallible> {
+    stop.run_until_cancelled(work).await;
+    Ok(())
+}
+
+/// Starts what every replica does: reading along, so that a new leader knows everything at once.
+fn start_readers(config: &Config, client: &Client, pki: Arc<Pki>, metrics: &Metrics, tasks: &Tasks) -> Parts {
+    let queue = Arc::new(Queue::default());
+    let caches = Arc::new(Caches::default());
+    let fleet = Arc::new(Fleet::new(Arc::clone(&queue)));
+    let references = Arc::new(References::new(Arc::clone(&queue)));
+    let servers = Arc::new(BindleServers::new(config.bindle.clone()));
+    let resolver = Arc::new(Resolver::new(servers, Arc::clone(&queue), metrics.clone()));
+    let (applier, news) = Applier::new(client.clone(), metrics.clone());
+
+    let slices =
+        watcher::Config::default().labels(&format!("{}={}", names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGED_BY));
+    let all = watcher::Config::default();
+    let reader =
+        Reader { client: client.clone(), queue: Arc::clone(&queue), metrics: metrics.clone(), tasks: tasks.clone() };
+    reader.watch("apps", all.clone(), Arc::clone(&caches), |caches| &caches.apps);
+    reader.watch("services", all, Arc::clone(&caches), |caches| &caches.services);
+    reader.watch::<EndpointSlice>("slices", slices, Arc::clone(&caches), |caches| &caches.slices);
+    reader.watch_pods(config, Arc::clone(&fleet));
+    reader.watch_nodes(Arc::clone(&fleet));
+
+    tasks.spawn("references", {
+        let (references, client, stop) = (Arc::clone(&references), client.clone(), tasks.stop_token());
+        async move { until(stop, references.run(client)).await }
+    });
+    tasks.spawn("resolver", {
+        let (resolver, stop) = (Arc::clone(&resolver), tasks.stop_token());
+        async move { until(stop, resolver.run()).await }
+    });
+    tasks.spawn("events", {
+        let (client, pod, stop) = (client.clone(), config.pod_name.clone(), tasks.stop_token());
+        async move { until(stop, apply::tell(client, pod, news)).await }
+    });
+    let default_server = config.default_bindle_server.clone();
+    let metrics = metrics.clone();
+    let controller = Controller { caches, queue, fleet, resolver, references, applier, default_server, metrics };
+    Parts { controller: Arc::new(controller), pki, leading: watch::Sender::new(None) }
+}
+
+/// Starts watches.
+struct Reader {
+    client: Client,
+    queue: Arc<Queue>,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+impl Reader {
+    /// Watches one kind of object in all namespaces into a cache.
+    fn watch<K>(
+        &self,
+        name: &'static str,
+        config: watcher::Config,
+        caches: Arc<Caches>,
+        cache: fn(&Caches) -> &Cache<K>,
+    ) where
+        K: Concerns + DeserializeOwned,
+    {
+        let queue = Arc::clone(&self.queue);
+        let events = watcher(Api::<K>::all(self.client.clone()), config).modify(Concerns::trim);
+        self.observe(name, events, move |event| {
+            for app in cache(&caches).observe(event) {
+                queue.add(Trigger::App(app));
+            }
+        });
+    }
+
+    fn watch_pods(&self, config: &Config, fleet: Arc<Fleet>) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &config.namespace);
+        let selected = watcher::Config::default().labels(&config.runtime_selector);
+        self.observe("pods", watcher(pods, selected), move |event| fleet.observe_pod(event));
+    }
+
+    /// Nodes' zones, from metadata alone.
+    fn watch_nodes(&self, fleet: Arc<Fleet>) {
+        let nodes: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
+        let events = watcher(nodes, watcher::Config::default());
+        self.observe("nodes", events, move |event| fleet.observe_node(event));
+    }
+
+    fn observe<K: Resource>(
+        &self,
+        name: &'static str,
+        events: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+        mut take: impl FnMut(Event<K>) + Send + 'static,
+    ) where
+        K: Send + 'static,
+    {
+        let metrics = self.metrics.clone();
+        let work = async move {
+            let mut events = pin!(events.default_backoff());
+            loop {
+                match events.try_next().await {
+                    Ok(Some(event)) => take(event),
+                    Ok(None) => return,
+                    Err(error) => {
+                        metrics.watch_failed(name);
+                        tracing::warn!(kind = name, error = %daemon::chain(&error), "a watch failed");
+                    }
+                }
+            }
+        };
+        let stop = self.tasks.stop_token();
+        self.tasks.spawn(name, async move { until(stop, work).await });
+    }
+}
+
+/// What the leader does, for as long as it is polled.
+async fn lead(parts: Parts, config: Config, metrics: Metrics, term: u64) {
+    let controller = &parts.controller;
+    controller.caches.synced().await;
+    let (tls, key) = certificates(&parts.pki).await;
+    let _leading = Leading::begin(&parts, &metrics, term);
+    let caller = Caller {
+        speaker: Speaker { operator: config.pod_name, term },
+        port: config.control_port,
+        tls,
+        timings: Timings::default(),
+    };
+    let leadership = Leadership::begin(Arc::clone(controller), key);
+    tokio::join!(controller.fleet.lead(Arc::new(caller)), leadership.run());
+}
+
+/// Waits until there are certificates.
+async fn certificates(pki: &Pki) -> (watch::Receiver<Option<Arc<ClientConfig>>>, operator_core::RevisionKey) {
+    let mut tls = pki.tls();
+    loop {
+        if tls.borrow_and_update().is_some()
+            && let Some(key) = pki.revision_key()
+        {
+            return (tls, key);
+        }
+        if tls.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Says that this process leads, until it is dropped.
+struct Leading {
+    leading: watch::Sender<Option<u64>>,
+    metrics: Metrics,
+}
+
+impl Leading {
+    fn begin(parts: &Parts, metrics: &Metrics, term: u64) -> Self {
+        parts.leading.send_replace(Some(term));
+        metrics.leading(true);
+        Self { leading: parts.leading.clone(), metrics: metrics.clone() }
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.leading.send_replace(None);
+        self.metrics.leading(false);
+    }
+}
+
+fn admin(parts: &Parts, registry: &Registry) -> prometheus::Result<Admin> {
+    let (ready, levels, state) = (parts.clone(), Arc::clone(&parts.controller), parts.clone());
+    Metrics::observe_state(registry, Arc::new(move || levels_of(&levels)))?;
+    Ok(Admin::new(registry.clone()).ready_when(move || readiness(&ready)).with_state(move || describe(&state)))
+}
+
+/// What keeps this replica from being ready: followers are ready too.
+fn readiness(parts: &Parts) -> Result<(), String> {
+    if parts.pki.tls().borrow().is_none() {
+        return Err("there are no certificates yet".to_owned());
+    }
+    if let Some(missing) = parts.controller.caches.missing() {
+        return Err(missing.to_owned());
+    }
+    if parts.controller.fleet.is_synced() { Ok(()) } else { Err("pods have not been listed yet".to_owned()) }
+}
+
+fn levels_of(controller: &Controller) -> Levels {
+    let runtimes = controller.fleet.runtimes();
+    let connected = |runtime: &&Arc<_>| connected(runtime);
+    Levels {
+        apps: controller.caches.apps.len(),
+        connected: runtimes.iter().filter(connected).count(),
+        runtimes: runtimes.len(),
+        queued: controller.queue.depth(),
+    }
+}
+
+fn connected(runtime: &crate::runtimes::Runtime) -> bool {
+    runtime.read(|said| said.link == Link::Connected)
+}
+
+/// The state for people, without secrets.
+fn describe(parts: &Parts) -> serde_json::Value {
+    let runtimes: BTreeMap<String, serde_json::Value> = parts
+        .controller
+        .fleet
+        .runtimes()
+        .iter()
+        .map(|runtime| {
+            let pod = runtime.pod();
+            let (held, synced) = (runtime.mailbox().held(), runtime.mailbox().is_synced());
+            let state = runtime.read(|said| {
+                json!({
+                    "addresses": pod.addresses,
+                    "node": pod.node,
+                    "pod": format!("{:?}", pod.state),
+                    "link": format!("{:?}", said.link),
+                    "failure": said.failure,
+                    "build": said.build,
+                    "draining": said.draining,
+                    "capacity": said.capacity,
+                    "assigned": held,
+                    "synced": synced,
+                    "reports": said.reports.values().collect::<Vec<_>>(),
+                })
+            });
+            (runtime.name().to_string(), state)
+        })
+        .collect();
+    json!({
+        "leading": *parts.leading.borrow(),
+        "apps": parts.controller.caches.apps.len(),
+        "queued": parts.controller.queue.depth(),
+        "runtimes": runtimes,
+    })
+}

@@ -1,0 +1,416 @@
+//! The Secrets and ConfigMaps that apps refer to, and no others.
+//!
+//! Promise: reading never waits: what is not known yet is being fetched, and its apps are looked at again
+//! when it is. A change is noticed by a watch of metadata alone, so what no app refers to is never read,
+//! let alone held. The watch of a kind starts with the first reference to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use control::{AppKey, SecretString};
+use futures::TryStreamExt as _;
+use k8s_openapi::{
+    NamespaceResourceScope, Resource as _,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{Config, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    backoff::Backoff,
+    queue::{Queue, Trigger},
+};
+
+/// The kind of a referenced object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => Secret::KIND,
+            Self::ConfigMap => ConfigMap::KIND,
+        }
+    }
+}
+
+/// A reference to an object in the app's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What is known about a referenced object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Referenced {
+    /// Nothing yet.
+    Pending,
+    /// It does not exist.
+    Missing,
+    /// It cannot be read, as the text says.
+    Unreadable(String),
+    /// What it holds; values that are not text are lossy.
+    Values(Arc<BTreeMap<String, SecretString>>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: Referenced,
+    /// The resource version that `state` is of; empty when it is of none.
+    version: String,
+    apps: BTreeSet<AppKey>,
+    /// Whether it must be fetched (again).
+    wanted: bool,
+    /// When a fetch that failed is tried again.
+    backoff: Backoff,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: BTreeMap<Reference, Entry>,
+    by_app: BTreeMap<AppKey, BTreeSet<Reference>>,
+}
+
+/// The referenced objects of all apps.
+#[derive(Debug)]
+pub struct References {
+    inner: Mutex<Inner>,
+    wanted: Notify,
+    secrets_used: watch::Sender<bool>,
+    config_maps_used: watch::Sender<bool>,
+    triggers: Arc<Queue>,
+}
+
+impl References {
+    /// Nothing referenced yet; news go to `triggers`.
+    #[must_use]
+    pub fn new(triggers: Arc<Queue>) -> Self {
+        Self {
+            inner: Mutex::default(),
+            wanted: Notify::new(),
+            secrets_used: watch::Sender::new(false),
+            config_maps_used: watch::Sender::new(false),
+            triggers,
+        }
+    }
+
+    /// Sets what `app` refers to, and says what is known of each.
+    pub fn look_up(&self, app: &AppKey, references: BTreeSet<Reference>) -> BTreeMap<Reference, Referenced> {
+        let mut inner = self.lock();
+        inner.forget_others(app, &references);
+        let known = references
+            .iter()
+            .map(|reference| {
+                let entry = inner.entries.entry(reference.clone()).or_insert_with(|| {
+                    self.wanted.notify_one();
+                    self.use_of(reference.kind).send_replace(true);
+                    Entry::new()
+                });
+                entry.apps.insert(app.clone());
+                (reference.clone(), entry.state.clone())
+            })
+            .collect();
+        if !references.is_empty() {
+            inner.by_app.insert(app.clone(), references);
+        }
+        known
+    }
+
+    /// Fetches what is wanted and watches for changes, for as long as it is polled.
+    pub async fn run(&self, client: Client) {
+        let secrets = async {
+            self.used(Kind::Secret).await;
+            self.watch::<Secret>(Kind::Secret, &client).await;
+        };
+        let config_maps = async {
+            self.used(Kind::ConfigMap).await;
+            self.watch::<ConfigMap>(Kind::ConfigMap, &client).await;
+        };
+        tokio::join!(self.fetch_wanted(&client), secrets, config_maps);
+    }
+
+    /// Whether something of `kind` has ever been referenced.
+    const fn use_of(&self, kind: Kind) -> &watch::Sender<bool> {
+        match kind {
+            Kind::Secret => &self.secrets_used,
+            Kind::ConfigMap => &self.config_maps_used,
+        }
+    }
+
+    /// Waits until something of `kind` is referenced.
+    async fn used(&self, kind: Kind) {
+        // The sender lives as long as `self`.
+        let mut used = self.use_of(kind).subscribe();
+        let _never_closed = used.wait_for(|used| *used).await;
+    }
+
+    async fn fetch_wanted(&self, client: &Client) {
+        let mut fetches = JoinSet::new();
+        loop {
+            for reference in self.take_wanted() {
+                fetches.spawn(fetch(client.clone(), reference, Duration::ZERO));
+            }
+            tokio::select! {
+                () = self.wanted.notified() => {}
+                Some(done) = fetches.join_next() => {
+                    if let Ok((reference, fetched)) = done
+                        && let Some(delay) = self.fetched(&reference, fetched)
+                    {
+                        fetches.spawn(fetch(client.clone(), reference, delay));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_wanted(&self) -> Vec<Reference> {
+        let mut inner = self.lock();
+        inner
+            .entries
+            .iter_mut()
+            .filter_map(|(reference, entry)| std::mem::take(&mut entry.wanted).then(|| reference.clone()))
+            .collect()
+    }
+
+    /// Takes in what a fetch brought; how long to wait before trying again if it brought nothing.
+    fn fetched(&self, reference: &Reference, fetched: Fetched) -> Option<Duration> {
+        let mut inner = self.lock();
+        let entry = inner.entries.get_mut(reference)?;
+        let Fetched { state, version } = fetched;
+        entry.version = version;
+        if entry.state != state {
+            entry.state = state;
+            for app in &entry.apps {
+                self.triggers.add(Trigger::App(app.clone()));
+            }
+        }
+        if matches!(entry.state, Referenced::Unreadable(_)) {
+            Some(entry.backoff.next_delay())
+        } else {
+            entry.backoff = Backoff::default();
+            None
+        }
+    }
+
+    async fn watch<K>(&self, kind: Kind, client: &Client)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let mut listed: BTreeSet<Reference> = BTreeSet::new();
+        let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), Config::default()).default_backoff();
+        let mut events = std::pin::pin!(events);
+        loop {
+            let of = |object: &PartialObjectMeta<K>| {
+                let reference =
+                    Reference { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+                (reference, object.resource_version().unwrap_or_default())
+            };
+            match events.try_next().await {
+                Ok(Some(Event::Apply(object))) => {
+                    let (reference, version) = of(&object);
+                    self.changed(&reference, Some(&version));
+                }
+                Ok(Some(Event::Delete(object))) => self.changed(&of(&object).0, None),
+                Ok(Some(Event::Init)) => listed.clear(),
+                Ok(Some(Event::InitApply(object))) => {
+                    let (reference, version) = of(&object);
+                    self.changed(&reference, Some(&version));
+                    if self.lock().entries.contains_key(&reference) {
+                        listed.insert(reference);
+                    }
+                }
+                Ok(Some(Event::InitDone)) => self.listed(kind, &std::mem::take(&mut listed)),
+                Ok(None) => return,
+                Err(error) => tracing::warn!(kind = kind.as_str(), error = %daemon::chain(&error), "a watch failed"),
+            }
+        }
+    }
+
+    /// The object has this version now, or is gone.
+    fn changed(&self, reference: &Reference, version: Option<&str>) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.get_mut(reference)
+            && entry.version != version.unwrap_or_default()
+        {
+            entry.wanted = true;
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Nothing else of this kind exists.
+    fn listed(&self, kind: Kind, listed: &BTreeSet<Reference>) {
+        let mut inner = self.lock();
+        for (reference, entry) in &mut inner.entries {
+            if reference.kind == kind && !listed.contains(reference) && entry.state != Referenced::Missing {
+                entry.wanted = true;
+                self.wanted.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new() -> Self {
+        Self {
+            state: Referenced::Pending,
+            version: String::new(),
+            apps: BTreeSet::new(),
+            wanted: true,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl Inner {
+    /// Forgets what `app` refers to no longer, and what nobody does.
+    fn forget_others(&mut self, app: &AppKey, references: &BTreeSet<Reference>) {
+        let old = self.by_app.remove(app).unwrap_or_default();
+        for reference in old.difference(references) {
+            if let Some(entry) = self.entries.get_mut(reference) {
+                entry.apps.remove(app);
+                if entry.apps.is_empty() {
+                    self.entries.remove(reference);
+                }
+            }
+        }
+    }
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+struct Fetched {
+    state: Referenced,
+    version: String,
+}
+
+async fn fetch(client: Client, reference: Reference, delay: Duration) -> (Reference, Fetched) {
+    tokio::time::sleep(delay).await;
+    let fetched = fetch_now(client, &reference).await;
+    (reference, fetched)
+}
+
+async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
+    let Reference { kind, namespace, name } = reference;
+    let found = match kind {
+        Kind::Secret => {
+            let object = Api::<Secret>::namespaced(client, namespace).get_opt(name).await;
+            object.map(|object| object.map(|object| (object.resource_version(), secret_values(object))))
+        }
+        Kind::ConfigMap => {
+            let object = Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await;
+            object.map(|object| object.map(|object| (object.resource_version(), config_map_values(object))))
+        }
+    };
+    match found {
+        Ok(Some((version, values))) => {
+            Fetched { state: Referenced::Values(Arc::new(values)), version: version.unwrap_or_default() }
+        }
+        Ok(None) => Fetched { state: Referenced::Missing, version: String::new() },
+        Err(error) => Fetched { state: Referenced::Unreadable(daemon::chain(&error)), version: String::new() },
+    }
+}
+
+fn secret_values(secret: Secret) -> BTreeMap<String, SecretString> {
+    let text = |bytes: Vec<u8>| SecretString::new(String::from_utf8_lossy(&bytes));
+    secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value.0))).collect()
+}
+
+fn config_map_values(config_map: ConfigMap) -> BTreeMap<String, SecretString> {
+    config_map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, SecretString::new(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str) -> AppKey {
+        AppKey::new("shop", name).unwrap()
+    }
+
+    fn secret(name: &str) -> Reference {
+        Reference { kind: Kind::Secret, namespace: "shop".to_owned(), name: name.to_owned() }
+    }
+
+    fn values(text: &str) -> Fetched {
+        let values = BTreeMap::from([("key".to_owned(), SecretString::new(text))]);
+        Fetched { state: Referenced::Values(Arc::new(values)), version: text.to_owned() }
+    }
+
+    fn references() -> (References, Arc<Queue>) {
+        let queue = Arc::new(Queue::default());
+        (References::new(Arc::clone(&queue)), queue)
+    }
+
+    #[test]
+    fn a_new_reference_is_fetched_once_and_its_apps_are_looked_at_when_it_is_there() {
+        let (references, queue) = references();
+        let known = references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        assert_eq!(known[&secret("db")], Referenced::Pending);
+        references.look_up(&app("pay"), BTreeSet::from([secret("db")]));
+        assert_eq!(references.take_wanted(), [secret("db")]);
+        assert!(references.take_wanted().is_empty());
+        references.fetched(&secret("db"), values("1"));
+        assert_eq!(queue.depth(), 2);
+    }
+
+    #[test]
+    fn only_a_change_of_something_referenced_is_fetched() {
+        let (references, _queue) = references();
+        references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        references.take_wanted();
+        references.fetched(&secret("db"), values("1"));
+        references.changed(&secret("other"), Some("9"));
+        references.changed(&secret("db"), Some("1"));
+        assert!(references.take_wanted().is_empty());
+        references.changed(&secret("db"), Some("2"));
+        assert_eq!(references.take_wanted(), [secret("db")]);
+        references.changed(&secret("db"), None);
+        assert_eq!(references.take_wanted(), [secret("db")]);
+    }
+
+    #[test]
+    fn what_no_app_refers_to_any_more_is_forgotten() {
+        let (references, _queue) = references();
+        references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        references.look_up(&app("pay"), BTreeSet::from([secret("db")]));
+        references.look_up(&app("cart"), BTreeSet::new());
+        assert_eq!(references.lock().entries.len(), 1);
+        references.look_up(&app("pay"), BTreeSet::from([secret("key")]));
+        assert_eq!(references.lock().entries.keys().collect::<Vec<_>>(), [&secret("key")]);
+    }
+}

@@ -1,0 +1,466 @@
+//! What bundles are: asked once, remembered for good, because a bundle never changes.
+//!
+//! Promise: looking something up never waits for the network: what is not known is being asked for, at
+//! most [`CONCURRENT`] questions at a time, and the apps that want it are looked at again when there is an
+//! answer. A failure is an answer too; it is asked again with growing delays while an app wants it and
+//! asking may help.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    str::FromStr as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use control::{AppKey, Credentials, Fetch, Problem};
+use futures::future::BoxFuture;
+use manifest::{Application, Digest};
+use operator_core::Bundle;
+use sources::bindle::{BindleClient, BindleId, ClientOptions, SourceError};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+use url::Url;
+
+use crate::{
+    backoff::Backoff,
+    metrics::Metrics,
+    queue::{Queue, Trigger},
+};
+
+/// How many questions are open at a time.
+pub const CONCURRENT: usize = 16;
+
+/// How many answers are remembered although no app wants them now.
+pub const REMEMBERED: usize = 256;
+
+/// A question: which bundle, where, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The server's base URL.
+    pub server: String,
+    /// The bundle's `name/version`.
+    pub id: String,
+    /// Who to ask as.
+    pub credentials: Option<Credentials>,
+}
+
+/// What a bundle turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What it describes.
+    pub application: Application,
+    /// The digest that stands for it.
+    pub digest: Digest,
+}
+
+/// Who is asked.
+pub trait Oracle: Send + Sync + 'static {
+    /// Answers one question, or says why not.
+    fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>>;
+}
+
+/// The answers to all questions that apps have.
+pub struct Resolver {
+    oracle: Arc<dyn Oracle>,
+    inner: Mutex<Inner>,
+    wanted: Notify,
+    triggers: Arc<Queue>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").field("inner", &self.lock()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the digest of the question, which may hold a password.
+    entries: HashMap<Digest, Entry>,
+    by_app: HashMap<AppKey, Digest>,
+    /// Entries that no app wants, in the order in which they were given up.
+    unwanted: BTreeMap<u64, Digest>,
+    count: u64,
+    /// Questions that have not been put yet.
+    new: Vec<Digest>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    question: Question,
+    state: State,
+    apps: BTreeSet<AppKey>,
+    given_up: Option<u64>,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+enum State {
+    Asking,
+    Known(Arc<Answer>),
+    Failed(Problem),
+}
+
+impl Resolver {
+    /// Knows nothing yet, asks `oracle`; news go to `triggers`.
+    #[must_use]
+    pub fn new(oracle: Arc<dyn Oracle>, triggers: Arc<Queue>, metrics: Metrics) -> Self {
+        Self { oracle, inner: Mutex::default(), wanted: Notify::new(), triggers, metrics }
+    }
+
+    /// What is known about the bundle that `app` wants now.
+    pub fn look_up(&self, app: &AppKey, question: &Question) -> Bundle {
+        let digest = question.digest();
+        let mut inner = self.lock();
+        if inner.by_app.get(app) != Some(&digest) {
+            inner.give_up(app);
+            inner.want(app, digest, question);
+            self.wanted.notify_one();
+        }
+        match inner.entries.get(&digest).map(|entry| &entry.state) {
+            None | Some(State::Asking) => Bundle::Pending,
+            Some(State::Failed(problem)) => Bundle::Failed(problem.clone()),
+            Some(State::Known(answer)) => Bundle::Resolved {
+                application: Box::new(answer.application.clone()),
+                digest: answer.digest,
+                fetch: Fetch::Bindle {
+                    server: question.server.clone(),
+                    id: question.id.clone(),
+                    credentials: question.credentials.clone(),
+                },
+            },
+        }
+    }
+
+    /// The app wants nothing any more.
+    pub fn forget(&self, app: &AppKey) {
+        self.lock().give_up(app);
+    }
+
+    /// Asks what is wanted, for as long as it is polled.
+    pub async fn run(&self) {
+        let turns = Arc::new(Semaphore::new(CONCURRENT));
+        let mut questions = JoinSet::new();
+        loop {
+            for (digest, question) in self.take_new() {
+                questions.spawn(ask(Arc::clone(&self.oracle), Arc::clone(&turns), digest, question, Duration::ZERO));
+            }
+            tokio::select! {
+                () = self.wanted.notified() => {}
+                Some(done) = questions.join_next() => {
+                    if let Ok((digest, answer)) = done
+                        && let Some((question, delay)) = self.answered(&digest, answer)
+                    {
+                        questions.spawn(ask(Arc::clone(&self.oracle), Arc::clone(&turns), digest, question, delay));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_new(&self) -> Vec<(Digest, Question)> {
+        let mut inner = self.lock();
+        let new = std::mem::take(&mut inner.new);
+        let question = |digest: Digest| Some((digest, inner.entries.get(&digest)?.question.clone()));
+        new.into_iter().filter_map(question).collect()
+    }
+
+    /// Takes in an answer; what to ask again, and after how long.
+    fn answered(&self, digest: &Digest, answer: Result<Answer, Problem>) -> Option<(Question, Duration)> {
+        self.metrics.resolved(answer.as_ref().map_or_else(|problem| problem.reason.as_str(), |_| "Resolved"));
+        let mut inner = self.lock();
+        let entry = inner.entries.get_mut(digest)?;
+        let news = !matches!((&entry.state, &answer), (State::Failed(old), Err(new)) if old == new);
+        let again = match answer {
+            Ok(answer) => {
+                entry.state = State::Known(Arc::new(answer));
+                None
+            }
+            Err(problem) => {
+                let again = problem.retrying && !entry.apps.is_empty();
+                if news {
+                    tracing::info!(
+                        bundle = entry.question.id,
+                        server = entry.question.server,
+                        reason = problem.reason,
+                        error = problem.message,
+                        "cannot resolve a bundle"
+                    );
+                }
+                entry.state = State::Failed(problem);
+                again.then(|| (entry.question.clone(), entry.backoff.next_delay()))
+            }
+        };
+        if news {
+            for app in &entry.apps {
+                self.triggers.add(Trigger::App(app.clone()));
+            }
+        }
+        if again.is_none() && entry.apps.is_empty() && matches!(entry.state, State::Failed(_)) {
+            inner.remove(digest);
+        }
+        again
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn want(&mut self, app: &AppKey, digest: Digest, question: &Question) {
+        let new = &mut self.new;
+        let entry = self.entries.entry(digest).or_insert_with(|| {
+            new.push(digest);
+            Entry {
+                question: question.clone(),
+                state: State::Asking,
+                apps: BTreeSet::new(),
+                given_up: None,
+                backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(60)),
+            }
+        });
+        entry.apps.insert(app.clone());
+        if let Some(count) = entry.given_up.take() {
+            self.unwanted.remove(&count);
+        }
+        self.by_app.insert(app.clone(), digest);
+    }
+
+    fn give_up(&mut self, app: &AppKey) {
+        let Some(digest) = self.by_app.remove(app) else { return };
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        entry.apps.remove(app);
+        if !entry.apps.is_empty() {
+            return;
+        }
+        if matches!(entry.state, State::Failed(_)) {
+            // Whoever asks next gets a fresh answer.
+            self.remove(&digest);
+            return;
+        }
+        self.count += 1;
+        entry.given_up = Some(self.count);
+        self.unwanted.insert(self.count, digest);
+        if self.unwanted.len() > REMEMBERED
+            && let Some((_, oldest)) = self.unwanted.pop_first()
+        {
+            self.entries.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, digest: &Digest) {
+        if let Some(Entry { given_up: Some(count), .. }) = self.entries.remove(digest) {
+            self.unwanted.remove(&count);
+        }
+    }
+}
+
+impl Question {
+    /// What tells questions apart.
+    fn digest(&self) -> Digest {
+        let (user, password) = match &self.credentials {
+            Some(credentials) => (Some(&credentials.username), Some(credentials.password.expose())),
+            None => (None, None),
+        };
+        // Strings always serialise.
+        Digest::of(&serde_json::to_vec(&(&self.server, &self.id, user, password)).unwrap_or_default())
+    }
+}
+
+async fn ask(
+    oracle: Arc<dyn Oracle>,
+    turns: Arc<Semaphore>,
+    digest: Digest,
+    question: Question,
+    delay: Duration,
+) -> (Digest, Result<Answer, Problem>) {
+    tokio::time::sleep(delay).await;
+    // The semaphore is never closed.
+    let _turn = turns.acquire_owned().await;
+    (digest, oracle.ask(question).await)
+}
+
+/// Bindle servers.
+pub struct BindleServers {
+    options: ClientOptions,
+    /// By server and credentials, so that connections are used again.
+    clients: Mutex<HashMap<Digest, BindleClient>>,
+}
+
+impl std::fmt::Debug for BindleServers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BindleServers").finish_non_exhaustive()
+    }
+}
+
+impl BindleServers {
+    /// How many clients are kept.
+    const KEPT: usize = 64;
+
+    /// Servers that are asked with `options` (whose credentials are replaced by those of each question).
+    #[must_use]
+    pub fn new(options: ClientOptions) -> Self {
+        Self { options, clients: Mutex::default() }
+    }
+
+    fn client(&self, question: &Question) -> Result<BindleClient, Problem> {
+        let asker = Question { id: String::new(), ..question.clone() }.digest();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&asker) {
+            return Ok(client.clone());
+        }
+        let server = Url::parse(&question.server).map_err(|error| Problem {
+            reason: "InvalidSource".to_owned(),
+            message: format!("the server's URL {:?} cannot be used: {error}", question.server),
+            retrying: false,
+        })?;
+        let options = ClientOptions { credentials: question.credentials.clone(), ..self.options.clone() };
+        let client = BindleClient::new(server, options).map_err(|error| problem(&error))?;
+        if clients.len() >= Self::KEPT {
+            clients.clear();
+        }
+        clients.insert(asker, client.clone());
+        Ok(client)
+    }
+}
+
+impl Oracle for BindleServers {
+    fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>> {
+        let client = self.client(&question);
+        Box::pin(async move {
+            let client = client?;
+            let id = BindleId::from_str(&question.id).map_err(|error| Problem {
+                reason: "InvalidSource".to_owned(),
+                message: error.to_string(),
+                retrying: false,
+            })?;
+            let bundle = client.resolve(&id).await.map_err(|error| problem(&error))?;
+            Ok(Answer { application: bundle.application, digest: bundle.digest })
+        })
+    }
+}
+
+fn problem(error: &SourceError) -> Problem {
+    Problem { reason: error.reason().to_owned(), message: daemon::chain(error), retrying: error.is_retryable() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Fails as many times as it is told to, then answers.
+    struct Flaky {
+        failures: AtomicUsize,
+        asked: AtomicUsize,
+    }
+
+    impl Oracle for Flaky {
+        fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let fails = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+            Box::pin(async move {
+                if fails {
+                    Err(Problem { reason: "Unreachable".to_owned(), message: "no".to_owned(), retrying: true })
+                } else {
+                    Ok(answer(&question.id))
+                }
+            })
+        }
+    }
+
+    fn answer(name: &str) -> Answer {
+        let application = serde_json::json!({ "name": name, "routes": [], "components": {} });
+        let application = Application::from_json(application.to_string().as_bytes()).unwrap();
+        Answer { application, digest: Digest::of(name.as_bytes()) }
+    }
+
+    fn question(id: &str, password: Option<&str>) -> Question {
+        let credentials =
+            |password: &str| Credentials { username: "u".to_owned(), password: control::SecretString::new(password) };
+        Question {
+            server: "http://127.0.0.1:1/v1".to_owned(),
+            id: id.to_owned(),
+            credentials: password.map(credentials),
+        }
+    }
+
+    fn app(name: &str) -> AppKey {
+        AppKey::new("shop", name).unwrap()
+    }
+
+    fn resolver(failures: usize) -> (Arc<Resolver>, Arc<Flaky>, Arc<Queue>) {
+        let oracle = Arc::new(Flaky { failures: AtomicUsize::new(failures), asked: AtomicUsize::new(0) });
+        let queue = Arc::new(Queue::default());
+        let resolver = Resolver::new(Arc::clone(&oracle) as _, Arc::clone(&queue), Metrics::detached());
+        (Arc::new(resolver), oracle, queue)
+    }
+
+    /// Polls the resolver until an app is to be looked at.
+    async fn until_trigger(resolver: &Resolver, queue: &Queue) -> AppKey {
+        let trigger = tokio::select! {
+            () = resolver.run() => unreachable!("runs for ever"),
+            trigger = queue.next() => trigger,
+        };
+        let Trigger::App(app) = trigger else { panic!("{trigger:?}") };
+        queue.done(&app, crate::queue::Again::OnChange);
+        app
+    }
+
+    #[tokio::test]
+    async fn a_bundle_is_asked_for_once_for_all_apps_and_for_good() {
+        let (resolver, oracle, queue) = resolver(0);
+        assert_eq!(resolver.look_up(&app("cart"), &question("a/1.0.0", None)), Bundle::Pending);
+        assert_eq!(resolver.look_up(&app("pay"), &question("a/1.0.0", None)), Bundle::Pending);
+        until_trigger(&resolver, &queue).await;
+        assert!(matches!(resolver.look_up(&app("pay"), &question("a/1.0.0", None)), Bundle::Resolved { .. }));
+        resolver.forget(&app("cart"));
+        resolver.forget(&app("pay"));
+        assert!(matches!(resolver.look_up(&app("new"), &question("a/1.0.0", None)), Bundle::Resolved { .. }));
+        assert_eq!(oracle.asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn another_password_is_another_question() {
+        let (resolver, _oracle, queue) = resolver(0);
+        resolver.look_up(&app("cart"), &question("a/1.0.0", Some("old")));
+        until_trigger(&resolver, &queue).await;
+        assert_eq!(resolver.look_up(&app("cart"), &question("a/1.0.0", Some("new"))), Bundle::Pending);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_once_and_asked_again_until_it_is_none() {
+        let (resolver, oracle, queue) = resolver(2);
+        resolver.look_up(&app("cart"), &question("a/1.0.0", None));
+        let looks = async {
+            let mut seen = Vec::new();
+            while !matches!(seen.last(), Some(Bundle::Resolved { .. })) {
+                queue.next().await;
+                seen.push(resolver.look_up(&app("cart"), &question("a/1.0.0", None)));
+                queue.done(&app("cart"), crate::queue::Again::OnChange);
+            }
+            seen
+        };
+        let seen = tokio::select! {
+            () = resolver.run() => unreachable!("runs for ever"),
+            seen = looks => seen,
+        };
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert!(matches!(&seen[0], Bundle::Failed(problem) if problem.reason == "Unreachable"));
+        assert_eq!(oracle.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_wants_are_bounded() {
+        let (resolver, _oracle, _queue) = resolver(0);
+        for number in 0..2 * REMEMBERED {
+            resolver.look_up(&app("cart"), &question(&format!("a/{number}.0.0"), None));
+        }
+        assert!(resolver.lock().entries.len() <= REMEMBERED + 1);
+    }
+}

@@ -1,0 +1,379 @@
+//! The runtimes: who there is, what each is to be told, what each has said.
+//!
+//! Promise: one task per runtime, owned by whoever polls [`Fleet::lead`]; a runtime that is slow, away or
+//! hostile delays no other. What the fleet knows of a runtime lives exactly as long as its pod.
+//!
+//! Absent on purpose: any decision about apps.
+
+pub mod dial;
+pub mod frames;
+pub mod mailbox;
+pub mod runtime;
+pub mod session;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use control::{AppKey, RuntimeName};
+use k8s_openapi::{api::core::v1 as core, jiff::Timestamp};
+use kube::runtime::watcher::Event;
+use operator_core::{Contact, Pod, view::Holding};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+};
+
+pub use dial::Timings;
+pub use mailbox::{Desired, Order};
+pub use runtime::{Caller, Link, PodFacts, Runtime};
+pub use session::Speaker;
+
+use crate::queue::{Queue, Trigger};
+
+/// The zone label of nodes.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// All runtimes of an installation.
+#[derive(Debug)]
+pub struct Fleet {
+    inner: Mutex<Inner>,
+    pods_changed: Notify,
+    triggers: Arc<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    pods: BTreeMap<RuntimeName, PodFacts>,
+    listed: BTreeSet<RuntimeName>,
+    synced: bool,
+    zones: HashMap<String, String>,
+    runtimes: BTreeMap<RuntimeName, Arc<Runtime>>,
+    /// Per runtime, the apps that have not been looked at since it introduced itself.
+    reviews: BTreeMap<RuntimeName, BTreeSet<AppKey>>,
+}
+
+impl Fleet {
+    /// No runtimes yet; news go to `triggers`.
+    #[must_use]
+    pub fn new(triggers: Arc<Queue>) -> Self {
+        Self { inner: Mutex::default(), pods_changed: Notify::new(), triggers }
+    }
+
+    /// Takes in what the watch of pods says.
+    pub fn observe_pod(&self, event: Event<core::Pod>) {
+        let mut inner = self.lock();
+        match event {
+            Event::Apply(pod) => inner.put(&pod),
+            Event::Delete(pod) => inner.drop_pod(&pod),
+            Event::Init => inner.listed.clear(),
+            Event::InitApply(pod) => {
+                inner.listed.extend(name_of(&pod));
+                inner.put(&pod);
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut inner.listed);
+                inner.pods.retain(|name, _| listed.contains(name));
+                inner.synced = true;
+            }
+        }
+        drop(inner);
+        self.pods_changed.notify_one();
+    }
+
+    /// Takes in what the watch of nodes says.
+    pub fn observe_node<K>(&self, event: Event<K>)
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let mut inner = self.lock();
+        let changed = match &event {
+            Event::Apply(node) | Event::InitApply(node) => {
+                let name = node.meta().name.clone().unwrap_or_default();
+                match node.meta().labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)) {
+                    Some(zone) => inner.zones.insert(name, zone.clone()).as_ref() != Some(zone),
+                    None => inner.zones.remove(&name).is_some(),
+                }
+            }
+            Event::Delete(node) => inner.zones.remove(node.meta().name.as_deref().unwrap_or_default()).is_some(),
+            Event::Init | Event::InitDone => false,
+        };
+        drop(inner);
+        if changed {
+            self.triggers.add(Trigger::Fleet);
+        }
+    }
+
+    /// Whether every pod that there was at the start is known.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.lock().synced
+    }
+
+    /// Talks to every runtime, for as long as it is polled. Starts from nothing: what an earlier leader of
+    /// this process knew is forgotten.
+    pub async fn lead(&self, caller: Arc<Caller>) {
+        self.lock().forget_runtimes();
+        let mut talks = JoinSet::new();
+        let mut handles: HashMap<RuntimeName, (String, AbortHandle)> = HashMap::new();
+        loop {
+            let pods = self.lock().pods.clone();
+            handles.retain(|name, (uid, handle)| {
+                let stays = pods.get(name).is_some_and(|pod| pod.uid == *uid);
+                if !stays {
+                    handle.abort();
+                    self.forget(name);
+                }
+                stays
+            });
+            for (name, pod) in pods {
+                if handles.contains_key(&name) {
+                    self.update(pod);
+                } else {
+                    let uid = pod.uid.clone();
+                    let runtime = self.add(pod);
+                    let handle = talks.spawn(runtime::keep_talking(runtime, Arc::clone(&caller)));
+                    handles.insert(name, (uid, handle));
+                }
+            }
+            tokio::select! {
+                () = self.pods_changed.notified() => {}
+                Some(ended) = talks.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        // Its state may be half-changed: start over with this runtime.
+                        handles.retain(|_, (_, handle)| handle.id() != error.id());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every runtime.
+    #[must_use]
+    pub fn runtimes(&self) -> Vec<Arc<Runtime>> {
+        self.lock().runtimes.values().cloned().collect()
+    }
+
+    /// The runtime called `name`.
+    #[must_use]
+    pub fn runtime(&self, name: &RuntimeName) -> Option<Arc<Runtime>> {
+        self.lock().runtimes.get(name).cloned()
+    }
+
+    /// The runtimes as a decision about `app` sees them.
+    #[must_use]
+    pub fn view(&self, app: &AppKey) -> Vec<operator_core::Runtime> {
+        let inner = self.lock();
+        inner.runtimes.values().map(|runtime| view_of(runtime, app, &inner.zones)).collect()
+    }
+
+    /// Which runtimes have introduced themselves since this was last asked: for those, `apps` must be
+    /// looked at before anything that they hold may be removed as unknown.
+    pub fn start_reviews(&self, apps: &[AppKey]) {
+        let mut inner = self.lock();
+        let new: Vec<_> = inner.runtimes.values().filter(|runtime| runtime.take_unreviewed()).cloned().collect();
+        for runtime in new {
+            if apps.is_empty() {
+                runtime.mailbox().complete();
+            } else {
+                inner.reviews.insert(runtime.name().clone(), apps.iter().cloned().collect());
+            }
+        }
+    }
+
+    /// `app` has been looked at (or is no more), with every runtime as it is now in view.
+    pub fn reviewed(&self, app: &AppKey) {
+        let mut inner = self.lock();
+        let mut done = Vec::new();
+        inner.reviews.retain(|name, apps| {
+            apps.remove(app);
+            if apps.is_empty() {
+                done.push(name.clone());
+            }
+            !apps.is_empty()
+        });
+        for name in done {
+            // One that has introduced itself again meanwhile waits for its next review.
+            if let Some(runtime) = inner.runtimes.get(&name)
+                && !runtime.read(|said| said.unreviewed)
+            {
+                runtime.mailbox().complete();
+            }
+        }
+    }
+
+    fn add(&self, pod: PodFacts) -> Arc<Runtime> {
+        let runtime = Arc::new(Runtime::new(pod, Arc::clone(&self.triggers)));
+        self.lock().runtimes.insert(runtime.name().clone(), Arc::clone(&runtime));
+        self.triggers.add(Trigger::Fleet);
+        runtime
+    }
+
+    fn update(&self, pod: PodFacts) {
+        if let Some(runtime) = self.runtime(&pod.name) {
+            runtime.set_pod(pod);
+        }
+    }
+
+    fn forget(&self, name: &RuntimeName) {
+        let mut inner = self.lock();
+        inner.runtimes.remove(name);
+        inner.reviews.remove(name);
+        drop(inner);
+        self.triggers.add(Trigger::Fleet);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn put(&mut self, pod: &core::Pod) {
+        let Some(name) = name_of(pod) else { return };
+        match facts(pod) {
+            Some(facts) => self.pods.insert(name, facts),
+            None => self.pods.remove(&name),
+        };
+    }
+
+    fn drop_pod(&mut self, pod: &core::Pod) {
+        if let Some(name) = name_of(pod)
+            && self.pods.get(&name).is_some_and(|known| Some(&known.uid) == pod.metadata.uid.as_ref())
+        {
+            self.pods.remove(&name);
+        }
+    }
+
+    fn forget_runtimes(&mut self) {
+        self.runtimes.clear();
+        self.reviews.clear();
+    }
+}
+
+fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> operator_core::Runtime {
+    let pod = runtime.pod();
+    let mailbox = runtime.mailbox();
+    let (contact, capacity) = runtime.read(|said| {
+        let holding =
+            || Holding { draining: said.draining, assigned: mailbox.told(app), report: said.reports.get(app).cloned() };
+        let contact = match said.link {
+            Link::Never { since } => Contact::Never { since },
+            Link::Connected => Contact::Connected(holding()),
+            Link::Lost { since } => Contact::Lost { since, holding: holding() },
+        };
+        (contact, said.capacity)
+    });
+    operator_core::Runtime {
+        zone: pod.node.as_ref().and_then(|node| zones.get(node)).cloned(),
+        name: pod.name,
+        namespace: pod.namespace,
+        uid: pod.uid,
+        ips: pod.addresses,
+        node: pod.node,
+        pod: pod.state,
+        contact,
+        capacity,
+        assigned: u32::try_from(mailbox.held()).unwrap_or(u32::MAX),
+    }
+}
+
+fn name_of(pod: &core::Pod) -> Option<RuntimeName> {
+    pod.metadata.name.clone().map(RuntimeName)
+}
+
+/// What matters of a pod; `None` when it has ended for good.
+fn facts(pod: &core::Pod) -> Option<PodFacts> {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    Some(PodFacts {
+        name: name_of(pod)?,
+        uid: pod.metadata.uid.clone()?,
+        namespace: pod.metadata.namespace.clone()?,
+        addresses: addresses(status),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        state: state(pod),
+    })
+}
+
+/// At most one address of each family, the primary one first.
+fn addresses(status: Option<&core::PodStatus>) -> Vec<IpAddr> {
+    let Some(status) = status else { return Vec::new() };
+    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for ip in all.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
+        if addresses.iter().all(|known| known.is_ipv4() != ip.is_ipv4()) {
+            addresses.push(ip);
+        }
+    }
+    addresses
+}
+
+fn state(pod: &core::Pod) -> Pod {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Pod::Terminating;
+    }
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    match ready {
+        Some(condition) if condition.status == "True" => Pod::Ready,
+        _ => {
+            let since = ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0);
+            let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            Pod::NotReady { since: since.or(created).unwrap_or_else(Timestamp::now) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(json: serde_json::Value) -> core::Pod {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_dual_stack_pod_has_one_address_of_each_family_and_the_primary_one_first() {
+        let facts = facts(&pod(serde_json::json!({
+            "metadata": { "name": "r1", "namespace": "spindle", "uid": "u1" },
+            "status": { "podIP": "10.0.0.7", "podIPs": [{ "ip": "10.0.0.7" }, { "ip": "fd00::7" }] },
+        })))
+        .unwrap();
+        assert_eq!(facts.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_is_no_runtime() {
+        let ended = pod(serde_json::json!({
+            "metadata": { "name": "r1", "namespace": "spindle", "uid": "u1" },
+            "status": { "phase": "Failed", "podIP": "10.0.0.7" },
+        }));
+        assert_eq!(facts(&ended), None);
+    }
+
+    #[test]
+    fn a_pod_being_deleted_is_terminating_even_while_it_is_ready() {
+        let leaving = pod(serde_json::json!({
+            "metadata": { "name": "r1", "namespace": "spindle", "uid": "u1", "deletionTimestamp": "2026-01-01T00:00:00Z" },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+        }));
+        assert_eq!(facts(&leaving).unwrap().state, Pod::Terminating);
+    }
+
+    #[test]
+    fn the_deletion_of_an_old_pod_does_not_remove_a_new_one_of_the_same_name() {
+        let fleet = Fleet::new(Arc::new(Queue::default()));
+        let named =
+            |uid: &str| pod(serde_json::json!({ "metadata": { "name": "r1", "namespace": "spindle", "uid": uid } }));
+        fleet.observe_pod(Event::Apply(named("old")));
+        fleet.observe_pod(Event::Apply(named("new")));
+        fleet.observe_pod(Event::Delete(named("old")));
+        assert_eq!(fleet.lock().pods[&RuntimeName("r1".to_owned())].uid, "new");
+    }
+}

@@ -1,0 +1,290 @@
+//! One runtime as the operator knows it: its pod, its stream, what it has said.
+//!
+//! Promise: what a runtime has said outlives its stream, because it goes on serving; it is forgotten
+//! with the pod.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use control::{AppKey, AppReport, RuntimeName, Welcome};
+use k8s_openapi::jiff::Timestamp;
+use operator_core::Pod;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+
+use super::{
+    dial::{Timings, dial},
+    mailbox::Mailbox,
+    session::{self, Speaker},
+};
+use crate::{
+    backoff::Backoff,
+    queue::{Queue, Trigger},
+};
+
+/// What Kubernetes says about a runtime's pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodFacts {
+    /// Its name.
+    pub name: RuntimeName,
+    /// Its uid: a pod made again under the same name is another runtime.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its addresses, the primary one first; none before it is started.
+    pub addresses: Vec<IpAddr>,
+    /// The node it runs on.
+    pub node: Option<String>,
+    /// Whether it is ready or on its way out.
+    pub state: Pod,
+}
+
+/// How things stand with the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Link {
+    /// This operator has never had one.
+    Never {
+        /// Since when it has tried.
+        since: Timestamp,
+    },
+    /// There is one.
+    Connected,
+    /// There was one.
+    Lost {
+        /// When it ended.
+        since: Timestamp,
+    },
+}
+
+/// What a runtime has said.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// How things stand with the stream.
+    pub link: Link,
+    /// Why there is no stream, in a word and a sentence.
+    pub failure: Option<(&'static str, String)>,
+    /// Its build.
+    pub build: String,
+    /// How many apps it wants at most.
+    pub capacity: u32,
+    /// Whether it is shutting down.
+    pub draining: bool,
+    /// Its latest report of each app.
+    pub reports: BTreeMap<AppKey, AppReport>,
+    /// Whether it has introduced itself, and the apps have not been looked at since.
+    pub unreviewed: bool,
+}
+
+/// One runtime.
+#[derive(Debug)]
+pub struct Runtime {
+    name: RuntimeName,
+    pod: watch::Sender<PodFacts>,
+    mailbox: Mailbox,
+    said: Mutex<Said>,
+    triggers: Arc<Queue>,
+}
+
+impl Runtime {
+    /// The runtime in `pod`, which nothing is known of yet. What it says is looked at through `triggers`.
+    #[must_use]
+    pub fn new(pod: PodFacts, triggers: Arc<Queue>) -> Self {
+        Self {
+            name: pod.name.clone(),
+            pod: watch::Sender::new(pod),
+            mailbox: Mailbox::default(),
+            said: Mutex::new(Said {
+                link: Link::Never { since: Timestamp::now() },
+                failure: None,
+                build: String::new(),
+                capacity: 0,
+                draining: false,
+                reports: BTreeMap::new(),
+                unreviewed: false,
+            }),
+            triggers,
+        }
+    }
+
+    /// Its name, which is its pod's.
+    #[must_use]
+    pub const fn name(&self) -> &RuntimeName {
+        &self.name
+    }
+
+    /// What Kubernetes says about it.
+    #[must_use]
+    pub fn pod(&self) -> PodFacts {
+        self.pod.borrow().clone()
+    }
+
+    /// Takes in news about its pod; a runtime that is being dialled in vain is dialled again at once.
+    pub fn set_pod(&self, pod: PodFacts) {
+        let changed = self.pod.send_if_modified(|old| {
+            let changed = *old != pod;
+            *old = pod;
+            changed
+        });
+        if changed {
+            self.triggers.add(Trigger::Fleet);
+        }
+    }
+
+    /// What it is to be told.
+    #[must_use]
+    pub const fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Reads what it has said.
+    pub fn read<T>(&self, read: impl FnOnce(&Said) -> T) -> T {
+        read(&self.said())
+    }
+
+    /// Whether it has introduced itself since this was last asked, so that every app must be looked at.
+    pub(super) fn take_unreviewed(&self) -> bool {
+        std::mem::take(&mut self.said().unreviewed)
+    }
+
+    /// It has introduced itself.
+    pub(super) fn welcomed(&self, welcome: Welcome) {
+        tracing::info!(runtime = %self.name, build = welcome.build, apps = welcome.inventory.assigned.len(), "connected to a runtime");
+        let mut said = self.said();
+        self.mailbox.open(welcome.inventory.assigned);
+        *said = Said {
+            link: Link::Connected,
+            failure: None,
+            build: welcome.build,
+            capacity: welcome.capacity,
+            draining: welcome.draining,
+            reports: welcome.inventory.reports.into_iter().map(|report| (report.app.clone(), report)).collect(),
+            unreviewed: true,
+        };
+        drop(said);
+        self.triggers.add(Trigger::Fleet);
+    }
+
+    /// It has said what is true of some apps.
+    pub(super) fn reported(&self, reports: Vec<AppReport>) {
+        let mut said = self.said();
+        for report in reports {
+            let app = report.app.clone();
+            if said.reports.insert(app.clone(), report.clone()).as_ref() != Some(&report) {
+                self.triggers.add(Trigger::App(app));
+            }
+        }
+    }
+
+    /// It has forgotten an app.
+    pub(super) fn removed(&self, app: &AppKey) {
+        if self.said().reports.remove(app).is_some() {
+            self.triggers.add(Trigger::App(app.clone()));
+        }
+    }
+
+    /// It is shutting down.
+    pub(super) fn draining(&self) {
+        self.said().draining = true;
+        self.triggers.add(Trigger::Fleet);
+    }
+
+    /// Its stream, or an attempt to have one, has ended.
+    fn lost(&self, reason: &'static str, message: String) {
+        let mut said = self.said();
+        said.failure = Some((reason, message));
+        if said.link == Link::Connected {
+            said.link = Link::Lost { since: Timestamp::now() };
+            drop(said);
+            self.triggers.add(Trigger::Fleet);
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a runtime is dialled with.
+#[derive(Debug)]
+pub struct Caller {
+    /// Who we are.
+    pub speaker: Speaker,
+    /// The port of every runtime.
+    pub port: u16,
+    /// The TLS configuration, replaced when certificates are.
+    pub tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// How long to wait for what.
+    pub timings: Timings,
+}
+
+/// Keeps a stream to `runtime` for as long as it is polled.
+pub async fn keep_talking(runtime: Arc<Runtime>, caller: Arc<Caller>) {
+    let mut pod = runtime.pod.subscribe();
+    let mut tls = caller.tls.clone();
+    let fresh = || Backoff::new(caller.timings.redial_first, caller.timings.redial_limit);
+    let mut backoff = fresh();
+    loop {
+        let address = pod.borrow_and_update().address(caller.port);
+        let Some(address) = address else {
+            if pod.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let Some(config) = tls.borrow_and_update().clone() else {
+            if tls.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        match talk(&runtime, address, config, &caller).await {
+            Ended::AfterWelcome => backoff = fresh(),
+            Ended::BeforeWelcome => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+            // Readiness, an address, new certificates: reasons to try at once.
+            _changed = pod.changed() => backoff = fresh(),
+            _changed = tls.changed() => {}
+        }
+    }
+}
+
+/// How far a conversation came.
+enum Ended {
+    BeforeWelcome,
+    AfterWelcome,
+}
+
+/// One attempt: dial, and talk for as long as it goes.
+async fn talk(runtime: &Runtime, address: SocketAddr, tls: Arc<ClientConfig>, caller: &Caller) -> Ended {
+    let (reason, message) = match dial(address, tls, &caller.timings).await {
+        Err(error) => (error.reason(), daemon::chain(&error)),
+        Ok(dialled) => {
+            let error = session::run(runtime, dialled, &caller.speaker, &caller.timings).await;
+            (error.reason(), daemon::chain(&error))
+        }
+    };
+    let (connected, known) = runtime.read(|said| {
+        let known = said.failure.as_ref().is_some_and(|(known, _)| *known == reason);
+        (said.link == Link::Connected, known)
+    });
+    if connected {
+        tracing::info!(runtime = %runtime.name(), reason, error = message, "lost the stream to a runtime");
+    } else if !known {
+        // Only the first of equal failures: a runtime that starts is dialled many times.
+        tracing::info!(runtime = %runtime.name(), %address, reason, error = message, "cannot reach a runtime yet");
+    }
+    runtime.lost(reason, message);
+    if connected { Ended::AfterWelcome } else { Ended::BeforeWelcome }
+}
+
+impl PodFacts {
+    /// Where to dial it; nowhere while it has no address.
+    fn address(&self, port: u16) -> Option<SocketAddr> {
+        self.addresses.first().map(|ip| SocketAddr::new(*ip, port))
+    }
+}

@@ -1,0 +1,147 @@
+//! Leader election against an API server that can be made to fail.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{api::coordination::v1::Lease, jiff::SignedDuration};
+use kube::Api as Objects;
+use operator::lease::Elector;
+use operator_core::lease::Settings;
+use serde_json::json;
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{api::Api, peer::soon};
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/spindle/leases/spindle-operator";
+
+/// What candidates do.
+#[derive(Debug, PartialEq, Eq)]
+enum Deed {
+    Leads(&'static str, u64),
+    Stops(&'static str),
+}
+
+/// Says that a candidate has stopped, when its work is dropped.
+struct Work(&'static str, mpsc::UnboundedSender<Deed>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _test_is_over = self.1.send(Deed::Stops(self.0));
+    }
+}
+
+struct Election {
+    api: Arc<Api>,
+    deeds: mpsc::UnboundedReceiver<Deed>,
+    sender: mpsc::UnboundedSender<Deed>,
+    tasks: JoinSet<()>,
+}
+
+impl Election {
+    async fn new() -> Self {
+        let (sender, deeds) = mpsc::unbounded_channel();
+        Self { api: Arc::new(Api::start().await), deeds, sender, tasks: JoinSet::new() }
+    }
+
+    /// A candidate, until the guard is dropped.
+    fn candidate(&mut self, name: &'static str) -> DropGuard {
+        let stop = CancellationToken::new();
+        let settings = Settings {
+            duration: SignedDuration::from_secs(1),
+            deadline: SignedDuration::from_millis(600),
+            retry: SignedDuration::from_millis(50),
+        };
+        let api: Objects<Lease> = Objects::namespaced(self.api.client(), "spindle");
+        let elector = Elector::new(api, "spindle-operator", name.to_owned(), settings);
+        let (sender, guard) = (self.sender.clone(), stop.clone().drop_guard());
+        self.tasks.spawn(async move {
+            let lead = |term| {
+                let sender = sender.clone();
+                async move {
+                    sender.send(Deed::Leads(name, term)).unwrap();
+                    let _work = Work(name, sender);
+                    std::future::pending::<()>().await;
+                }
+            };
+            elector.run(stop, lead).await;
+        });
+        guard
+    }
+
+    async fn next(&mut self) -> Deed {
+        soon(self.deeds.recv()).await.unwrap()
+    }
+
+    async fn term_of(&mut self, name: &'static str) -> u64 {
+        match self.next().await {
+            Deed::Leads(who, term) if who == name => term,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_exits_hands_over_at_once_with_a_higher_term() {
+    let mut election = Election::new().await;
+    let first = election.candidate("a");
+    let term = election.term_of("a").await;
+    let _second = election.candidate("b");
+    let exit = Instant::now();
+    drop(first);
+    assert_eq!(election.next().await, Deed::Stops("a"));
+    assert_eq!(election.term_of("b").await, term + 1);
+    // Well below the second after which the lease would have been free anyway.
+    assert!(exit.elapsed() < Duration::from_millis(900), "{:?}", exit.elapsed());
+}
+
+#[tokio::test]
+async fn a_leader_that_cannot_renew_stops_and_leads_again_when_it_can() {
+    let mut election = Election::new().await;
+    let _only = election.candidate("a");
+    let term = election.term_of("a").await;
+    election.api.fail(true);
+    assert_eq!(election.next().await, Deed::Stops("a"));
+    election.api.fail(false);
+    assert!(election.term_of("a").await > term);
+}
+
+#[tokio::test]
+async fn a_leader_that_sees_another_stops() {
+    let mut election = Election::new().await;
+    let _first = election.candidate("a");
+    election.term_of("a").await;
+    election.api.edit(LEASE, |lease| lease["spec"]["holderIdentity"] = json!("b"));
+    assert_eq!(election.next().await, Deed::Stops("a"));
+}
+
+#[tokio::test]
+async fn a_lease_that_is_deleted_is_made_again_by_its_leader_with_the_same_term() {
+    let mut election = Election::new().await;
+    let _first = election.candidate("a");
+    let term = election.term_of("a").await;
+    election.api.delete(LEASE);
+    let api = Arc::clone(&election.api);
+    let again = async {
+        loop {
+            if let Some(lease) = api.get(LEASE) {
+                return lease;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert_eq!(soon(again).await["spec"]["leaseTransitions"], json!(term));
+    assert!(election.deeds.try_recv().is_err(), "it never stopped");
+}
+
+#[tokio::test]
+async fn one_of_many_leads() {
+    let mut election = Election::new().await;
+    let mut guards = Vec::new();
+    for name in ["a", "b", "c"] {
+        guards.push(election.candidate(name));
+    }
+    assert!(matches!(election.next().await, Deed::Leads(..)));
+    // As long as it renews, nobody else does: twice the time after which the lease would be free.
+    let other = tokio::time::timeout(Duration::from_secs(2), election.deeds.recv()).await;
+    assert!(other.is_err(), "{other:?}");
+}
