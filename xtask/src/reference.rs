@@ -130,7 +130,11 @@ fn row(rule: &Rule) -> String {
     let resources: Vec<String> = rule
         .resources
         .iter()
-        .flat_map(|resource| rule.groups.iter().map(move |group| if group.is_empty() { format!("`{resource}`") } else { format!("`{resource}.{group}`") }))
+        .flat_map(|resource| {
+            rule.groups.iter().map(move |group| {
+                if group.is_empty() { format!("`{resource}`") } else { format!("`{resource}.{group}`") }
+            })
+        })
         .collect();
     let names = if rule.names.is_empty() { String::new() } else { format!(" named {}", rule.names.join(", ")) };
     format!("| {}{names} | {} | {} |\n", resources.join(", "), rule.verbs.join(", "), rule.why)

@@ -141,7 +141,10 @@ mod tests {
 
     #[test]
     fn no_rule_writes_secrets_of_others() {
-        let writes = |rule: &&Rule| rule.resources.contains(&"secrets") && rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(verb));
+        let writes = |rule: &&Rule| {
+            rule.resources.contains(&"secrets")
+                && rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(verb))
+        };
         assert_eq!(CLUSTER.iter().find(writes), None);
     }
 }

@@ -38,7 +38,8 @@ pub struct SpinAppStatus {
     /// The digest of the bundle that the current spec names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_digest: Option<String>,
-    /// The version that the application's author gave it, of the current spec.
+    /// The version that its author gave the application that takes requests; until one does, that of the current
+    /// spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The revision of the current spec, once resolved.

@@ -21,17 +21,17 @@
 //!
 //! Absent on purpose: I/O, `async`, clocks, randomness and hash maps.
 
-pub mod view;
-pub mod resolve;
-pub mod place;
-pub mod revise;
-pub mod publish;
+pub mod lease;
 pub mod objects;
-pub mod status;
+pub mod pki;
+pub mod place;
 pub mod plan;
 pub mod ports;
-pub mod lease;
-pub mod pki;
+pub mod publish;
+pub mod resolve;
+pub mod revise;
+pub mod status;
+pub mod view;
 
 #[cfg(test)]
 mod world;

@@ -69,10 +69,8 @@ pub fn service_of(app: &App, object: Option<&core::Service>) -> ServiceState {
     }
     let all = object.metadata.annotations.clone().unwrap_or_default();
     let keys = all.get(ANNOTATION_KEYS).cloned().unwrap_or_default();
-    let annotations = keys
-        .split(',')
-        .filter_map(|key| all.get(key).map(|value| (key.to_owned(), value.clone())))
-        .collect();
+    let annotations =
+        keys.split(',').filter_map(|key| all.get(key).map(|value| (key.to_owned(), value.clone()))).collect();
     ServiceState::Ours(Service { annotations, target_port: target_port(object).unwrap_or_default() })
 }
 
@@ -197,8 +195,10 @@ mod tests {
     #[test]
     fn service_reads_back_as_it_was_written_whatever_others_annotate() {
         let app = app("shop");
-        let service =
-            Service { annotations: BTreeMap::from([("a.example/b".to_owned(), "c,d".to_owned())]), target_port: 12_345 };
+        let service = Service {
+            annotations: BTreeMap::from([("a.example/b".to_owned(), "c,d".to_owned())]),
+            target_port: 12_345,
+        };
         let mut object = service_object(&app, &service);
         object.metadata.annotations.as_mut().unwrap().insert("other".to_owned(), "1".to_owned());
         assert_eq!(service_of(&app, Some(&object)), ServiceState::Ours(service));

@@ -146,13 +146,10 @@ fn removable<'a>(
     state: &'a State,
     signer: &'a Authority,
 ) -> impl Iterator<Item = &'a str> {
-    let settled = |leaf: &Leaf| {
-        leaf.issuer == signer.id && now.duration_since(leaf.validity.made) >= settings.propagation
-    };
+    let settled =
+        |leaf: &Leaf| leaf.issuer == signer.id && now.duration_since(leaf.validity.made) >= settings.propagation;
     let all_settled = !state.leaves.is_empty() && state.leaves.iter().all(settled);
-    let older = |authority: &&Authority| {
-        authority.id != signer.id && authority.validity.made <= signer.validity.made
-    };
+    let older = |authority: &&Authority| authority.id != signer.id && authority.validity.made <= signer.validity.made;
     state
         .authorities
         .iter()

@@ -208,7 +208,9 @@ fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
         };
         if facts.chosen.contains(&runtime.name) {
             return match &facts.assignment {
-                Some(assignment) if holding.assigned != fingerprint => Some(Desired::Assign(Box::new(assignment.clone()))),
+                Some(assignment) if holding.assigned != fingerprint => {
+                    Some(Desired::Assign(Box::new(assignment.clone())))
+                }
                 Some(_) => Some(Desired::Keep),
                 None => holds(view, runtime).then_some(Desired::Keep),
             };

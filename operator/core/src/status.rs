@@ -310,7 +310,10 @@ fn ready(facts: &Facts<'_>, resolved: &Progress, loaded: &Progress, routed: &Pro
         runtime.report(&facts.view.app).is_some_and(|report| report.serving.as_ref() == Some(revision))
     };
     if !facts.chosen_runtimes().all(serves) {
-        return Progress::Underway(Reason::Switching, format!("Requests are being handed over to revision {revision}."));
+        return Progress::Underway(
+            Reason::Switching,
+            format!("Requests are being handed over to revision {revision}."),
+        );
     }
     if !routed.is_done() {
         return routed.clone();

@@ -161,7 +161,9 @@ fn secret_that_is_missing_is_named_and_changes_nothing_that_runs() {
 fn variable_without_default_must_be_set() {
     let mut world = world().runtime("r1").replicas(1);
     if let Bundle::Resolved { application, .. } = &mut world.view.bundle {
-        application.variables.insert("password".to_owned(), manifest::Variable { default: None, description: None, secret: true });
+        application
+            .variables
+            .insert("password".to_owned(), manifest::Variable { default: None, description: None, secret: true });
     }
     world.settle();
     assert_eq!(world.says(C::Resolved), "False VariableRequired");
@@ -355,13 +357,20 @@ fn apps_of_a_silent_runtime_go_to_others_after_a_while_and_come_back() {
     let mut world = serving();
     world.join("r3");
     world.settle();
-    let mut world = { world.pass(10); world.settled() };
+    let mut world = {
+        world.pass(10);
+        world.settled()
+    };
     let used = world.names().into_iter().filter(|runtime| world.is_running(runtime)).collect::<Vec<_>>();
     let spare = world.names().into_iter().find(|runtime| !world.is_running(runtime)).unwrap();
     world.lose(&used[0]);
     world.pass(10);
     world.settle();
-    assert_eq!(world.endpoints(), { let mut both = [used[1].clone(), spare.clone()]; both.sort(); both });
+    assert_eq!(world.endpoints(), {
+        let mut both = [used[1].clone(), spare.clone()];
+        both.sort();
+        both
+    });
     world.connect(&used[0]);
     world.settle();
     world.pass(10);
