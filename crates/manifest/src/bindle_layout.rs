@@ -58,7 +58,9 @@ pub enum LayoutError {
         id: String,
     },
     /// The bundle is for Wagi, the predecessor of Spin.
-    #[error("bundle {id} is in Wagi's own layout, which is not supported: publish it as a Spin application that uses the wagi executor")]
+    #[error(
+        "bundle {id} is in Wagi's own layout, which is not supported: publish it as a Spin application that uses the wagi executor"
+    )]
     Wagi {
         /// The bundle.
         id: String,
@@ -124,7 +126,9 @@ pub enum LayoutError {
     #[error(transparent)]
     Application(#[from] ApplicationError),
     /// The name cannot be part of a Bindle id.
-    #[error("`{name}` cannot be the name of a bundle: use ASCII letters, digits, `.`, `-`, `_`, with `/` between parts")]
+    #[error(
+        "`{name}` cannot be the name of a bundle: use ASCII letters, digits, `.`, `-`, `_`, with `/` between parts"
+    )]
     Name {
         /// The application's name.
         name: String,

@@ -30,7 +30,9 @@ fn read_variable(field: &Field<'_>) -> Option<Variable> {
     let required = table.boolean("required").unwrap_or(false);
     let default = table.get("default");
     match (required, &default) {
-        (true, Some(default)) => default.report("a variable is either required or has a default: remove one of the two"),
+        (true, Some(default)) => {
+            default.report("a variable is either required or has a default: remove one of the two");
+        }
         (false, None) => table.report("a variable needs `required = true` or `default = \"…\"`"),
         _ => {}
     }

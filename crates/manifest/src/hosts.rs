@@ -328,7 +328,10 @@ mod tests {
         assert_eq!(host("https://Example.com/").host, HostPattern::Name("example.com".to_owned()));
         assert_eq!(host("*://*:*"), OutboundHost { scheme: Scheme::Any, host: HostPattern::Any, ports: Ports::Any });
         assert_eq!(host("http://*.example.com").host, HostPattern::Below("example.com".to_owned()));
-        assert_eq!(host("redis://10.0.0.0/8:6379").host, HostPattern::Network { address: [10, 0, 0, 0].into(), bits: 8 });
+        assert_eq!(
+            host("redis://10.0.0.0/8:6379").host,
+            HostPattern::Network { address: [10, 0, 0, 0].into(), bits: 8 }
+        );
         assert_eq!(host("mysql://db:3000..3010").ports, Ports::Range(3000..3010));
         assert_eq!(
             host("http://[::1]:8080"),

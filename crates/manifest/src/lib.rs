@@ -19,7 +19,8 @@ pub mod spin_toml;
 pub mod template;
 
 pub use application::{
-    Application, ApplicationError, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable, WagiExecutor,
+    Application, ApplicationError, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable,
+    WagiExecutor,
 };
 pub use digest::{Digest, DigestError};
 pub use problem::{ManifestError, Place, Problem};

@@ -18,8 +18,13 @@ pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T
     let document = Document { text, problems: RefCell::default() };
     let value = match DeTable::parse(text) {
         Ok(root) => {
-            let root =
-                Table { document: &document, table: root.get_ref(), span: 0..0, path: String::new(), known: RefCell::default() };
+            let root = Table {
+                document: &document,
+                table: root.get_ref(),
+                span: 0..0,
+                path: String::new(),
+                known: RefCell::default(),
+            };
             Some(body(&root))
         }
         Err(error) => {

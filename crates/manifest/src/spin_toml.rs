@@ -227,7 +227,9 @@ fn version(root: &Table<'_>) -> Option<u8> {
     if field.if_string() == Some("1") || field.if_integer() == Some(1) {
         return Some(1);
     }
-    field.report("is not a version that Spindle knows: write `spin_manifest_version = 2`, or `\"1\"` for the old format");
+    field.report(
+        "is not a version that Spindle knows: write `spin_manifest_version = 2`, or `\"1\"` for the old format",
+    );
     None
 }
 

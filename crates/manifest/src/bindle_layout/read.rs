@@ -191,9 +191,9 @@ fn read_component(mut table: Table<'_>, routes_listed: bool, manifest: &mut Bund
     if let Some(id) = &id {
         table.rename(format!("component.{id}"));
     }
-    let source = table.required("source", "`source`, the id of the wasm parcel").and_then(|field| {
-        field.string()?.parse::<Digest>().map_err(|error| field.report(format!("{error}"))).ok()
-    });
+    let source = table
+        .required("source", "`source`, the id of the wasm parcel")
+        .and_then(|field| field.string()?.parse::<Digest>().map_err(|error| field.report(format!("{error}"))).ok());
     let group = table.string("files");
     let component = read_settings(&table, &manifest.variables);
     match (id.clone(), routes_listed) {

@@ -55,8 +55,10 @@ pub fn publish(
     wasm_names: &BTreeMap<ComponentId, String>,
 ) -> Result<Publication, LayoutError> {
     let manifest_toml = manifest_text(application)?;
-    let manifest =
-        Content { digest: Digest::of(manifest_toml.as_bytes()), size: u64::try_from(manifest_toml.len()).unwrap_or(u64::MAX) };
+    let manifest = Content {
+        digest: Digest::of(manifest_toml.as_bytes()),
+        size: u64::try_from(manifest_toml.len()).unwrap_or(u64::MAX),
+    };
     let mut parcels = vec![ParcelPlan {
         name: format!("spin.{}.toml", manifest.digest.hex()),
         media_type: MANIFEST_MEDIA_TYPE.to_owned(),
@@ -185,10 +187,10 @@ impl ParcelPlan {
                 feature: None,
                 origin: None,
             },
-            conditions: self.member_of.as_ref().map(|groups| Conditions {
-                member_of: (!groups.is_empty()).then(|| groups.clone()),
-                requires: None,
-            }),
+            conditions: self
+                .member_of
+                .as_ref()
+                .map(|groups| Conditions { member_of: (!groups.is_empty()).then(|| groups.clone()), requires: None }),
         }
     }
 }

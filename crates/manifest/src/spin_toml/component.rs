@@ -191,4 +191,5 @@ pub(super) fn read_profiles(table: &Table<'_>) -> BTreeMap<String, Profile> {
 }
 
 /// What to do about component dependencies.
-pub(super) const DEPENDENCIES_ADVICE: &str = "compose the component with its dependencies before (`wac plug`), use the result as `source`, and remove this";
+pub(super) const DEPENDENCIES_ADVICE: &str =
+    "compose the component with its dependencies before (`wac plug`), use the result as `source`, and remove this";

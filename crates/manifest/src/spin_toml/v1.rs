@@ -38,7 +38,10 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
         }
     }
     if components.is_empty() {
-        root.missing("component", "`[[component]]` with `id`, `source` and `[component.trigger]`: an application needs one");
+        root.missing(
+            "component",
+            "`[[component]]` with `id`, `source` and `[component.trigger]`: an application needs one",
+        );
     }
     root.finish();
     manifest
@@ -84,7 +87,8 @@ fn read_component(mut table: Table<'_>, manifest: &mut Manifest) {
 }
 
 fn read_spec(table: &Table<'_>, variables: &BTreeMap<String, Variable>) -> Option<ComponentSpec> {
-    let source = table.required("source", "`source = \"main.wasm\"`").and_then(|field| read_source(&field, Sources::V1));
+    let source =
+        table.required("source", "`source = \"main.wasm\"`").and_then(|field| read_source(&field, Sources::V1));
     let spec = |source| ComponentSpec {
         place: table.place(),
         description: table.string("description").filter(|text| !text.is_empty()),

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ComponentSpec, Manifest,
-    component::{
-        DEPENDENCIES_ADVICE, Sources, read_build, read_exclude_files, read_files, read_profiles, read_source,
-    },
+    component::{DEPENDENCIES_ADVICE, Sources, read_build, read_exclude_files, read_files, read_profiles, read_source},
 };
 use crate::{
     application::{ComponentId, Pattern, Route, Target, Variable},
@@ -93,7 +91,8 @@ fn read_kebab_id(field: &Field<'_>, id: &str) -> Option<ComponentId> {
 }
 
 fn read_component(table: &Table<'_>, variables: &BTreeMap<String, Variable>) -> Option<ComponentSpec> {
-    let source = table.required("source", "`source = \"main.wasm\"`").and_then(|field| read_source(&field, Sources::V2));
+    let source =
+        table.required("source", "`source = \"main.wasm\"`").and_then(|field| read_source(&field, Sources::V2));
     table.ignore(&["targets", "tool", "dependencies_inherit_configuration"]);
     table.unsupported("dependencies", DEPENDENCIES_ADVICE);
     let spec = |source| ComponentSpec {
@@ -137,7 +136,9 @@ fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifest: &mut Man
 
 fn read_trigger(table: &Table<'_>, declared: &BTreeSet<&str>, manifest: &mut Manifest) -> Option<Route> {
     let trigger_id = table.string("id");
-    let pattern = table.required("route", "`route = \"/...\"` or `route = { private = true }`").and_then(|field| read_route(&field));
+    let pattern = table
+        .required("route", "`route = \"/...\"` or `route = { private = true }`")
+        .and_then(|field| read_route(&field));
     table.unsupported("components", "name one component with `component`");
     table.unsupported("dependencies", "middleware cannot be run; remove it");
     let executor = read_executor(table);

@@ -83,10 +83,10 @@ fn an_application_is_the_same_from_its_directory_and_from_its_manifest() {
     let store = dir.store();
     let loaded = load(dir.dir.path(), &store).unwrap();
     assert_eq!(load(&dir.path("spin.toml"), &store).unwrap(), loaded);
-    assert_eq!(loaded.wasm_names.into_iter().map(|(id, name)| (id.to_string(), name)).collect::<Vec<_>>(), [(
-        "hello".to_owned(),
-        "hello.wasm".to_owned()
-    )]);
+    assert_eq!(
+        loaded.wasm_names.into_iter().map(|(id, name)| (id.to_string(), name)).collect::<Vec<_>>(),
+        [("hello".to_owned(), "hello.wasm".to_owned())]
+    );
     for content in loaded.application.contents() {
         assert!(store.verify(&content).unwrap());
     }
@@ -121,10 +121,12 @@ fn a_file_or_a_directory_is_placed_where_the_manifest_says() {
 
 #[test]
 fn two_files_for_one_path_are_refused_and_the_same_file_twice_is_not() {
-    let dir = Dir::new("files = [\"a/x\", \"a/*\", { source = \"b\", destination = \"/a\" }]\n").write("a/x", b"1").write("b/x", b"2");
+    let dir = Dir::new("files = [\"a/x\", \"a/*\", { source = \"b\", destination = \"/a\" }]\n")
+        .write("a/x", b"1")
+        .write("b/x", b"2");
     assert_eq!(
         dir.problem(),
-        "spin.toml:9:26: component.hello.files[2]: puts b/x at /a/x, where a/x already is: change one of the destinations"
+        "spin.toml:9:24: component.hello.files[2]: puts b/x at /a/x, where a/x already is: change one of the destinations"
     );
     dir.manifest("source = \"hello.wasm\"\nfiles = [\"a/x\", \"a/*\"]\n");
     assert_eq!(dir.files(), ["a/x"]);
@@ -132,7 +134,9 @@ fn two_files_for_one_path_are_refused_and_the_same_file_twice_is_not() {
 
 #[test]
 fn a_file_below_another_file_is_refused() {
-    let dir = Dir::new("files = [{ source = \"a\", destination = \"/x\" }, { source = \"a\", destination = \"/x/y\" }]\n").write("a", b"1");
+    let dir =
+        Dir::new("files = [{ source = \"a\", destination = \"/x\" }, { source = \"a\", destination = \"/x/y\" }]\n")
+            .write("a", b"1");
     assert!(dir.problem().contains("one of its parent directories is itself a file"), "{}", dir.problem());
 }
 
@@ -144,7 +148,9 @@ fn links_are_followed_within_the_directory_and_not_out_of_it() {
     symlink(dir.path("b"), dir.path("a/b")).unwrap();
     symlink("x", dir.path("a/z")).unwrap();
     assert_eq!(dir.files(), ["a/b/y", "a/x", "a/z"]);
-    for (link, pattern) in [("a/out", "a/**/*"), ("out", "out/*"), ("out", "out"), ("out-file", "out-file"), ("out-file", "*-file")] {
+    for (link, pattern) in
+        [("a/out", "a/**/*"), ("out", "out/*"), ("out", "out"), ("out-file", "out-file"), ("out-file", "*-file")]
+    {
         let target = if link == "out-file" { outside.path().join("secret") } else { outside.path().to_path_buf() };
         symlink(target, dir.path(link)).unwrap();
         dir.manifest(&format!("source = \"hello.wasm\"\nfiles = [\"{pattern}\"]\n"));
@@ -177,7 +183,11 @@ fn what_is_not_there_is_named_with_the_command_that_makes_it() {
         "spin.toml:8:10: component.hello.source: there is no file gone.wasm: check the path, or run the component's build command: a && b"
     );
     dir.manifest("source = \"hello.wasm\"\nfiles = [\"[\"]\n");
-    assert!(dir.problem().starts_with("spin.toml:9:10: component.hello.files[0]: error parsing glob"), "{}", dir.problem());
+    assert!(
+        dir.problem().starts_with("spin.toml:9:10: component.hello.files[0]: error parsing glob"),
+        "{}",
+        dir.problem()
+    );
 }
 
 #[test]
@@ -219,7 +229,9 @@ fn a_profile_and_a_registry_are_handled_as_the_manifest_says() {
     let debug = Options { profile: Some("debug".to_owned()), ..Options::default() };
     let loaded = dir.load_with(&debug).unwrap();
     assert!(loaded.application.contents().any(|content| content.digest == Digest::of(b"\0asmdebug")));
-    assert!(dir.problem_with(&Options { profile: Some("x".to_owned()), ..Options::default() }).contains("no profile `x`"));
+    assert!(
+        dir.problem_with(&Options { profile: Some("x".to_owned()), ..Options::default() }).contains("no profile `x`")
+    );
     dir.manifest("source = { package = \"a:b\", version = \"1.0.0\" }\n");
     assert!(dir.problem().contains("registries are not supported yet: download `a:b`"), "{}", dir.problem());
 }
@@ -254,9 +266,13 @@ fn answer(mut stream: impl Read + Write, answers: &[(String, Vec<u8>)]) {
     let path = text.split([' ', '?']).nth(1).unwrap_or_default();
     let found = answers.iter().find(|(known, _)| known == path);
     let (status, body) = found.map_or(("404 Not Found", &b""[..]), |(_, body)| ("200 OK", body));
-    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/toml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/toml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
     // A client that gave up is a client's right.
-    let _outcome = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
+    let _outcome =
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
 }
 
 /// A server with a certificate for 127.0.0.1, and the trust in exactly that.

@@ -61,7 +61,9 @@ impl AppDir<'_> {
         let bytes = block_on(download(url, self.options)).map_err(|error| self.unavailable(source, url, error))?;
         let actual = Digest::of(&bytes);
         if actual != *digest {
-            return Err(self.problem(&source.place, format!("{url} has the digest {actual}, not the expected {digest}")));
+            return Err(
+                self.problem(&source.place, format!("{url} has the digest {actual}, not the expected {digest}"))
+            );
         }
         if !bytes.starts_with(&MAGIC) {
             return Err(self.problem(&source.place, format!("{url} is not WebAssembly")));
@@ -77,7 +79,8 @@ impl AppDir<'_> {
         };
         let id: BindleId = reference.parse().map_err(|error| self.problem(&source.place, format!("{error}")))?;
         let what = format!("parcel {} of {id}", parcel.hex());
-        let content = block_on(fetch(client, &id, parcel, self)).map_err(|error| self.unavailable(source, &what, error))?;
+        let content =
+            block_on(fetch(client, &id, parcel, self)).map_err(|error| self.unavailable(source, &what, error))?;
         let path = self.store.get(&content).ok().flatten();
         if path.is_some_and(|path| starts_like_wasm(&path).is_ok_and(|wasm| wasm)) {
             return Ok(content);
@@ -112,7 +115,8 @@ async fn download(url: &str, options: &Options) -> Fetched<Vec<u8>> {
 
 /// The manifest names the parcel's digest, so nobody needs to vouch for the invoice: it tells only the size.
 async fn fetch(client: &BindleClient, id: &BindleId, parcel: Digest, app: &AppDir<'_>) -> Fetched<Content> {
-    let invoice = client.existing(id).await?.ok_or_else(|| format!("there is no bundle {id} at {}", client.server()))?;
+    let invoice =
+        client.existing(id).await?.ok_or_else(|| format!("there is no bundle {id} at {}", client.server()))?;
     let label = invoice.parcel.iter().map(|parcel| &parcel.label).find(|label| label.sha256 == parcel);
     let size = label.ok_or("the bundle has no such parcel")?.size;
     let content = Content { digest: parcel, size };
@@ -123,5 +127,7 @@ async fn fetch(client: &BindleClient, id: &BindleId, parcel: Digest, app: &AppDi
 /// Waits for `future` on a thread of its own, so that it does not matter whether the caller is in a runtime.
 fn block_on<T: Send>(future: impl Future<Output = Fetched<T>> + Send) -> Fetched<T> {
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future);
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| Err("the download stopped unexpectedly".into())))
+    std::thread::scope(|scope| {
+        scope.spawn(run).join().unwrap_or_else(|_| Err("the download stopped unexpectedly".into()))
+    })
 }

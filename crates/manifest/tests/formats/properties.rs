@@ -1,7 +1,5 @@
 //! What must hold for every input: nothing panics, and a bundle says what the application says.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics is a test that fails")]
-
 use std::collections::BTreeMap;
 
 use manifest::{
@@ -13,9 +11,9 @@ use manifest::{
 use proptest::{collection, option, prelude::*};
 
 /// A manifest with something of everything, to be damaged.
-const GOOD: &str = include_str!("golden/v2_with_everything.in.toml");
+const GOOD: &str = include_str!("../golden/v2_with_everything.in.toml");
 /// The same of version 1.
-const GOOD_OLD: &str = include_str!("golden/v1_of_spin_0_2_with_config.in.toml");
+const GOOD_OLD: &str = include_str!("../golden/v1_of_spin_0_2_with_config.in.toml");
 
 /// `text` with some of its bytes replaced, removed or doubled.
 fn damaged(text: &'static str) -> impl Strategy<Value = String> {
@@ -51,7 +49,8 @@ fn executor() -> impl Strategy<Value = Executor> {
 
 fn outbound_hosts() -> impl Strategy<Value = Vec<String>> {
     let entry = prop_oneof!["https?://[a-z]{1,3}(:[1-9][0-9]{0,3})?", Just("*://*:*".to_owned())];
-    let http = prop_oneof!["[a-z]{1,3}(:[1-9][0-9]{0,3})?", Just("self".to_owned()), Just("insecure:allow-all".to_owned())];
+    let http =
+        prop_oneof!["[a-z]{1,3}(:[1-9][0-9]{0,3})?", Just("self".to_owned()), Just("insecure:allow-all".to_owned())];
     prop_oneof![
         collection::vec(entry, 0..4),
         collection::vec(http, 0..4).prop_map(|entries| hosts::from_allowed_http_hosts(&entries, true).unwrap()),
@@ -65,7 +64,9 @@ fn strings() -> impl Strategy<Value = BTreeMap<String, String>> {
 fn component() -> impl Strategy<Value = Component> {
     let files = collection::btree_map("[a-c]{1,2}(/[d-f]{1,2}\\.html)?", content(), 0..5).prop_map(|files| {
         let paths: Vec<String> = files.keys().cloned().collect();
-        let clashes = |path: &String| paths.iter().any(|other| path.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')));
+        let clashes = |path: &String| {
+            paths.iter().any(|other| path.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')))
+        };
         files.into_iter().filter(|(path, _)| !clashes(path)).map(|(path, content)| File { path, content }).collect()
     });
     let labels = || collection::btree_set("[a-z]{1,4}", 0..3).prop_map(|labels| labels.into_iter().collect());

@@ -1,10 +1,8 @@
 //! `spin.toml` files and what becomes of them: `golden/<name>.in.toml` gives the application in
 //! `golden/<name>.out.json` or the problems in `golden/<name>.err.txt`.
 //!
-//! `BLESS=1 cargo test -p manifest --test golden` writes what the code does now; read the difference before you
+//! `BLESS=1 cargo test -p manifest --test formats` writes what the code does now; read the difference before you
 //! commit it.
-
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -1,0 +1,15 @@
+//! The formats that become an application, from the outside.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics is a test that fails"
+)]
+
+#[path = "formats/bundles.rs"]
+mod bundles;
+#[path = "formats/golden.rs"]
+mod golden;
+#[path = "formats/properties.rs"]
+mod properties;
