@@ -1,0 +1,338 @@
+//! The runtime as its operator and its callers see it: a real process, real TLS, real guests.
+
+mod harness;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use control::{FromRuntime, Hello, RevisionId, RevisionState, ToRuntime, wire::OPERATOR_DNS_NAME};
+use harness::{
+    Node, Parcels, Pki, Unfinished, ask, assignment, content, eventually, free_port, get, guest, in_time, key,
+    large_guest, revision,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
+
+fn state_of<'a>(report: &'a control::AppReport, revision: &str) -> &'a RevisionState {
+    &report.revisions[&RevisionId(revision.to_owned())]
+}
+
+#[tokio::test]
+async fn an_assigned_app_is_reported_ready_and_then_answers() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, welcome) = node.operator(1).await;
+    assert_eq!((welcome.runtime.0.as_str(), welcome.draining), ("r1", false));
+    assert!(welcome.inventory.reports.is_empty());
+    let (app, port) = (key("cart"), free_port());
+    let told = assignment(&app, port, vec![revision("v1", parcels.add(guest("one")), &parcels.url)], "v1");
+    operator.assign(&told).await;
+    operator.say(ToRuntime::Synced).await;
+    let report = operator.serving(&app, "v1").await;
+    assert_eq!((report.fingerprint, report.port), (told.fingerprint().unwrap(), port));
+    assert!(state_of(&report, "v1").is_ready());
+    assert_eq!(ask(port).await.unwrap(), (200, "one".to_owned()));
+
+    operator.say(ToRuntime::Ping(7)).await;
+    assert_eq!(operator.hear().await, Some(FromRuntime::Pong(7)));
+    operator.assign(&told).await;
+    operator.serving(&app, "v1").await;
+
+    eventually("readiness", async || get(node.admin, "/readyz").await.ok().filter(|ready| ready.0 == 200)).await;
+    let metrics = get(node.admin, "/metrics").await.unwrap().1;
+    assert!(metrics.contains("spindle_requests_total{app=\"shop/cart\",status=\"2xx\"} 1"), "{metrics}");
+    assert!(metrics.contains("spindle_apps{state=\"serving\"} 1"), "{metrics}");
+    let state = get(node.admin, "/debug/state").await.unwrap().1;
+    assert!(state.contains("shop/cart") && !state.contains("hunter2"), "{state}");
+}
+
+#[tokio::test]
+async fn a_roll_out_in_two_phases_fails_no_request() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let v2 = revision("v2", parcels.add(guest("two")), &parcels.url);
+    operator.assign(&assignment(&app, port, vec![v1.clone()], "v1")).await;
+    operator.serving(&app, "v1").await;
+
+    let enough = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..4 {
+        let enough = Arc::clone(&enough);
+        callers.spawn(async move {
+            let mut answers = Vec::new();
+            while !enough.load(Ordering::Relaxed) {
+                answers.push(ask(port).await.map_err(|error| error.to_string()));
+            }
+            answers
+        });
+    }
+    operator.assign(&assignment(&app, port, vec![v1.clone(), v2.clone()], "v1")).await;
+    let prepared = operator.report(&app, |report| state_of(report, "v2").is_ready()).await;
+    assert_eq!(prepared.serving, Some(RevisionId("v1".to_owned())), "it is prepared, not served");
+    assert_eq!(ask(port).await.unwrap().1, "one");
+    operator.assign(&assignment(&app, port, vec![v1, v2.clone()], "v2")).await;
+    operator.serving(&app, "v2").await;
+    operator.assign(&assignment(&app, port, vec![v2], "v2")).await;
+    operator.report(&app, |report| report.revisions.len() == 1).await;
+    assert_eq!(ask(port).await.unwrap().1, "two");
+    enough.store(true, Ordering::Relaxed);
+    let answers: Vec<_> = in_time("callers", callers.join_all()).await.into_iter().flatten().collect();
+    assert!(answers.iter().all(|answer| matches!(answer, Ok((200, _)))), "{answers:?}");
+    for expected in ["one", "two"] {
+        assert!(answers.iter().any(|answer| answer.as_ref().unwrap().1 == expected), "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_revision_is_reported_while_the_old_one_serves() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let broken = revision("v2", parcels.add("not wasm"), &parcels.url);
+    operator.assign(&assignment(&app, port, vec![v1], "v1")).await;
+    operator.serving(&app, "v1").await;
+    operator.assign(&assignment(&app, port, vec![broken], "v2")).await;
+    let is_failed = |report: &control::AppReport| {
+        matches!(report.revisions.get(&RevisionId("v2".to_owned())), Some(RevisionState::Failed(_)))
+    };
+    let report = operator.report(&app, is_failed).await;
+    let RevisionState::Failed(problem) = state_of(&report, "v2") else { panic!("{report:?}") };
+    assert_eq!((problem.reason.as_str(), problem.retrying), ("InvalidWasm", false));
+    assert!(problem.message.contains("hello"), "the component is named: {}", problem.message);
+    assert_eq!(report.serving, Some(RevisionId("v1".to_owned())));
+    assert_eq!(ask(port).await.unwrap().1, "one");
+}
+
+#[tokio::test]
+async fn content_that_is_not_there_yet_is_fetched_when_it_is() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let wasm = guest("late");
+    operator.assign(&assignment(&app, port, vec![revision("v1", content(&wasm), &parcels.url)], "v1")).await;
+    let is_failed = |report: &control::AppReport| matches!(state_of(report, "v1"), RevisionState::Failed(_));
+    let report = operator.report(&app, is_failed).await;
+    let RevisionState::Failed(problem) = state_of(&report, "v1") else { panic!("{report:?}") };
+    assert!(problem.retrying, "{problem:?}");
+    parcels.add(wasm);
+    operator.serving(&app, "v1").await;
+    assert_eq!(ask(port).await.unwrap().1, "late");
+    parcels.stop().await;
+}
+
+#[tokio::test]
+async fn a_removed_app_frees_its_port_after_the_requests_that_it_has() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    operator.assign(&assignment(&app, port, vec![revision("v1", parcels.add(guest("one")), &parcels.url)], "v1")).await;
+    operator.serving(&app, "v1").await;
+    let slow = Unfinished::begin(port).await;
+    operator.say(ToRuntime::Remove(app.clone())).await;
+    eventually("the port to be closed", async || TcpStream::connect(("127.0.0.1", port)).await.err()).await;
+    assert!(slow.finish().await.ends_with("\r\n\r\none           \n"));
+    assert_eq!(operator.until(|message| matches!(&message, FromRuntime::Removed(_)).then_some(message)).await, FromRuntime::Removed(app.clone()));
+    assert!(!node.assignment_file(&app).exists());
+    operator.say(ToRuntime::Remove(app.clone())).await;
+    assert_eq!(operator.hear().await, Some(FromRuntime::Removed(app)), "said twice, answered twice");
+    let metrics = get(node.admin, "/metrics").await.unwrap().1;
+    assert!(!metrics.contains("shop/cart"), "{metrics}");
+}
+
+#[tokio::test]
+async fn replacing_and_removing_an_app_disturbs_no_request_in_flight_of_it_or_of_another() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (cart, till, ports) = (key("cart"), key("till"), [free_port(), free_port()]);
+    let large = revision("v1", parcels.add(large_guest(12)), &parcels.url);
+    let one = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let two = revision("v2", parcels.add(guest("two")), &parcels.url);
+    operator.assign(&assignment(&cart, ports[0], vec![large], "v1")).await;
+    operator.assign(&assignment(&till, ports[1], vec![one], "v1")).await;
+    operator.serving(&cart, "v1").await;
+    operator.serving(&till, "v1").await;
+    // A response of which only the head has been read, and a request of which the body is not sent.
+    // With a small buffer: the response must not fit into the kernel's.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut reading = socket.connect(([127, 0, 0, 1], ports[0]).into()).await.unwrap();
+    reading.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut head = [0; 15];
+    in_time("the head", reading.read_exact(&mut head)).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    let slow = Unfinished::begin(ports[1]).await;
+
+    operator.assign(&assignment(&cart, ports[0], vec![two.clone()], "v2")).await;
+    let report = operator.serving(&cart, "v2").await;
+    assert_eq!(state_of(&report, "v1"), &RevisionState::Draining, "{report:?}");
+    assert_eq!(ask(ports[0]).await.unwrap().1, "two");
+    operator.say(ToRuntime::Remove(cart.clone())).await;
+    operator.assign(&assignment(&till, ports[1], vec![two], "v2")).await;
+    operator.serving(&till, "v2").await;
+
+    assert!(slow.finish().await.ends_with("\r\n\r\none           \n"), "answered by the revision that it began with");
+    let mut rest = Vec::new();
+    in_time("the rest", reading.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest.iter().filter(|byte| **byte == b'x').count(), 12 << 20);
+    operator.until(|message| (message == FromRuntime::Removed(cart.clone())).then_some(())).await;
+}
+
+#[tokio::test]
+async fn after_a_crash_apps_are_served_from_disk_without_an_operator() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let apps = [(key("cart"), free_port()), (key("till"), free_port())];
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let told = apps.each_ref().map(|(app, port)| assignment(app, *port, vec![v1.clone()], "v1"));
+    for each in &told {
+        operator.assign(each).await;
+        operator.serving(&each.app, "v1").await;
+    }
+    let file = node.assignment_file(&key("till"));
+    eventually("assignments on disk", async || {
+        (node.assignment_file(&key("cart")).exists() && file.exists()).then_some(())
+    })
+    .await;
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("hunter2"), "secrets are kept elsewhere");
+    parcels.stop().await;
+    let (dir, pki) = node.crash().await;
+    std::fs::write(&file, "{").unwrap();
+
+    let node = Node::start_in(dir, pki).await;
+    eventually("the app to be served", async || {
+        ask(apps[0].1).await.ok().filter(|answer| *answer == (200, "one".to_owned()))
+    })
+    .await;
+    assert!(node.logged("an assignment was not restored").await.contains("till.json"));
+    let (mut operator, welcome) = node.operator(1).await;
+    assert_eq!(welcome.inventory.assigned, [(apps[0].0.clone(), told[0].fingerprint().unwrap())].into());
+    assert_eq!(welcome.inventory.reports[0].serving, Some(RevisionId("v1".to_owned())));
+    // The damaged one is sent again; its content is still there.
+    operator.assign(&told[1]).await;
+    operator.serving(&apps[1].0, "v1").await;
+}
+
+#[tokio::test]
+async fn nobody_but_the_operator_of_this_cluster_is_listened_to() {
+    let node = Node::start().await;
+    for (pki, name) in [(&node.pki, "runtime.spindle.internal"), (&Pki::new(), OPERATOR_DNS_NAME)] {
+        assert!(node.connect_as(pki, name).await.is_err(), "{name}");
+    }
+    // Without a certificate there is no handshake, and without TLS nothing at all.
+    node.operator(1).await;
+    let metrics = get(node.admin, "/metrics").await.unwrap().1;
+    assert!(metrics.contains("spindle_control_refused_total"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_stream_of_a_lower_term_or_another_version_is_refused_and_one_of_the_same_term_takes_over() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut first, _) = node.operator(5).await;
+    let mut old = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();
+    old.hello(4).await;
+    let Some(FromRuntime::Refused(why)) = old.hear().await else { panic!("not refused") };
+    assert!(why.contains("term 5"), "{why}");
+    assert_eq!(old.hear().await, None);
+    let mut newer = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();
+    newer.say(ToRuntime::Hello(Hello { versions: (2, 9), operator: "test".to_owned(), term: 5 })).await;
+    let Some(FromRuntime::Refused(why)) = newer.hear().await else { panic!("not refused") };
+    assert!(why.contains("2 to 9"), "{why}");
+
+    let (app, port) = (key("cart"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    first.assign(&assignment(&app, port, vec![v1], "v1")).await;
+    first.serving(&app, "v1").await;
+    let (mut second, welcome) = node.operator(5).await;
+    assert_eq!(welcome.inventory.reports.len(), 1);
+    first.until(|message| matches!(message, FromRuntime::Refused(_)).then_some(())).await;
+    assert_eq!(first.hear().await, None);
+    second.say(ToRuntime::Remove(app)).await;
+    second.until(|message| matches!(message, FromRuntime::Removed(_)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_process_waits_for_its_certificates_and_uses_new_ones_without_dropping_a_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = dir.path().join("tls");
+    let mut node = Node::launch(dir, Pki::new(), &[]).await;
+    node.logged("waiting for the control server's certificates").await;
+    let missing = (503, "waiting for the control server's certificates\n".to_owned());
+    eventually("readiness to say why not", async || get(node.admin, "/readyz").await.ok().filter(|ready| *ready == missing))
+        .await;
+    assert_eq!(get(node.admin, "/healthz").await.unwrap().0, 200);
+    node.pki.write(&tls);
+    node.wait_for_control().await;
+    let (mut first, _) = node.operator(1).await;
+    eventually("readiness", async || get(node.admin, "/readyz").await.ok().filter(|ready| ready.0 == 200)).await;
+
+    let old = std::mem::replace(&mut node.pki, Pki::new());
+    node.pki.write(&tls);
+    assert!(node.connect_as(&old, OPERATOR_DNS_NAME).await.is_err(), "the old authority is not believed any more");
+    first.say(ToRuntime::Ping(1)).await;
+    assert_eq!(first.hear().await, Some(FromRuntime::Pong(1)), "an open stream stays open");
+    node.operator(1).await;
+}
+
+#[tokio::test]
+async fn a_terminated_process_says_so_finishes_its_requests_and_exits_with_0() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    operator.assign(&assignment(&app, port, vec![revision("v1", parcels.add(guest("one")), &parcels.url)], "v1")).await;
+    operator.serving(&app, "v1").await;
+    let slow = Unfinished::begin(port).await;
+    node.terminate().await;
+    operator.until(|message| (message == FromRuntime::Draining).then_some(())).await;
+    eventually("the port to be closed", async || TcpStream::connect(("127.0.0.1", port)).await.err()).await;
+    let answer = slow.finish().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(node.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_a_problem_of_the_app_until_it_is_free() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let taken = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    operator.assign(&assignment(&app, port, vec![revision("v1", parcels.add(guest("one")), &parcels.url)], "v1")).await;
+    let report = operator.report(&app, |report| report.problem.is_some()).await;
+    assert_eq!(report.serving, None);
+    let problem = report.problem.unwrap();
+    assert_eq!((problem.reason.as_str(), problem.retrying), ("PortInUse", true));
+    assert!(problem.message.contains(&port.to_string()));
+    drop(taken);
+    operator.serving(&app, "v1").await;
+}
+
+#[tokio::test]
+async fn broken_requests_and_headers_too_large_are_answered_and_http2_is_spoken() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    operator.assign(&assignment(&app, port, vec![revision("v1", parcels.add(guest("one")), &parcels.url)], "v1")).await;
+    operator.serving(&app, "v1").await;
+    let large = format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "x".repeat(80_000));
+    for (request, status) in [("BROKEN\r\n\r\n", "HTTP/1.1 400"), (large.as_str(), "HTTP/1.1 431")] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        in_time(status, stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(answer, status.as_bytes());
+    }
+    let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    let request = hyper::Request::get(format!("http://127.0.0.1:{port}/")).body(String::new()).unwrap();
+    let response = in_time("a response", sender.send_request(request)).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, hyper::Version::HTTP_2));
+}
