@@ -170,3 +170,6 @@ fn say(line: &str) -> anyhow::Result<()> {
 fn note(line: &str) {
     let _unread = writeln!(std::io::stderr(), "{line}");
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! A running `bindle-server`, and what the tests do to it.
+//! A running `bindle-server`.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -7,18 +7,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use sources::{
-    bindle::{BindleClient, ClientOptions, SecretKeys},
-    http::Trust,
-};
-
-use crate::shop::{self, Bundled};
+use sources::bindle::{BindleClient, ClientOptions, SecretKeys};
+use url::Url;
 
 /// A server of its own for one test; stopped with it.
 pub(crate) struct Server {
     child: Child,
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) port: u16,
+    port: u16,
     scheme: &'static str,
     /// The creator whom it trusts.
     pub(crate) keys: SecretKeys,
@@ -53,34 +49,12 @@ impl Server {
         Self { child, dir, port, scheme, keys }
     }
 
-    pub(crate) fn url(&self) -> reqwest::Url {
+    pub(crate) fn url(&self) -> Url {
         format!("{}://127.0.0.1:{}/v1", self.scheme, self.port).parse().unwrap()
     }
 
     pub(crate) fn client(&self, options: ClientOptions) -> BindleClient {
         BindleClient::new(self.url(), options).unwrap()
-    }
-
-    pub(crate) fn trusting(&self, trust: Trust) -> BindleClient {
-        self.client(ClientOptions { trust, ..ClientOptions::default() })
-    }
-
-    /// Signs and creates the bundle, without its parcels.
-    pub(crate) async fn create(&self, client: &BindleClient, bundled: &mut Bundled) {
-        self.keys.sign(&mut bundled.invoice, None).unwrap();
-        client.create(&bundled.id, &bundled.invoice).await.unwrap();
-    }
-
-    /// Pushes all of the bundle.
-    pub(crate) async fn push(&self, client: &BindleClient, bundled: &mut Bundled) {
-        self.create(client, bundled).await;
-        let missing = client.missing(&bundled.id).await.unwrap();
-        let (_dir, store) = shop::store();
-        for digest in missing {
-            let content = store.insert_bytes(&bundled.parcels[&digest]).unwrap();
-            client.upload(&bundled.id, &content, &store.get(&content).unwrap().unwrap()).await.unwrap();
-        }
-        assert!(client.missing(&bundled.id).await.unwrap().is_empty());
     }
 }
 

@@ -6,7 +6,13 @@ use manifest::{
     Application, Component, Content, Digest, Executor, File, Pattern, Route, Target,
     bindle_layout::{self, Invoice},
 };
-use sources::{Store, bindle::BindleId};
+use sources::{
+    Store,
+    bindle::{BindleClient, BindleId, ClientOptions},
+    http::Trust,
+};
+
+use crate::server::Server;
 
 /// The content of the application below.
 pub(crate) const WASM: &[u8] = b"\0asm\x01\0\0\0";
@@ -61,4 +67,29 @@ pub(crate) fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     (dir, store)
+}
+
+/// What the tests do to a server.
+impl Server {
+    pub(crate) fn trusting(&self, trust: Trust) -> BindleClient {
+        self.client(ClientOptions { trust, ..ClientOptions::default() })
+    }
+
+    /// Signs and creates the bundle, without its parcels.
+    pub(crate) async fn create(&self, client: &BindleClient, bundled: &mut Bundled) {
+        self.keys.sign(&mut bundled.invoice, None).unwrap();
+        client.create(&bundled.id, &bundled.invoice).await.unwrap();
+    }
+
+    /// Pushes all of the bundle.
+    pub(crate) async fn push(&self, client: &BindleClient, bundled: &mut Bundled) {
+        self.create(client, bundled).await;
+        let missing = client.missing(&bundled.id).await.unwrap();
+        let (_dir, store) = store();
+        for digest in missing {
+            let content = store.insert_bytes(&bundled.parcels[&digest]).unwrap();
+            client.upload(&bundled.id, &content, &store.get(&content).unwrap().unwrap()).await.unwrap();
+        }
+        assert!(client.missing(&bundled.id).await.unwrap().is_empty());
+    }
 }
