@@ -28,7 +28,7 @@ pub const SLICE_SERVICE_LABEL: &str = "kubernetes.io/service-name";
 pub const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// The value of [`SLICE_MANAGED_BY_LABEL`].
-pub const SLICE_MANAGED_BY: &str = "spindle.dev/operator";
+pub const SLICE_MANAGED_BY: &str = "operator.spindle.dev";
 
 /// The name of the one port of an app's Service and slices.
 pub const PORT_NAME: &str = "http";
@@ -44,3 +44,17 @@ pub const HIGHEST_APP_PORT: u16 = 32_767;
 
 /// The type of Secret that `credentialsSecret` names: keys `username` and `password`.
 pub const CREDENTIALS_SECRET_TYPE: &str = "kubernetes.io/basic-auth";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_labels_are_values_that_the_api_server_accepts() {
+        for value in [MANAGED_BY, SLICE_MANAGED_BY] {
+            let edge = |c: char| c.is_ascii_alphanumeric();
+            assert!(value.len() <= 63 && value.starts_with(edge) && value.ends_with(edge), "{value}");
+            assert!(value.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.')), "{value}");
+        }
+    }
+}
