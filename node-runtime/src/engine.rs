@@ -20,8 +20,9 @@ mod guest;
 mod template;
 mod ticker;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use manifest::Digest;
 use tokio_util::task::TaskTracker;
 use wasmtime::{Linker, component::Linker as ComponentLinker};
 
@@ -91,6 +92,8 @@ impl Engine {
     /// When no settings work, when a thread cannot be started, or when the directory for compiled code is not this
     /// user's alone.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        // Outgoing TLS needs one; where the process has chosen already, that stays.
+        let _chosen = rustls::crypto::ring::default_provider().install_default();
         let (wasmtime, pooling) = config::wasmtime_engine(&config).map_err(EngineError::Wasmtime)?;
         let cache = config.cache_dir.as_deref().map(|dir| cache::Cache::open(dir, &wasmtime)).transpose()?;
         let compiler = compiler::Compiler::new(wasmtime.clone(), cache, config.compile_threads)?;
@@ -125,6 +128,14 @@ impl Engine {
     #[must_use]
     pub fn is_pooling(&self) -> bool {
         self.inner.pooling
+    }
+
+    /// Removes compiled code whose wasm is not in `keep`; returns how many files. What runs is not touched.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a file not be removed.
+    pub fn retain_compiled(&self, keep: &BTreeSet<Digest>) -> Result<u64, CacheError> {
+        self.inner.compiler.cache().map_or(Ok(0), |cache| cache.retain(keep))
     }
 
     /// How many instances live now; 0 without pooling.

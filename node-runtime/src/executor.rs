@@ -108,6 +108,10 @@ impl Executor {
     {
         let (mut parts, body) = request.into_parts();
         node_runtime_core::headers::drop_reserved(&mut parts.headers);
+        if parts.uri.authority().is_some() {
+            // HTTP/2 and absolute targets have the host there; guests look for it here (RFC 9112, 3.2.2).
+            parts.headers.insert(header::HOST, node_runtime_core::headers::text(&exchange.authority));
+        }
         match self {
             Self::Spin(SpinHttpExecutor::Component(guest)) => {
                 exchange.inject(&mut parts.headers);
@@ -115,6 +119,7 @@ impl Executor {
             }
             Self::Spin(SpinHttpExecutor::Legacy(guest)) => {
                 exchange.inject(&mut parts.headers);
+                parts.headers.remove(header::CONNECTION);
                 let head = parts.method == ::http::Method::HEAD;
                 let body = exchange.collect(body, &parts.headers).await?;
                 Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))

@@ -1,7 +1,7 @@
 //! The one place where errors become responses, and where they are logged.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
     engine::Guest,
@@ -21,5 +21,13 @@ pub(super) fn to_error(error: &RequestError, guest: Option<&Guest>) -> Response<
     if let Some(guest) = guest {
         error.log(guest);
     }
-    text(error.status(), error.body())
+    let mut response = text(error.status(), error.body());
+    if matches!(error, RequestError::Method) {
+        // RFC 9110, 15.5.6: the answer says what is allowed.
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
+    }
+    response
 }
+
+/// What every kind of guest can be asked.
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";

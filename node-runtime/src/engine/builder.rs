@@ -266,6 +266,8 @@ impl Builder {
             manifest::Executor::Spin => Variant::Componentized,
             manifest::Executor::Wagi(_) => Variant::AsIs,
         };
+        // Apps that bring the same wasm at once compile it once: whoever comes later finds it in the cache.
+        let _turn = self.store.turn(&content.digest).await;
         let compiled = self.engine.compiler().compile(content, &path, variant).await;
         compiled
             .map_err(|error: CompileError| BuildError::Compile { component: id.clone(), problem: error.to_string() })

@@ -8,6 +8,7 @@
 //! the apps.
 
 use std::{
+    collections::BTreeSet,
     fs,
     hash::Hash as _,
     hash::Hasher,
@@ -21,6 +22,9 @@ use manifest::Digest;
 use sha2::Digest as _;
 
 use super::guest::Variant;
+
+/// How the name of each file ends.
+const SUFFIX: &str = ".cwasm";
 
 /// A directory of compiled code.
 #[derive(Debug)]
@@ -86,7 +90,22 @@ impl Cache {
 
     /// Where the code for `wasm` is or would be.
     pub(super) fn path(&self, wasm: &Digest, variant: Variant) -> PathBuf {
-        self.dir.join(format!("{}-{}-{}.cwasm", wasm.hex(), self.engine.short(), variant.name()))
+        self.dir.join(format!("{}-{}-{}{SUFFIX}", wasm.hex(), self.engine.short(), variant.name()))
+    }
+
+    /// Removes the code of all wasm but `keep`, whichever engine it was for.
+    pub(super) fn retain(&self, keep: &BTreeSet<Digest>) -> Result<u64, CacheError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.dir).map_err(CacheError::io("list", &self.dir))? {
+            let path = entry.map_err(CacheError::io("list", &self.dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let wasm = name.split_once('-').and_then(|(hex, _)| hex.parse::<Digest>().ok());
+            if name.ends_with(SUFFIX) && wasm.is_some_and(|wasm| !keep.contains(&wasm)) {
+                fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Writes `code` to `path`, which came from [`Cache::path`].
@@ -127,6 +146,21 @@ mod tests {
         assert!(error.to_string().contains("mode 777"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         Cache::open(&path, &wasmtime::Engine::default()).unwrap();
+    }
+
+    #[test]
+    fn code_that_nobody_needs_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&dir.path().join("code"), &wasmtime::Engine::default()).unwrap();
+        let (kept, dropped) = (Digest::of(b"kept"), Digest::of(b"dropped"));
+        for wasm in [&kept, &dropped] {
+            cache.write(&cache.path(wasm, Variant::AsIs), b"code").unwrap();
+        }
+        fs::write(cache.dir.join("README"), "not code").unwrap();
+        assert_eq!(cache.retain(&BTreeSet::from([kept])).unwrap(), 1);
+        assert!(cache.path(&kept, Variant::AsIs).exists());
+        assert!(!cache.path(&dropped, Variant::AsIs).exists());
+        assert!(cache.dir.join("README").exists());
     }
 
     #[test]

@@ -65,9 +65,15 @@ impl Compiler {
                 // Worth trying only: some sandboxes forbid it.
                 let _niceness = rustix::process::nice(NICENESS);
             })
+            // Without one, a panic would end the process; the waiting builder learns that there is no code.
+            .panic_handler(|_| tracing::error!("the compiler panicked"))
             .build()
             .map_err(|error| EngineError::Thread { role: "compiler", source: std::io::Error::other(error) })?;
         Ok(Self { shared: Arc::new(Shared { engine, cache }), threads })
+    }
+
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.shared.cache.as_ref()
     }
 
     /// The code of the wasm `content` in the file `path`, from the cache or compiled now.

@@ -103,7 +103,7 @@ impl Guest {
     /// WASI with the component's files and its standard error; environment and standard output are the executor's.
     pub(crate) fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
         let mut wasi = WasiCtx::builder();
-        wasi.stderr(self.output(GuestStream::Stderr));
+        wasi.stderr(self.output(GuestStream::Stderr)).allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         if let Some(files) = &self.files {
             wasi.preopened_dir(files, "/", FsPerms::ReadOnly)?;
         }

@@ -24,12 +24,12 @@ use sources::Store;
 use tokio::{net::TcpListener, task::JoinSet};
 
 /// How long a guest of these tests may take where that is what a test is about.
-pub const SHORT: Duration = Duration::from_millis(200);
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
 /// One application in the making. Its first component is called `main` and answers every path.
-pub struct App {
-    pub application: Application,
-    pub settings: RevisionSettings,
+pub(crate) struct App {
+    pub(crate) application: Application,
+    pub(crate) settings: RevisionSettings,
     store: Store,
     engine: Engine,
     lines: Arc<Mutex<Vec<GuestLine>>>,
@@ -37,10 +37,9 @@ pub struct App {
 }
 
 /// An application that is served until this is dropped.
-pub struct Served {
-    pub address: SocketAddr,
-    pub engine: Engine,
-    pub application: Arc<HttpApplication>,
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: Engine,
     lines: Arc<Mutex<Vec<GuestLine>>>,
     _tasks: JoinSet<()>,
     _dir: tempfile::TempDir,
@@ -48,21 +47,21 @@ pub struct Served {
 
 /// A whole response.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub trailers: Option<HeaderMap>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 /// An engine for all tests that need no settings of their own. It keeps compiled code between runs.
-pub fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| engine_with(|_| {})).clone()
 }
 
 /// An engine with other settings than the default ones.
-pub fn engine_with(change: impl FnOnce(&mut EngineConfig)) -> Engine {
+pub(crate) fn engine_with(change: impl FnOnce(&mut EngineConfig)) -> Engine {
     let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests");
     let mut config = EngineConfig { cache_dir: Some(cache), buffered_body: 1 << 20, ..EngineConfig::default() };
     change(&mut config);
@@ -71,7 +70,7 @@ pub fn engine_with(change: impl FnOnce(&mut EngineConfig)) -> Engine {
 
 /// The wasm of a guest that is built from source.
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration that could hold where the guests are")]
-pub fn guest(name: &str) -> Vec<u8> {
+pub(crate) fn guest(name: &str) -> Vec<u8> {
     let variable = |name: &str| std::env::var(name).ok().map(PathBuf::from);
     let dir = variable("SPINDLE_GUESTS").unwrap_or_else(|| {
         let cache = variable("SPINDLE_CACHE").unwrap_or_else(|| {
@@ -88,18 +87,18 @@ pub fn guest(name: &str) -> Vec<u8> {
 }
 
 /// The wasm of a guest written as text.
-pub fn text(wat: &str) -> Vec<u8> {
+pub(crate) fn text(wat: &str) -> Vec<u8> {
     wat::parse_str(wat).unwrap()
 }
 
 impl App {
     /// An application with this component.
-    pub fn of(wasm: &[u8]) -> Self {
+    pub(crate) fn of(wasm: &[u8]) -> Self {
         Self::on(engine(), wasm)
     }
 
     /// The same on another engine.
-    pub fn on(engine: Engine, wasm: &[u8]) -> Self {
+    pub(crate) fn on(engine: Engine, wasm: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("store")).unwrap();
         let component = component(&store, wasm);
@@ -127,24 +126,24 @@ impl App {
     }
 
     /// Routes to nothing yet.
-    pub fn without_routes(mut self) -> Self {
+    pub(crate) fn without_routes(mut self) -> Self {
         self.application.routes.clear();
         self
     }
 
     /// Adds a route to the component.
-    pub fn route(mut self, path: &str) -> Self {
+    pub(crate) fn route(mut self, path: &str) -> Self {
         let target = Target::Component { id: "main".parse().unwrap(), executor: Executor::Spin };
         self.application.routes.push(Route { pattern: Pattern::Path(path.to_owned()), target });
         self
     }
 
     /// Runs the component as a program.
-    pub fn wagi(self) -> Self {
+    pub(crate) fn wagi(self) -> Self {
         self.wagi_with(WagiExecutor::default())
     }
 
-    pub fn wagi_with(mut self, settings: WagiExecutor) -> Self {
+    pub(crate) fn wagi_with(mut self, settings: WagiExecutor) -> Self {
         for route in &mut self.application.routes {
             if let Target::Component { executor, .. } = &mut route.target {
                 *executor = Executor::Wagi(settings.clone());
@@ -153,55 +152,55 @@ impl App {
         self
     }
 
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.limits.timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap());
         self
     }
 
-    pub fn memory(mut self, bytes: u64) -> Self {
+    pub(crate) fn memory(mut self, bytes: u64) -> Self {
         self.settings.limits = Limits { memory: Some(bytes), ..self.settings.limits };
         self
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.main().environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub fn allow(mut self, host: &str) -> Self {
+    pub(crate) fn allow(mut self, host: &str) -> Self {
         self.main().allowed_outbound_hosts.push(host.to_owned());
         self
     }
 
-    pub fn file(mut self, path: &str, content: &str) -> Self {
+    pub(crate) fn file(mut self, path: &str, content: &str) -> Self {
         let content = self.store.insert_bytes(content.as_bytes()).unwrap();
         self.main().files.push(File { path: path.to_owned(), content });
         self
     }
 
-    pub fn main(&mut self) -> &mut Component {
+    pub(crate) fn main(&mut self) -> &mut Component {
         self.application.components.values_mut().next().unwrap()
     }
 
     /// The error that building it gives.
-    pub async fn refused(self) -> BuildError {
+    pub(crate) async fn refused(self) -> BuildError {
         self.build().await.map(|_| ()).expect_err("the application was built")
     }
 
-    pub async fn build(&self) -> Result<HttpApplication, BuildError> {
+    pub(crate) async fn build(&self) -> Result<HttpApplication, BuildError> {
         let application = Arc::new(self.application.clone());
         let builder = Builder::new(&self.engine, application, &self.store, self.settings.clone());
         builder.build().await.map(HttpApplication::new)
     }
 
     /// Builds it and serves it.
-    pub async fn serve(self) -> Served {
+    pub(crate) async fn serve(self) -> Served {
         let application = Arc::new(self.build().await.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&application)));
-        Served { address, engine: self.engine, application, lines: self.lines, _tasks: tasks, _dir: self._dir }
+        tasks.spawn(accept(listener, application));
+        Served { address, engine: self.engine, lines: self.lines, _tasks: tasks, _dir: self._dir }
     }
 }
 
@@ -240,21 +239,21 @@ async fn accept(listener: TcpListener, application: Arc<HttpApplication>) {
 
 impl Served {
     /// Sends `GET path`.
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(Request::get(path)).await
     }
 
     /// Sends a request without a body.
-    pub async fn send(&self, request: http::request::Builder) -> Reply {
+    pub(crate) async fn send(&self, request: http::request::Builder) -> Reply {
         self.send_body(request, "").await
     }
 
-    pub async fn send_body(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn send_body(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Reply {
         collect(self.begin(request.body(Full::new(body.into())).unwrap()).await.0).await.unwrap()
     }
 
     /// Sends a request; the body of the response is still to be read. The connection lives as long as the set.
-    pub async fn begin<B>(&self, mut request: Request<B>) -> (Response<Incoming>, JoinSet<()>)
+    pub(crate) async fn begin<B>(&self, mut request: Request<B>) -> (Response<Incoming>, JoinSet<()>)
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync,
@@ -271,13 +270,13 @@ impl Served {
     }
 
     /// What guests have printed, as `stream: text`.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let lines = self.lines.lock().unwrap();
         lines.iter().map(|line| format!("{}: {}", line.stream.name(), line.text)).collect()
     }
 
     /// Waits until no instance is left.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         while self.engine.live_instances() > 0 {
             tokio::task::yield_now().await;
         }
@@ -285,7 +284,7 @@ impl Served {
 }
 
 /// Reads the rest of a response.
-pub async fn collect(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
+pub(crate) async fn collect(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await?;
     let trailers = body.trailers().cloned();
@@ -293,17 +292,17 @@ pub async fn collect(response: Response<Incoming>) -> Result<Reply, hyper::Error
 }
 
 impl Reply {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
     /// The header's value; empty without one.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// Whether a line of the body is this.
-    pub fn has_line(&self, line: &str) -> bool {
+    pub(crate) fn has_line(&self, line: &str) -> bool {
         self.text().lines().any(|other| other == line)
     }
 }
