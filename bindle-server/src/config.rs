@@ -10,7 +10,7 @@ use bindle::VerificationStrategy;
 /// bindle keys create`, and give the server what `spindle bindle keys export` prints.
 #[derive(Debug, clap::Parser)]
 #[command(version)]
-#[group(id = "auth", required = true, multiple = false, args = ["unauthenticated", "htpasswd_file"])]
+#[command(group(clap::ArgGroup::new("auth").required(true)))]
 pub(crate) struct Args {
     /// Where bindles are kept; made if it does not exist.
     #[arg(long, short, env = "BINDLE_SERVER_DIRECTORY", default_value = "./bindles")]
@@ -19,10 +19,10 @@ pub(crate) struct Args {
     #[arg(long, short, env = "BINDLE_SERVER_ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) address: SocketAddr,
     /// Let everybody read, push and yank. Pushing still needs a trusted creator's signature.
-    #[arg(long, env = "BINDLE_SERVER_UNAUTHENTICATED")]
+    #[arg(long, env = "BINDLE_SERVER_UNAUTHENTICATED", group = "auth")]
     pub(crate) unauthenticated: bool,
     /// Let everybody read, and those in this file push and yank: lines of `htpasswd -B` (bcrypt, `$2y$`).
-    #[arg(long, env = "BINDLE_SERVER_HTPASSWD_FILE")]
+    #[arg(long, env = "BINDLE_SERVER_HTPASSWD_FILE", group = "auth")]
     pub(crate) htpasswd_file: Option<PathBuf>,
     /// The public keys of trusted creators, in Bindle's keyring format. Read again when it changes; may come to exist
     /// later [default: keyring.toml in the directory].
