@@ -165,7 +165,9 @@ mod tests {
         Metrics::observe_state(&registry, Arc::new(|| Levels { apps: 3, ..Levels::default() })).unwrap();
         metrics.leading(true);
         let families = registry.gather();
-        let value = |name: &str| families.iter().find(|family| family.name() == name).unwrap().metric[0].gauge.value();
+        let value = |name: &str| {
+            families.iter().find(|family| family.name() == name).unwrap().get_metric()[0].get_gauge().get_value()
+        };
         assert!((value("spindle_operator_apps") - 3.0).abs() < f64::EPSILON);
         assert!((value("spindle_operator_leader") - 1.0).abs() < f64::EPSILON);
     }

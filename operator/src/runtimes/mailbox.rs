@@ -96,7 +96,13 @@ impl Mailbox {
     /// Sets what the runtime is to do about `app`.
     pub fn set(&self, app: &AppKey, desired: Desired) {
         let mut inner = self.lock();
-        if inner.get(app) == &desired {
+        // An app that is not set is not the same as one that is set to what would be done anyway: it would be
+        // removed once everything is set.
+        let same = match inner.desired.get(app) {
+            Some(known) => *known == desired,
+            None => inner.complete && desired == Desired::Remove,
+        };
+        if same {
             return;
         }
         let before = inner.is_held(app);

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
 /// The server.
-pub struct Api {
+pub(crate) struct Api {
     state: Arc<State>,
     address: std::net::SocketAddr,
     _server: JoinSet<()>,
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Api {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
@@ -44,25 +44,25 @@ impl Api {
         Self { state, address, _server: server }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::try_from(Config::new(format!("http://{}", self.address).parse().unwrap())).unwrap()
     }
 
     /// Answers everything with 500 from now on, or no more.
-    pub fn fail(&self, failing: bool) {
+    pub(crate) fn fail(&self, failing: bool) {
         self.state.failing.store(failing, Ordering::SeqCst);
     }
 
-    pub fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.state.objects().get(path).cloned()
     }
 
-    pub fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         self.state.objects().remove(path);
     }
 
     /// Changes an object as somebody else would.
-    pub fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
         let version = self.state.next_version();
         let mut objects = self.state.objects();
         let object = objects.get_mut(path).unwrap();
@@ -119,7 +119,8 @@ impl State {
 }
 
 fn failure(status: StatusCode) -> (StatusCode, Value) {
-    let reason = status.canonical_reason().unwrap_or_default();
+    // Kubernetes's word: `NotFound`.
+    let reason = status.canonical_reason().unwrap_or_default().replace(' ', "");
     let code = status.as_u16();
     (
         status,

@@ -18,7 +18,7 @@ use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier as _},
+    server::WebPkiClientVerifier,
 };
 
 use crate::{api::Api, peer::Certificates};

@@ -35,22 +35,22 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 /// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must happen, or fails.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
 }
 
 /// One authority with everything that it has issued.
-pub struct Certificates {
-    pub material: Material,
-    pub operator: Leaf,
-    pub runtime: Leaf,
+pub(crate) struct Certificates {
+    pub(crate) material: Material,
+    pub(crate) operator: Leaf,
+    pub(crate) runtime: Leaf,
 }
 
 impl Certificates {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let life = SignedDuration::from_hours(1);
         let now = Timestamp::now();
         let authority = Authority::make(now, life * 2).unwrap();
@@ -63,7 +63,7 @@ impl Certificates {
 }
 
 /// The server side of a runtime: only clients of `bundle` get in.
-pub fn server_config(bundle: &str, leaf: &Leaf) -> Arc<ServerConfig> {
+pub(crate) fn server_config(bundle: &str, leaf: &Leaf) -> Arc<ServerConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
@@ -82,15 +82,15 @@ pub fn server_config(bundle: &str, leaf: &Leaf) -> Arc<ServerConfig> {
 }
 
 /// A runtime at a loopback address.
-pub struct Peer {
-    pub address: SocketAddr,
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
     conversations: mpsc::UnboundedReceiver<Conversation>,
     _server: JoinSet<()>,
 }
 
 impl Peer {
     /// A runtime at 127.0.0.`host`; at any port when `port` is 0.
-    pub async fn start(host: u8, port: u16, tls: Arc<ServerConfig>) -> Self {
+    pub(crate) async fn start(host: u8, port: u16, tls: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (found, conversations) = mpsc::unbounded_channel();
@@ -100,12 +100,12 @@ impl Peer {
     }
 
     /// The next stream that the operator opens.
-    pub async fn conversation(&mut self) -> Conversation {
+    pub(crate) async fn conversation(&mut self) -> Conversation {
         soon(self.conversations.recv()).await.unwrap()
     }
 
     /// The next stream, after introductions.
-    pub async fn welcome(&mut self, name: &str, inventory: Inventory) -> Conversation {
+    pub(crate) async fn welcome(&mut self, name: &str, inventory: Inventory) -> Conversation {
         let mut conversation = self.conversation().await;
         let hello = conversation.next().await;
         assert!(matches!(&hello, ToRuntime::Hello(hello) if hello.versions.0 <= wire::VERSION), "{hello:?}");
@@ -114,13 +114,13 @@ impl Peer {
     }
 
     /// The pod of this runtime.
-    pub fn pod(&self, name: &str, uid: &str) -> k8s_openapi::api::core::v1::Pod {
+    pub(crate) fn pod(&self, name: &str, uid: &str) -> k8s_openapi::api::core::v1::Pod {
         pod(name, uid, self.address.ip())
     }
 }
 
 /// A ready runtime pod.
-pub fn pod(name: &str, uid: &str, ip: IpAddr) -> k8s_openapi::api::core::v1::Pod {
+pub(crate) fn pod(name: &str, uid: &str, ip: IpAddr) -> k8s_openapi::api::core::v1::Pod {
     serde_json::from_value(serde_json::json!({
         "metadata": { "name": name, "namespace": "spindle", "uid": uid },
         "spec": { "nodeName": "n1", "containers": [] },
@@ -133,7 +133,7 @@ pub fn pod(name: &str, uid: &str, ip: IpAddr) -> k8s_openapi::api::core::v1::Pod
     .unwrap()
 }
 
-pub fn welcome(name: &str, inventory: Inventory) -> Welcome {
+pub(crate) fn welcome(name: &str, inventory: Inventory) -> Welcome {
     Welcome {
         version: wire::VERSION,
         runtime: RuntimeName(name.to_owned()),
@@ -168,26 +168,26 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, found: mpsc::UnboundedSe
 }
 
 /// One stream, as the runtime sees it. Reads only when told to; ends when dropped.
-pub struct Conversation {
+pub(crate) struct Conversation {
     incoming: Incoming,
     buffer: BytesMut,
     outgoing: Sender<Bytes>,
 }
 
 impl Conversation {
-    pub async fn say(&mut self, message: &FromRuntime) {
+    pub(crate) async fn say(&mut self, message: &FromRuntime) {
         let payload = wire::encode(message).unwrap();
         let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
         bytes.extend(payload);
         self.outgoing.send_data(bytes.into()).await.unwrap();
     }
 
-    pub async fn report(&mut self, report: AppReport) {
+    pub(crate) async fn report(&mut self, report: AppReport) {
         self.say(&FromRuntime::Report(vec![report])).await;
     }
 
     /// The next message, pings answered on the way.
-    pub async fn next(&mut self) -> ToRuntime {
+    pub(crate) async fn next(&mut self) -> ToRuntime {
         loop {
             match soon(self.read()).await.expect("the stream ended") {
                 ToRuntime::Ping(count) => self.say(&FromRuntime::Pong(count)).await,
@@ -197,7 +197,7 @@ impl Conversation {
     }
 
     /// The next message, pings included; `None` when the stream has ended.
-    pub async fn read(&mut self) -> Option<ToRuntime> {
+    pub(crate) async fn read(&mut self) -> Option<ToRuntime> {
         loop {
             if let Some(prefix) = self.buffer.first_chunk::<4>() {
                 let length = u32::from_be_bytes(*prefix) as usize;
@@ -212,11 +212,11 @@ impl Conversation {
     }
 }
 
-pub fn app(name: &str) -> AppKey {
+pub(crate) fn app(name: &str) -> AppKey {
     AppKey::new("shop", name).unwrap()
 }
 
-pub fn assignment(name: &str, port: u16) -> Assignment {
+pub(crate) fn assignment(name: &str, port: u16) -> Assignment {
     Assignment {
         app: app(name),
         uid: format!("uid-{name}"),
@@ -226,7 +226,7 @@ pub fn assignment(name: &str, port: u16) -> Assignment {
     }
 }
 
-pub fn report(assignment: &Assignment) -> AppReport {
+pub(crate) fn report(assignment: &Assignment) -> AppReport {
     AppReport {
         app: assignment.app.clone(),
         uid: assignment.uid.clone(),
@@ -238,7 +238,7 @@ pub fn report(assignment: &Assignment) -> AppReport {
     }
 }
 
-pub fn holding(assignments: &[Assignment]) -> Inventory {
+pub(crate) fn holding(assignments: &[Assignment]) -> Inventory {
     let fingerprint = |assignment: &Assignment| -> (AppKey, Fingerprint) {
         (assignment.app.clone(), assignment.fingerprint().unwrap())
     };

@@ -274,7 +274,7 @@ async fn a_runtime_that_starts_late_is_reached_soon_after() {
     let failed = |runtime: &Runtime| runtime.read(|said| said.failure.is_some());
     world.until("r2", failed).await;
     let mut peer = world.peer(2).await;
-    peer.welcome("r2", Inventory::default()).await;
+    let _conversation = peer.welcome("r2", Inventory::default()).await;
     world.connected("r2").await;
     drop(early);
 }
