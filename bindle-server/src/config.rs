@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, env = "BINDLE_SERVER_TLS_KEY", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
     /// What to log to stderr, as `RUST_LOG` has it.
-    #[arg(long, env = "BINDLE_SERVER_LOG", default_value = "info,warp=warn")]
+    #[arg(long, env = "BINDLE_SERVER_LOG", default_value = "info,warp=error")]
     pub(crate) log: String,
 }
 

@@ -114,16 +114,22 @@ async fn start(fixed: &Fixed, ring: KeyRing, tasks: &mut JoinSet<anyhow::Result<
         let (who, may) = (AlwaysAuthenticate, AlwaysAuthorize);
         tasks.spawn(server(store, index, who, may, address, tls, signing, strategy, ring));
     }
-    listening(address, tasks).await;
+    listening(address, tasks).await?;
     tracing::info!(%address, tls = secure, directory = %args.directory.display(), trusted, "serving");
     Ok(())
 }
 
 /// Waits until the server takes connections, or has failed.
-async fn listening(address: SocketAddr, tasks: &JoinSet<anyhow::Result<()>>) {
-    let mut wait = tokio::time::interval(Duration::from_millis(5));
-    while TcpStream::connect(address).await.is_err() && tasks.len() > 0 {
-        wait.tick().await;
+async fn listening(address: SocketAddr, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let connected = async {
+        let mut wait = tokio::time::interval(Duration::from_millis(5));
+        while TcpStream::connect(address).await.is_err() {
+            wait.tick().await;
+        }
+    };
+    tokio::select! {
+        ended = tasks.join_next() => finished(ended),
+        () = connected => Ok(()),
     }
 }
 

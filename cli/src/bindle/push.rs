@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use manifest::{Content, bindle_layout::Invoice};
-use sources::bindle::BindleClient;
+use sources::bindle::{BindleClient, SourceError};
 use tokio::task::JoinSet;
 
 use super::{
@@ -41,7 +41,7 @@ pub(super) async fn run(args: PushArgs) -> anyhow::Result<()> {
         }
         None => {
             sign(&client, &mut ready, &args.sign).await?;
-            client.create(&ready.id, &ready.invoice).await?
+            client.create(&ready.id, &ready.invoice).await.map_err(explain)?
         }
     };
     let parcels = ready.parcels().into_iter().map(|(content, name)| (content, name.to_owned()));
@@ -58,10 +58,23 @@ async fn sign(client: &BindleClient, ready: &mut Ready, args: &SignArgs) -> anyh
         return Ok(());
     }
     if client.host_keys().await?.is_none() {
-        note("the server is older than Bindle 0.9: not signing");
+        note("the server has no keys, so it is older than Bindle 0.9: not signing");
         return Ok(());
     }
     ready.sign(args)
+}
+
+/// The server's own words about signatures are for its developers.
+fn explain(error: SourceError) -> anyhow::Error {
+    let signatures = matches!(&error, SourceError::Refused { message, .. } if message.contains("signature"));
+    let error = anyhow::Error::new(error);
+    if signatures {
+        error.context(
+            "the server does not trust who signed this: add what `spindle bindle keys export` prints to its keyring",
+        )
+    } else {
+        error
+    }
 }
 
 /// Bundles never change, so what is there must be what would be pushed.
