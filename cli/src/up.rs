@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// The arguments of `spindle up`.
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     #[command(flatten)]
     source: SourceArgs,
 
@@ -94,7 +94,7 @@ impl UpArgs {
 ///
 /// # Errors
 /// When the application cannot be loaded or served; the text says what to do about it.
-pub async fn run(args: UpArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     LogArgs { log_format: LogFormat::Text, log: "warn".to_owned() }.init()?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::new("up");
@@ -139,7 +139,10 @@ async fn start(args: &UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
         component.environment.extend(args.environment.iter().cloned());
     }
     for (name, _) in &args.variables {
-        anyhow::ensure!(application.variables.contains_key(name), "--variable {name}: the application has no such variable");
+        anyhow::ensure!(
+            application.variables.contains_key(name),
+            "--variable {name}: the application has no such variable"
+        );
     }
     let output = Output::start(args.quiet, args.log_dir.as_deref())?;
     let revision = RevisionId("local".to_owned());

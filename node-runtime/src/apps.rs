@@ -157,7 +157,10 @@ impl Keeper {
                     None => disk.forget(&app),
                 });
                 if let Err(error) = written.await.unwrap_or(Ok(())) {
-                    tracing::error!(error = daemon::chain(&error), "an assignment is not kept: it will be lost at a restart");
+                    tracing::error!(
+                        error = daemon::chain(&error),
+                        "an assignment is not kept: it will be lost at a restart"
+                    );
                 }
             }
             Ok::<(), Infallible>(())

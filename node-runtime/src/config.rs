@@ -185,7 +185,8 @@ impl TryFrom<Flags> for Config {
     type Error = ConfigError;
 
     fn try_from(flags: Flags) -> Result<Self, ConfigError> {
-        let Flags { runtime_name, capacity, data_dir, secrets_dir, control, traffic, work, guests, admin, logs: _ } = flags;
+        let Flags { runtime_name, capacity, data_dir, secrets_dir, control, traffic, work, guests, admin, logs: _ } =
+            flags;
         let engine = engine(&guests, &work, &data_dir);
         let drain_timeout = Duration::from_secs(traffic.drain_timeout);
         let trust = match work.source_ca_file {

@@ -153,7 +153,8 @@ impl Control {
         let http = HttpServer::new(&HttpSettings::default(), tasks.clone()).http2_only();
         accept(listener, Arc::new(Semaphore::new(CONNECTIONS)), tasks.stop_token(), |accepted| {
             let (control, identity, http) = (self.clone(), Arc::clone(&identity), http.clone());
-            tasks.spawn_brief("control connection", async move { control.connection(accepted, &identity, &http).await });
+            tasks
+                .spawn_brief("control connection", async move { control.connection(accepted, &identity, &http).await });
         })
         .await;
         Ok(())

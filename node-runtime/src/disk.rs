@@ -244,7 +244,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, DiskError> {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let dir = path.parent().unwrap_or(path);
     make_private_dir(dir)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(io_error("make a file in", dir))?;
+    let mut file =
+        tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(io_error("make a file in", dir))?;
     io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
     file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
     Ok(())

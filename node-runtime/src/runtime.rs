@@ -98,8 +98,7 @@ impl Runtime {
         let board = Arc::clone(apps.board());
         let admin = Admin::new(registry).ready_when(ready).with_state(move || state(&board));
         let address = config.admin.admin_address;
-        let admin =
-            admin.serve(&config.admin, &tasks).await.map_err(|source| StartError::Admin { address, source })?;
+        let admin = admin.serve(&config.admin, &tasks).await.map_err(|source| StartError::Admin { address, source })?;
         tracing::info!(address = %admin, "admin server listens");
         let (drain_delay, drain_timeout) = (config.drain_delay, config.drain_timeout);
         Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, admin })
@@ -118,7 +117,8 @@ impl Runtime {
             () = tokio::time::sleep(self.drain_delay) => {}
             () = hurry => {}
         }
-        let groups = [(&self.traffic, self.drain_timeout), (&self.work, STOP), (&self.control_tasks, STOP), (&self.tasks, STOP)];
+        let groups =
+            [(&self.traffic, self.drain_timeout), (&self.work, STOP), (&self.control_tasks, STOP), (&self.tasks, STOP)];
         for (tasks, within) in groups {
             if let Err(error) = tasks.stop(within).await {
                 tracing::warn!(%error, "not everything ended by itself");
@@ -177,7 +177,8 @@ fn readiness(
 /// What `/debug/state` shows. Reports hold no secrets.
 fn state(board: &Board) -> Value {
     let (_, inventory) = board.inventory();
-    serde_json::to_value(inventory.reports).map_or_else(|error| json!({ "error": error.to_string() }), |apps| json!({ "apps": apps }))
+    serde_json::to_value(inventory.reports)
+        .map_or_else(|error| json!({ "error": error.to_string() }), |apps| json!({ "apps": apps }))
 }
 
 /// Starts a runtime with `config` and runs it until `signals` says to stop.

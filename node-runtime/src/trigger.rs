@@ -2,8 +2,8 @@
 //!
 //! Promises:
 //! - a request takes no lock and looks up no label: port -> [`Slot`] -> revision;
-//! - replacing or removing a revision never disturbs a request in flight: each holds what it began with until the
-//!   last byte of its response, and the revision is dropped after the last of them;
+//! - replacing or removing a revision never disturbs a request in flight: each holds what it began with until its
+//!   connection has the last byte of its response, and the revision is dropped after the last of them;
 //! - whatever one app's clients do, other apps' ports are unaffected: connections are limited by port.
 //!
 //! Absent on purpose: TLS (the ingress has it), routing within an app and errors as responses (see `application`).

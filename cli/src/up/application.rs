@@ -21,7 +21,14 @@ const FETCHES: usize = 4;
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
     /// The application: a spin.toml, or the directory that it is in
-    #[arg(short = 'f', long = "from", alias = "file", alias = "from-file", value_name = "FILE", default_value = "spin.toml")]
+    #[arg(
+        short = 'f',
+        long = "from",
+        alias = "file",
+        alias = "from-file",
+        value_name = "FILE",
+        default_value = "spin.toml"
+    )]
     from: PathBuf,
 
     /// The application, as the id of a bindle: name/version
@@ -44,7 +51,13 @@ struct ServerArgs {
     bindle_username: Option<String>,
 
     /// That user's password
-    #[arg(long, env = "BINDLE_PASSWORD", value_name = "PASSWORD", requires = "bindle_username", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "BINDLE_PASSWORD",
+        value_name = "PASSWORD",
+        requires = "bindle_username",
+        hide_env_values = true
+    )]
     bindle_password: Option<String>,
 
     /// Believe any certificate: whoever is in between can read and change everything

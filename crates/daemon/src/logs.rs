@@ -44,8 +44,7 @@ impl LogArgs {
     /// # Errors
     /// When the directives cannot be read, or logging was set up before.
     pub fn init(&self) -> Result<(), LogError> {
-        let filter =
-            EnvFilter::try_new(&self.log).map_err(|source| LogError::Directives(self.log.clone(), source))?;
+        let filter = EnvFilter::try_new(&self.log).map_err(|source| LogError::Directives(self.log.clone(), source))?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
         match self.log_format {
             LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

@@ -37,8 +37,12 @@ pub struct Accepted {
 
 /// Accepts connections until `stop`; when there are as many as `connections` allows, the next ones wait
 /// in the kernel's queue. Running out of file descriptors makes it pause, not end.
-pub async fn accept<F>(listener: TcpListener, connections: Arc<Semaphore>, stop: CancellationToken, mut on_connection: F)
-where
+pub async fn accept<F>(
+    listener: TcpListener,
+    connections: Arc<Semaphore>,
+    stop: CancellationToken,
+    mut on_connection: F,
+) where
     F: FnMut(Accepted),
 {
     loop {

@@ -68,7 +68,8 @@ impl Board {
     pub fn since(&self, seen: u64, limit: usize) -> (u64, Vec<(AppKey, News)>) {
         let mut posts = self.posts();
         posts.forget_removed(seen);
-        let changed: Vec<_> = posts.by_version.range(seen + 1..).take(limit).map(|(v, app)| (*v, app.clone())).collect();
+        let changed: Vec<_> =
+            posts.by_version.range(seen + 1..).take(limit).map(|(v, app)| (*v, app.clone())).collect();
         let now_seen = changed.last().map_or(seen, |(version, _)| *version);
         let news = changed.into_iter().filter_map(|(_, app)| {
             let (_, news) = posts.by_app.get(&app)?;

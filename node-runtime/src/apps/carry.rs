@@ -106,7 +106,12 @@ impl Owner {
     }
 
     /// A promise to say how the next job of `revision` ended, and what calls that job off.
-    fn promise(&mut self, key: &AppKey, revision: &RevisionId, otherwise: Outcome) -> Option<(Promise, CancellationToken)> {
+    fn promise(
+        &mut self,
+        key: &AppKey,
+        revision: &RevisionId,
+        otherwise: Outcome,
+    ) -> Option<(Promise, CancellationToken)> {
         let live = self.live.get_mut(key)?;
         let (job, called_off) = live.begin_job(revision);
         let end = JobEnd { app: key.clone(), birth: live.birth, revision: revision.clone(), job, outcome: otherwise };

@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use control::{
-    FromRuntime, Hello, ToRuntime, Welcome,
-    wire::VERSION,
-};
+use control::{FromRuntime, Hello, ToRuntime, Welcome, wire::VERSION};
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
@@ -81,9 +78,10 @@ impl Stream {
 
     async fn converse(&mut self, shared: &Shared, mut frames: Frames) -> Result<std::convert::Infallible, End> {
         let hello = self.hear_hello(&mut frames).await?;
-        let command = shared.fence.enter(hello.term).map_err(|term| {
-            End::Refused(format!("term {} is over: this runtime has met term {term}", hello.term))
-        })?;
+        let command = shared
+            .fence
+            .enter(hello.term)
+            .map_err(|term| End::Refused(format!("term {} is over: this runtime has met term {term}", hello.term)))?;
         let _connected = Connected::new(shared);
         let mut draining = shared.draining.clone();
         let is_draining = *draining.borrow_and_update();

@@ -83,9 +83,8 @@ impl Identity {
     /// The configuration of what the files hold now; of what they held before if that is of no use.
     fn refreshed(&self) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let renewed = Files::read(&self.dir).and_then(|files| {
-            if files == current.0 { Ok(None) } else { Ok(Some((files.config()?, files))) }
-        });
+        let renewed = Files::read(&self.dir)
+            .and_then(|files| if files == current.0 { Ok(None) } else { Ok(Some((files.config()?, files))) });
         match renewed {
             Ok(None) => {}
             Ok(Some((config, files))) => {
@@ -130,8 +129,11 @@ impl Files {
             roots.add(certificate)?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|source| IdentityError::Pem { file: "tls.key", what: "private key", source })?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| IdentityError::Pem {
+            file: "tls.key",
+            what: "private key",
+            source,
+        })?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(verifier)

@@ -7,7 +7,7 @@ use std::{
 
 use hyper::body::{Body, Frame, SizeHint};
 
-/// A body that holds `held` as long as it lives, which is until its last byte is sent or its client is gone.
+/// A body that holds `held` as long as it lives: until its connection has its last byte, or its client is gone.
 #[derive(Debug)]
 pub struct Held<B, T> {
     body: B,

@@ -15,8 +15,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use control::{
-    AppKey, AppReport, Assignment, Fetch, FromRuntime, Hello, Limits, RevisionId, RevisionSpec, SecretString, ToRuntime,
-    Welcome,
+    AppKey, AppReport, Assignment, Fetch, FromRuntime, Hello, Limits, RevisionId, RevisionSpec, SecretString,
+    ToRuntime, Welcome,
     wire::{OPERATOR_DNS_NAME, PATH, RUNTIME_DNS_NAME, VERSION, decode, encode},
 };
 use daemon::{HttpSettings, Tasks, serve::serve_http};
@@ -162,9 +162,8 @@ impl Node {
 
     /// Waits for a line of the log.
     pub(crate) async fn logged(&self, part: &str) -> String {
-        let found = eventually(part, async || {
-            self.log.lock().unwrap().iter().find(|line| line.contains(part)).cloned()
-        });
+        let found =
+            eventually(part, async || self.log.lock().unwrap().iter().find(|line| line.contains(part)).cloned());
         match tokio::time::timeout(DEADLINE, found).await {
             Ok(line) => line,
             Err(_) => panic!("the log has no `{part}`: {:#?}", self.log.lock().unwrap()),
@@ -233,6 +232,8 @@ pub(crate) struct Operator {
     body: Incoming,
     buffer: BytesMut,
     codec: LengthDelimitedCodec,
+    /// The latest heard of each app: its report, or that it was removed.
+    latest: BTreeMap<AppKey, Option<AppReport>>,
     _connection: JoinSet<()>,
 }
 
@@ -252,7 +253,8 @@ impl Operator {
             return Err(response.status().to_string().into());
         }
         let codec = LengthDelimitedCodec::builder().max_frame_length(1 << 30).new_codec();
-        Ok(Self { out, body: response.into_body(), buffer: BytesMut::new(), codec, _connection: tasks })
+        let (buffer, latest) = (BytesMut::new(), BTreeMap::new());
+        Ok(Self { out, body: response.into_body(), buffer, codec, latest, _connection: tasks })
     }
 
     pub(crate) async fn hello(&mut self, term: u64) {
@@ -271,35 +273,58 @@ impl Operator {
 
     /// The next frame; `None` at the end of the stream.
     pub(crate) async fn hear(&mut self) -> Option<FromRuntime> {
-        in_time("a frame", async {
-            loop {
-                if let Some(frame) = self.codec.decode(&mut self.buffer).unwrap() {
-                    return Some(decode(&frame).unwrap());
-                }
-                let frame = self.body.frame().await?.ok()?;
-                self.buffer.extend_from_slice(&frame.into_data().unwrap());
+        let message = in_time("a frame", self.frame()).await?;
+        match &message {
+            FromRuntime::Report(reports) => {
+                self.latest.extend(reports.iter().map(|report| (report.app.clone(), Some(report.clone()))));
             }
-        })
-        .await
+            FromRuntime::Removed(app) => drop(self.latest.insert(app.clone(), None)),
+            _ => {}
+        }
+        Some(message)
     }
 
-    /// The first thing heard that `wanted` wants.
-    pub(crate) async fn until<T>(&mut self, mut wanted: impl FnMut(FromRuntime) -> Option<T>) -> T {
+    async fn frame(&mut self) -> Option<FromRuntime> {
         loop {
-            let message = self.hear().await.expect("the stream is open");
-            if let Some(found) = wanted(message) {
-                return found;
+            if let Some(frame) = self.codec.decode(&mut self.buffer).unwrap() {
+                return Some(decode(&frame).unwrap());
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.buffer.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+
+    /// Listens until `message` is heard.
+    pub(crate) async fn until(&mut self, message: &FromRuntime) {
+        while self.hear().await.expect("the stream is open") != *message {}
+    }
+
+    /// Listens until the stream is refused; why.
+    pub(crate) async fn refused(&mut self) -> String {
+        loop {
+            if let FromRuntime::Refused(why) = self.hear().await.expect("the stream is open") {
+                return why;
             }
         }
     }
 
-    /// The first report about `app` that `wanted` wants.
+    /// Waits until the latest heard of `app` is a report that `wanted` wants.
     pub(crate) async fn report(&mut self, app: &AppKey, wanted: impl Fn(&AppReport) -> bool) -> AppReport {
-        self.until(|message| match message {
-            FromRuntime::Report(reports) => reports.into_iter().find(|report| report.app == *app && wanted(report)),
-            _ => None,
-        })
-        .await
+        loop {
+            if let Some(Some(report)) = self.latest.get(app)
+                && wanted(report)
+            {
+                return report.clone();
+            }
+            self.hear().await.expect("the stream is open");
+        }
+    }
+
+    /// Waits until the latest heard of `app` is that it is gone.
+    pub(crate) async fn gone(&mut self, app: &AppKey) {
+        while self.latest.get(app) != Some(&None) {
+            self.hear().await.expect("the stream is open");
+        }
     }
 
     /// Waits until `app` serves `revision`.

@@ -40,7 +40,7 @@ async fn an_assigned_app_is_reported_ready_and_then_answers() {
     operator.say(ToRuntime::Ping(7)).await;
     assert_eq!(operator.hear().await, Some(FromRuntime::Pong(7)));
     operator.assign(&told).await;
-    operator.serving(&app, "v1").await;
+    assert_eq!(operator.hear().await, Some(FromRuntime::Report(vec![report])), "said twice, answered twice");
 
     eventually("readiness", async || get(node.admin, "/readyz").await.ok().filter(|ready| ready.0 == 200)).await;
     let metrics = get(node.admin, "/metrics").await.unwrap().1;
@@ -73,7 +73,9 @@ async fn a_roll_out_in_two_phases_fails_no_request() {
         });
     }
     operator.assign(&assignment(&app, port, vec![v1.clone(), v2.clone()], "v1")).await;
-    let prepared = operator.report(&app, |report| state_of(report, "v2").is_ready()).await;
+    let prepared = operator
+        .report(&app, |report| report.revisions.get(&RevisionId("v2".to_owned())).is_some_and(RevisionState::is_ready))
+        .await;
     assert_eq!(prepared.serving, Some(RevisionId("v1".to_owned())), "it is prepared, not served");
     assert_eq!(ask(port).await.unwrap().1, "one");
     operator.assign(&assignment(&app, port, vec![v1, v2.clone()], "v2")).await;
@@ -138,7 +140,7 @@ async fn a_removed_app_frees_its_port_after_the_requests_that_it_has() {
     operator.say(ToRuntime::Remove(app.clone())).await;
     eventually("the port to be closed", async || TcpStream::connect(("127.0.0.1", port)).await.err()).await;
     assert!(slow.finish().await.ends_with("\r\n\r\none           \n"));
-    assert_eq!(operator.until(|message| matches!(&message, FromRuntime::Removed(_)).then_some(message)).await, FromRuntime::Removed(app.clone()));
+    operator.gone(&app).await;
     assert!(!node.assignment_file(&app).exists());
     operator.say(ToRuntime::Remove(app.clone())).await;
     assert_eq!(operator.hear().await, Some(FromRuntime::Removed(app)), "said twice, answered twice");
@@ -170,18 +172,19 @@ async fn replacing_and_removing_an_app_disturbs_no_request_in_flight_of_it_or_of
     let slow = Unfinished::begin(ports[1]).await;
 
     operator.assign(&assignment(&cart, ports[0], vec![two.clone()], "v2")).await;
-    let report = operator.serving(&cart, "v2").await;
-    assert_eq!(state_of(&report, "v1"), &RevisionState::Draining, "{report:?}");
+    operator.serving(&cart, "v2").await;
     assert_eq!(ask(ports[0]).await.unwrap().1, "two");
     operator.say(ToRuntime::Remove(cart.clone())).await;
     operator.assign(&assignment(&till, ports[1], vec![two], "v2")).await;
-    operator.serving(&till, "v2").await;
+    let report = operator.serving(&till, "v2").await;
+    assert_eq!(state_of(&report, "v1"), &RevisionState::Draining, "{report:?}");
 
     assert!(slow.finish().await.ends_with("\r\n\r\none           \n"), "answered by the revision that it began with");
     let mut rest = Vec::new();
     in_time("the rest", reading.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(rest.iter().filter(|byte| **byte == b'x').count(), 12 << 20);
-    operator.until(|message| (message == FromRuntime::Removed(cart.clone())).then_some(())).await;
+    operator.gone(&cart).await;
+    operator.report(&till, |report| report.revisions.len() == 1).await;
 }
 
 #[tokio::test]
@@ -237,12 +240,12 @@ async fn a_stream_of_a_lower_term_or_another_version_is_refused_and_one_of_the_s
     let (mut first, _) = node.operator(5).await;
     let mut old = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();
     old.hello(4).await;
-    let Some(FromRuntime::Refused(why)) = old.hear().await else { panic!("not refused") };
+    let why = old.refused().await;
     assert!(why.contains("term 5"), "{why}");
     assert_eq!(old.hear().await, None);
     let mut newer = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();
     newer.say(ToRuntime::Hello(Hello { versions: (2, 9), operator: "test".to_owned(), term: 5 })).await;
-    let Some(FromRuntime::Refused(why)) = newer.hear().await else { panic!("not refused") };
+    let why = newer.refused().await;
     assert!(why.contains("2 to 9"), "{why}");
 
     let (app, port) = (key("cart"), free_port());
@@ -251,10 +254,10 @@ async fn a_stream_of_a_lower_term_or_another_version_is_refused_and_one_of_the_s
     first.serving(&app, "v1").await;
     let (mut second, welcome) = node.operator(5).await;
     assert_eq!(welcome.inventory.reports.len(), 1);
-    first.until(|message| matches!(message, FromRuntime::Refused(_)).then_some(())).await;
+    assert_eq!(first.refused().await, "another stream took over");
     assert_eq!(first.hear().await, None);
-    second.say(ToRuntime::Remove(app)).await;
-    second.until(|message| matches!(message, FromRuntime::Removed(_)).then_some(())).await;
+    second.say(ToRuntime::Remove(app.clone())).await;
+    second.gone(&app).await;
 }
 
 #[tokio::test]
@@ -264,8 +267,10 @@ async fn a_process_waits_for_its_certificates_and_uses_new_ones_without_dropping
     let mut node = Node::launch(dir, Pki::new(), &[]).await;
     node.logged("waiting for the control server's certificates").await;
     let missing = (503, "waiting for the control server's certificates\n".to_owned());
-    eventually("readiness to say why not", async || get(node.admin, "/readyz").await.ok().filter(|ready| *ready == missing))
-        .await;
+    eventually("readiness to say why not", async || {
+        get(node.admin, "/readyz").await.ok().filter(|ready| *ready == missing)
+    })
+    .await;
     assert_eq!(get(node.admin, "/healthz").await.unwrap().0, 200);
     node.pki.write(&tls);
     node.wait_for_control().await;
@@ -289,7 +294,7 @@ async fn a_terminated_process_says_so_finishes_its_requests_and_exits_with_0() {
     operator.serving(&app, "v1").await;
     let slow = Unfinished::begin(port).await;
     node.terminate().await;
-    operator.until(|message| (message == FromRuntime::Draining).then_some(())).await;
+    operator.until(&FromRuntime::Draining).await;
     eventually("the port to be closed", async || TcpStream::connect(("127.0.0.1", port)).await.err()).await;
     let answer = slow.finish().await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"), "{answer}");

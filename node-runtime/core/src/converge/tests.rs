@@ -33,7 +33,11 @@ fn wanted_of(uid: &str, port: u16, revisions: &[&str], active: &str) -> Wanted {
     let spec = |name: &&str| RevisionSpec {
         id: id(name),
         application: application(),
-        fetch: Fetch::Bindle { server: "http://127.0.0.1/v1".to_owned(), id: "app/1.0.0".to_owned(), credentials: None },
+        fetch: Fetch::Bindle {
+            server: "http://127.0.0.1/v1".to_owned(),
+            id: "app/1.0.0".to_owned(),
+            credentials: None,
+        },
         variables: BTreeMap::new(),
         limits: Limits::default(),
     };
@@ -216,9 +220,8 @@ fn an_old_revision_serves_until_the_new_one_is_ready_even_when_it_is_listed_no_m
 
 #[test]
 fn a_broken_revision_is_not_tried_again_until_the_assignment_changes() {
-    let broken = |runtime: Runtime| {
-        runtime.hears(Event::Fetched(id("v1"))).hears(Event::PrepareFailed(id("v1"), fault(false)))
-    };
+    let broken =
+        |runtime: Runtime| runtime.hears(Event::Fetched(id("v1"))).hears(Event::PrepareFailed(id("v1"), fault(false)));
     let runtime = broken(Runtime::new().told(wanted(&["v1"], "v1"))).later(Duration::from_secs(86_400));
     assert_eq!(runtime.log, ["fetch v1", "prepare v1"]);
     let runtime = runtime.told(wanted_of("uid", 10_001, &["v1"], "v1")).settled();
