@@ -183,7 +183,7 @@ impl Leadership {
         let status = object.status.clone().unwrap_or_default();
         let known = references.look_up(&app.key, inputs::references(&app.key, &object.spec));
         let bundle = inputs::question(&app.key, &object.spec, &known, default_server.as_deref())
-            .map_or_else(|instead| instead, |question| resolver.look_up(&app.key, &question));
+            .map_or_else(Into::into, |question| resolver.look_up(&app.key, &question));
         View {
             now: Timestamp::now(),
             bundle,

@@ -14,6 +14,24 @@ use crate::{
 /// What is known of referenced objects.
 pub type Known = BTreeMap<Reference, Referenced>;
 
+/// Why nothing is asked about a bundle.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unasked {
+    /// Something that the question needs is being read.
+    Pending,
+    /// The question cannot be put.
+    Failed(Problem),
+}
+
+impl From<Unasked> for Bundle {
+    fn from(unasked: Unasked) -> Self {
+        match unasked {
+            Unasked::Pending => Self::Pending,
+            Unasked::Failed(problem) => Self::Failed(problem),
+        }
+    }
+}
+
 /// The objects that the spec of `app` refers to.
 #[must_use]
 pub fn references(app: &AppKey, spec: &SpinAppSpec) -> BTreeSet<Reference> {
@@ -49,7 +67,7 @@ pub fn question(
     spec: &SpinAppSpec,
     known: &Known,
     default_server: Option<&str>,
-) -> Result<Question, Bundle> {
+) -> Result<Question, Unasked> {
     let Some(bindle) = &spec.source.bindle else {
         return Err(invalid("spec.source names no application: set spec.source.bindle.id"));
     };
@@ -66,8 +84,8 @@ pub fn question(
     Ok(Question { server: server.trim_end_matches('/').to_owned(), id: bindle.id.clone(), credentials })
 }
 
-fn invalid(message: &str) -> Bundle {
-    Bundle::Failed(Problem {
+fn invalid(message: &str) -> Unasked {
+    Unasked::Failed(Problem {
         reason: Reason::InvalidSpec.as_str().to_owned(),
         message: message.to_owned(),
         retrying: false,
@@ -79,9 +97,9 @@ fn credentials_reference(app: &AppKey, spec: &SpinAppSpec) -> Option<Reference> 
     Some(Reference { kind: Kind::Secret, namespace: app.namespace().to_owned(), name })
 }
 
-fn credentials(reference: &Reference, known: Option<&Referenced>) -> Result<Credentials, Bundle> {
+fn credentials(reference: &Reference, known: Option<&Referenced>) -> Result<Credentials, Unasked> {
     let missing = |what: String| {
-        Bundle::Failed(Problem {
+        Unasked::Failed(Problem {
             reason: Reason::CredentialsMissing.as_str().to_owned(),
             message: what,
             retrying: true,
@@ -89,7 +107,7 @@ fn credentials(reference: &Reference, known: Option<&Referenced>) -> Result<Cred
     };
     let Reference { namespace, name, .. } = reference;
     match known {
-        None | Some(Referenced::Pending) => Err(Bundle::Pending),
+        None | Some(Referenced::Pending) => Err(Unasked::Pending),
         Some(Referenced::Missing) => Err(missing(format!(
             "there is no Secret {name} in namespace {namespace}, which spec.source.bindle.credentialsSecret names"
         ))),
@@ -211,7 +229,7 @@ mod tests {
         let ask = |spec, default| question(&app(), spec, &Known::new(), default);
         assert_eq!(ask(&own, Some("http://default/v1")).unwrap().server, "http://own/v1");
         assert_eq!(ask(&plain, Some("http://default/v1")).unwrap().server, "http://default/v1");
-        assert!(matches!(ask(&plain, None), Err(Bundle::Failed(problem)) if problem.reason == "InvalidSpec"));
+        assert!(matches!(ask(&plain, None), Err(Unasked::Failed(problem)) if problem.reason == "InvalidSpec"));
     }
 
     #[test]
@@ -220,7 +238,7 @@ mod tests {
             "source": { "bindle": { "id": "a/1.0.0", "server": "http://own/v1", "credentialsSecret": "login" } },
         }));
         let known = Known::from([(secret("login"), values(&[("username", "u")]))]);
-        let Err(Bundle::Failed(problem)) = question(&app(), &spec, &known, None) else { panic!("no failure") };
+        let Err(Unasked::Failed(problem)) = question(&app(), &spec, &known, None) else { panic!("no failure") };
         assert_eq!(problem.reason, "CredentialsMissing");
         let known = Known::from([(secret("login"), values(&[("username", "u"), ("password", "p")]))]);
         assert_eq!(question(&app(), &spec, &known, None).unwrap().credentials.unwrap().username, "u");

@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let pki = Arc::new(Pki::new(client.clone(), &config.namespace, config.pki));
     tasks.spawn("pki", {
         let (pki, stop) = (Arc::clone(&pki), tasks.stop_token());
-        async move { until(stop, pki.run()).await }
+        async move { until(stop, Box::pin(pki.run())).await }
     });
     let parts = start_readers(&config, &client, pki, &metrics, &tasks);
     let admin = admin(&parts, &registry)?;
@@ -120,7 +120,7 @@ fn start_readers(config: &Config, client: &Client, pki: Arc<Pki>, metrics: &Metr
 
     tasks.spawn("references", {
         let (references, client, stop) = (Arc::clone(&references), client.clone(), tasks.stop_token());
-        async move { until(stop, references.run(client)).await }
+        async move { until(stop, Box::pin(references.run(client))).await }
     });
     tasks.spawn("resolver", {
         let (resolver, stop) = (Arc::clone(&resolver), tasks.stop_token());
@@ -174,16 +174,16 @@ impl Reader {
     fn watch_nodes(&self, fleet: Arc<Fleet>) {
         let nodes: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
         let events = watcher(nodes, watcher::Config::default());
-        self.observe("nodes", events, move |event| fleet.observe_node(event));
+        self.observe("nodes", events, move |event| fleet.observe_node(&event));
     }
 
-    fn observe<K: Resource>(
+    fn observe<K>(
         &self,
         name: &'static str,
         events: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
         mut take: impl FnMut(Event<K>) + Send + 'static,
     ) where
-        K: Send + 'static,
+        K: Resource + Send + 'static,
     {
         let metrics = self.metrics.clone();
         let work = async move {

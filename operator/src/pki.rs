@@ -149,7 +149,7 @@ impl Pki {
         let Some(material) = &remembered.material else { return true };
         match secret.metadata.name.as_deref() {
             Some(CA_SECRET) => Material::read(secret).as_ref() != Some(material),
-            _ => !RuntimeSecret::read(secret, material).is_some_and(|found| found.bundle == material.bundle()),
+            _ => RuntimeSecret::read(secret, material).is_none_or(|found| found.bundle != material.bundle()),
         }
     }
 

@@ -12,7 +12,7 @@ pub mod runtime;
 pub mod session;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -84,12 +84,12 @@ impl Fleet {
     }
 
     /// Takes in what the watch of nodes says.
-    pub fn observe_node<K>(&self, event: Event<K>)
+    pub fn observe_node<K>(&self, event: &Event<K>)
     where
         K: kube::Resource<DynamicType = ()>,
     {
         let mut inner = self.lock();
-        let changed = match &event {
+        let changed = match event {
             Event::Apply(node) | Event::InitApply(node) => {
                 let name = node.meta().name.clone().unwrap_or_default();
                 match node.meta().labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)) {
@@ -129,13 +129,14 @@ impl Fleet {
                 stays
             });
             for (name, pod) in pods {
-                if handles.contains_key(&name) {
-                    self.update(pod);
-                } else {
-                    let uid = pod.uid.clone();
-                    let runtime = self.add(pod);
-                    let handle = talks.spawn(runtime::keep_talking(runtime, Arc::clone(&caller)));
-                    handles.insert(name, (uid, handle));
+                match handles.entry(name) {
+                    Entry::Occupied(_) => self.update(pod),
+                    Entry::Vacant(free) => {
+                        let uid = pod.uid.clone();
+                        let runtime = self.add(pod);
+                        let talk = talks.spawn(runtime::keep_talking(runtime, Arc::clone(&caller)));
+                        free.insert((uid, talk));
+                    }
                 }
             }
             tokio::select! {

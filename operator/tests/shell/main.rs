@@ -1,8 +1,13 @@
 //! The operator's shell against what it talks to: runtimes over real TLS and HTTP/2 on loopback, and an
 //! API server that holds objects in memory.
 
+#[cfg(test)]
 mod api;
+#[cfg(test)]
 mod certificates;
+#[cfg(test)]
 mod leader;
+#[cfg(test)]
 mod peer;
+#[cfg(test)]
 mod streams;

@@ -158,7 +158,7 @@ async fn a_report_brings_up_its_app_and_no_other() {
 #[tokio::test]
 async fn what_a_runtime_said_outlives_its_stream_and_it_is_compared_again_when_it_is_back() {
     let cart = assignment("cart", 10_000);
-    let (world, mut peer, conversation, runtime) = World::with_one(holding(&[cart.clone()])).await;
+    let (world, mut peer, conversation, runtime) = World::with_one(holding(std::slice::from_ref(&cart))).await;
     drop(conversation);
     world.until("r1", |runtime| runtime.read(|said| matches!(said.link, Link::Lost { .. }))).await;
     let view = world.fleet.view(&app("cart"));
