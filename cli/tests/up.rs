@@ -1,5 +1,12 @@
 //! `spindle up` as its user sees it: a real process and real guests.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, also in what tests share"
+)]
+
 use std::{
     net::SocketAddr,
     path::Path,

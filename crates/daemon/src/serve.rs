@@ -1,7 +1,7 @@
 //! Accepting connections and speaking HTTP on them: shared by the admin server, the control server and
 //! every app's port.
 
-use std::{error::Error, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -208,12 +208,7 @@ pub fn serve_http<M, S, B>(
 }
 
 /// Serves one accepted connection.
-fn connection<S, B>(
-    server: HttpServer,
-    accepted: Accepted,
-    service: S,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send
+async fn connection<S, B>(server: HttpServer, accepted: Accepted, service: S, stop: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
@@ -222,11 +217,9 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    async move {
-        let Accepted { stream, peer, permit } = accepted;
-        if let Err(error) = server.serve(stream, service, &stop).await {
-            tracing::debug!(%peer, error = %error, "connection broke");
-        }
-        drop(permit);
+    let Accepted { stream, peer, permit } = accepted;
+    if let Err(error) = server.serve(stream, service, &stop).await {
+        tracing::debug!(%peer, %error, "connection broke");
     }
+    drop(permit);
 }

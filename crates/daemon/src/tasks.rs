@@ -62,7 +62,7 @@ pub struct Tasks {
 
 struct Group {
     name: &'static str,
-    parent: Option<Arc<Group>>,
+    parent: Option<Arc<Self>>,
     /// Tells tasks to finish.
     stop: CancellationToken,
     /// Ends those that did not.

@@ -1,5 +1,6 @@
 //! The runtime as its operator and its callers see it: a real process, real TLS, real guests.
 
+#[cfg(test)]
 mod harness;
 
 use std::sync::{
