@@ -47,7 +47,9 @@ fn can_have(view: &View, runtime: &Runtime) -> bool {
     };
     let contact = match &runtime.contact {
         Contact::Connected(_) => true,
-        Contact::Never { since } | Contact::Lost { since, .. } => patient(*since),
+        Contact::Lost { since, .. } => patient(*since),
+        // One whose endpoint has been withdrawn must be heard of before it counts again.
+        Contact::Never { since } => patient(*since) && was_published(view, runtime),
     };
     pod && contact && !runtime.is_leaving() && (holds || runtime.assigned < runtime.capacity)
 }
@@ -57,7 +59,8 @@ fn can_have(view: &View, runtime: &Runtime) -> bool {
 pub fn holds(view: &View, runtime: &Runtime) -> bool {
     match runtime.holding() {
         Some(holding) => holding.assigned.is_some() || runtime.report(&view.app).is_some(),
-        None => was_published(view, runtime),
+        // Of one that has not been reached nothing is known once its endpoint is gone, except that it was.
+        None => was_published(view, runtime) || view.memory.withdrawn.contains_key(&runtime.name),
     }
 }
 

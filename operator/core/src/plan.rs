@@ -181,18 +181,17 @@ fn withdrawn(
     };
     let replaced = view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)).all(takes_over);
     let wanted = view.app.replicas > 0;
-    if !replaced || (wanted && chosen.is_empty()) {
-        return BTreeMap::new();
-    }
+    let over = replaced && !(wanted && chosen.is_empty());
     let before = |runtime: &Runtime| view.memory.withdrawn.get(&runtime.name).copied();
-    // Of one that has not been reached nothing is known once its endpoint is gone, except that it was.
-    let may_hold = |runtime: &Runtime| match runtime.contact {
-        Contact::Never { .. } => holds(view, runtime) || before(runtime).is_some(),
-        Contact::Connected(_) | Contact::Lost { .. } => holds(view, runtime),
+    let is_withdrawn = |runtime: &Runtime| match runtime.contact {
+        // There is no way back to an endpoint before it is heard of.
+        Contact::Never { .. } if before(runtime).is_some() => true,
+        // One on its way out is in the slices as such, unless nothing is wanted of it any more.
+        _ => over && (!runtime.is_leaving() || !wanted || before(runtime).is_some()),
     };
     view.runtimes
         .iter()
-        .filter(|runtime| !chosen.contains(&runtime.name) && !runtime.is_leaving() && may_hold(runtime))
+        .filter(|runtime| !chosen.contains(&runtime.name) && holds(view, runtime) && is_withdrawn(runtime))
         .map(|runtime| (runtime.name.clone(), before(runtime).unwrap_or(view.now)))
         .collect()
 }

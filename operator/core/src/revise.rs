@@ -14,7 +14,7 @@ use control::{AppReport, Assignment, RevisionId, RevisionSpec, RevisionState, Ru
 
 use crate::{
     place::{PATIENCE, holds, was_published, within},
-    view::{Contact, Runtime, View},
+    view::{Contact, Holding, Runtime, View},
 };
 
 /// What every runtime of the app is to be told; `None` when nobody knows enough to tell them anything.
@@ -72,14 +72,20 @@ fn update(view: &View, target: &RevisionSpec, last: &Assignment, chosen: &BTreeS
     Assignment { revisions: vec![old.clone(), target.clone()], active: active.clone(), ..last.clone() }
 }
 
-/// Whether every connected runtime that is to have the app reports so, and there is one.
+/// Whether every connected runtime that is to have the app reports so, and there is one. A report that answers
+/// an earlier assignment than the last one says nothing: what it speaks of may be gone.
 fn everywhere(view: &View, chosen: &BTreeSet<RuntimeName>, is_so: impl Fn(&AppReport) -> bool) -> bool {
-    let mut connected = view
-        .runtimes
-        .iter()
-        .filter(|runtime| chosen.contains(&runtime.name) && matches!(runtime.contact, Contact::Connected(_)))
-        .peekable();
-    connected.peek().is_some() && connected.all(|runtime| runtime.report(&view.app).is_some_and(&is_so))
+    let says_so = |holding: &Holding| {
+        let report = holding.report.as_ref().filter(|report| report.uid == view.app.uid);
+        report.is_some_and(|report| holding.assigned == Some(report.fingerprint) && is_so(report))
+    };
+    let mut connected = view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)).filter_map(|runtime| {
+        match &runtime.contact {
+            Contact::Connected(holding) => Some(holding),
+            Contact::Never { .. } | Contact::Lost { .. } => None,
+        }
+    });
+    connected.next().is_some_and(&says_so) && connected.all(says_so)
 }
 
 /// Whether runtimes may be told to run `target` alone although it is not known what they were told before:

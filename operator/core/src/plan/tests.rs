@@ -71,6 +71,23 @@ fn update_serves_the_old_revision_until_the_new_one_is_ready_everywhere() {
 }
 
 #[test]
+fn report_that_answers_an_earlier_assignment_does_not_end_an_update() {
+    let mut world = serving();
+    world.publish_version("2.0.0");
+    world.act();
+    world.work("r1");
+    world.work("r2");
+    world.act();
+    // Both have been told to switch to version 2, and the spec goes back before they answer.
+    world.publish_version("1.0.0");
+    world.act();
+    assert_eq!(world.told("r1"), ["2.0.0", "1.0.0"]);
+    world.settle();
+    assert_eq!(world.told("r1"), ["1.0.0"]);
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
 fn update_changes_no_endpoint() {
     let mut world = serving();
     let before = world.view.slices.clone();
@@ -415,6 +432,17 @@ fn scaled_to_zero_loses_its_endpoints_first_and_its_runtimes_later() {
     let mut world = world.replicas(2);
     world.settle();
     assert_eq!(world.endpoints(), ["r1", "r2"]);
+}
+
+#[test]
+fn runtime_that_goes_away_from_an_app_scaled_to_zero_gets_no_endpoint_back() {
+    let mut world = serving().replicas(0);
+    world.see("r1", |runtime| runtime.pod = Pod::Terminating);
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0]);
+    world.see("r2", |runtime| runtime.pod = Pod::Terminating);
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0]);
 }
 
 #[test]
