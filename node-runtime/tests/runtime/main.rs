@@ -19,8 +19,9 @@ use tokio::{
     task::JoinSet,
 };
 
+#[expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 fn state_of<'a>(report: &'a control::AppReport, revision: &str) -> &'a RevisionState {
-    &report.revisions[&RevisionId(revision.to_owned())]
+    report.revisions.get(&RevisionId(revision.to_owned())).expect("the revision is reported")
 }
 
 #[tokio::test]
