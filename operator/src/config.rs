@@ -49,7 +49,7 @@ pub struct Args {
     pub bindle_keyring_file: Option<PathBuf>,
 
     /// The name of the Lease that operators elect their leader with
-    #[arg(long, env = "SPINDLE_LEASE_NAME", default_value = "spindle-operator", value_name = "NAME")]
+    #[arg(long, env = "SPINDLE_LEASE_NAME", default_value = operator_api::rbac::LEASE, value_name = "NAME")]
     pub lease_name: String,
 
     /// How long a leader that has died stays leader, in seconds

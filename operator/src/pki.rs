@@ -29,17 +29,13 @@ use operator_core::{
 use rustls::ClientConfig;
 use tokio::sync::watch;
 
+pub use operator_api::rbac::{CA_SECRET, RUNTIME_SECRET};
+
 use self::{
     issue::{Authority, IssueError, Leaf, Role},
     secrets::{Material, RuntimeSecret},
 };
 use crate::{backoff::Backoff, failure};
-
-/// The Secret that holds the authorities and their keys. For operators only.
-pub const CA_SECRET: &str = "spindle-ca";
-
-/// The Secret that runtimes mount: `ca.crt`, `tls.crt`, `tls.key`.
-pub const RUNTIME_SECRET: &str = "spindle-runtime-tls";
 
 /// How often to look although nothing has happened.
 const ROUNDS: Duration = Duration::from_secs(10 * 60);
