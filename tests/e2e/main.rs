@@ -10,7 +10,7 @@ mod resilience;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tests::{cluster::Cluster, package, publisher::Publisher};
 use tokio::sync::OnceCell;
 
@@ -25,17 +25,18 @@ struct World {
 /// Nothing that a test waits for takes longer than this on the slowest machine that we know.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The cluster, with Spindle installed by the first test that asks.
+/// The cluster, with Spindle installed by the first test that asks. Others do not try again what failed.
 async fn world() -> Result<&'static World> {
-    static WORLD: OnceCell<World> = OnceCell::const_new();
-    WORLD
-        .get_or_try_init(|| async {
-            let cluster = Cluster::from_environment().await?;
-            let publisher = Publisher::new().await?;
-            let installed_in = cluster.install(&publisher.keyring(), &[]).await?;
-            Ok(World { cluster, publisher, installed_in })
-        })
-        .await
+    static WORLD: OnceCell<Result<World, String>> = OnceCell::const_new();
+    let made = WORLD.get_or_init(|| async { make().await.map_err(|error| format!("{error:#}")) }).await;
+    made.as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+async fn make() -> Result<World> {
+    let cluster = Cluster::from_environment().await?;
+    let publisher = Publisher::new().await?;
+    let installed_in = cluster.install(&publisher.keyring(), &[]).await?;
+    Ok(World { cluster, publisher, installed_in })
 }
 
 impl World {

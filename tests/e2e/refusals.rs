@@ -52,7 +52,7 @@ async fn an_unknown_bundle_and_a_dead_server_are_conditions_and_disturb_nobody()
     cluster.apply(&spin_app(namespace, "missing", "nobody/1.0.0")).await?;
     let dead = spin_app(namespace, "dead", "nobody/1.0.0").replace("id: nobody/1.0.0", "id: nobody/1.0.0, server: 'http://127.0.0.1:9/v1'");
     cluster.apply(&dead).await?;
-    for (app, reason, words) in [("missing", "BundleNotFound", "nobody/1.0.0"), ("dead", "SourceUnreachable", "127.0.0.1:9")] {
+    for (app, reason, words) in [("missing", "NotFound", "nobody/1.0.0"), ("dead", "Unreachable", "127.0.0.1:9")] {
         let object = cluster.wait(namespace, app, "Resolved", "False", PATIENCE).await?;
         let resolved = condition(&object, "Resolved").context("no Resolved")?;
         expect(resolved["reason"] == reason && resolved["message"].as_str().is_some_and(|message| message.contains(words)), || {

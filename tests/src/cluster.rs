@@ -66,7 +66,7 @@ impl Cluster {
         let chart = chart.display().to_string();
         let mut args = vec![
             "upgrade", "--install", "spindle", &chart, "--namespace", SYSTEM, "--create-namespace",
-            "--set", "bindleServer.enabled=true", "--set-file", &keyring, "--wait", "--timeout", "120s",
+            "--set", "bindleServer.enabled=true", "--set-file", &keyring, "--wait", "--timeout", "90s",
         ];
         args.extend(extra);
         if let Err(error) = command::succeed("helm", &args, "").await {
