@@ -24,6 +24,8 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
+    /// In answer to `HEAD`: there may be one, of a length that only the head may tell.
+    Omitted,
     Streamed(Box<Streamed>),
 }
 
@@ -115,6 +117,12 @@ impl ResponseBody {
     /// A body that is there already.
     pub(crate) fn full(body: Bytes) -> Self {
         Self(if body.is_empty() { Kind::Empty } else { Kind::Full(body) })
+    }
+
+    /// No body, because the request was `HEAD`; the guest may finish what it does.
+    pub(super) fn omitted(mut run: Run) -> Self {
+        run.detach();
+        Self(Kind::Omitted)
     }
 
     /// The body that `run` writes to the other end of `body`. Where it is written without any waiting, in one piece, the
@@ -211,7 +219,7 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Kind::Empty => Poll::Ready(None),
+            Kind::Empty | Kind::Omitted => Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.0 = Kind::Empty;
@@ -235,7 +243,7 @@ impl Body for ResponseBody {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Streamed(_) => SizeHint::default(),
+            Kind::Omitted | Kind::Streamed(_) => SizeHint::default(),
         }
     }
 }

@@ -36,5 +36,5 @@ async fn a_component_serves_its_files() {
     assert_eq!(served.get("/a/b.txt").await.text(), "beta");
     assert_eq!(served.get("/none").await.status, 404);
     let head = served.send(Request::head("/a/b.txt")).await;
-    assert_eq!((head.status, head.text()), (200, ""));
+    assert_eq!((head.status, head.text(), head.header("content-length")), (200, "", "4"));
 }

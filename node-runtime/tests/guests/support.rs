@@ -140,10 +140,10 @@ impl App {
 
     /// Runs the component as a program.
     pub(crate) fn wagi(self) -> Self {
-        self.wagi_with(WagiExecutor::default())
+        self.wagi_with(&WagiExecutor::default())
     }
 
-    pub(crate) fn wagi_with(mut self, settings: WagiExecutor) -> Self {
+    pub(crate) fn wagi_with(mut self, settings: &WagiExecutor) -> Self {
         for route in &mut self.application.routes {
             if let Target::Component { executor, .. } = &mut route.target {
                 *executor = Executor::Wagi(settings.clone());

@@ -35,8 +35,8 @@ async fn what_a_program_prints_is_the_response() {
 async fn another_export_can_be_the_entrypoint() {
     let wagi = |entrypoint: &str| WagiExecutor { entrypoint: entrypoint.to_owned(), ..WagiExecutor::default() };
     let wasm = program("serve", "status: 204\\n\\n", "");
-    assert_eq!(App::of(&wasm).wagi_with(wagi("serve")).serve().await.get("/").await.status, 204);
-    let error = App::of(&wasm).wagi_with(wagi("missing")).refused().await;
+    assert_eq!(App::of(&wasm).wagi_with(&wagi("serve")).serve().await.get("/").await.status, 204);
+    let error = App::of(&wasm).wagi_with(&wagi("missing")).refused().await;
     assert_eq!(error.reason(), "UnsupportedGuest");
     assert!(error.to_string().contains("no such function 'missing'"), "{error}");
     assert!(error.to_string().contains("serve"), "{error}");
