@@ -3,8 +3,10 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tests::{
-    cluster::{condition, spin_app},
+    cluster::{SYSTEM, condition, spin_app},
     expect,
+    liar::{Liar, Lie},
+    package::{self, Package},
     prober::{Prober, client, failures, get},
     until,
 };
@@ -83,4 +85,51 @@ async fn a_service_of_somebody_else_is_never_taken_over() -> Result<()> {
     expect(before["spec"] == after["spec"] && after.pointer("/metadata/ownerReferences").is_none_or(Value::is_null), || {
         format!("the Service was changed: {after:#}")
     })
+}
+
+#[tokio::test]
+async fn a_server_that_lies_is_found_out_named_and_believed_again_when_it_stops() -> Result<()> {
+    let world = world().await?;
+    let cluster = &world.cluster;
+    let namespace = "e2e-liars";
+    cluster.namespace(namespace).await?;
+    let real = world.publisher.server(cluster).await?;
+
+    let mut liars = Vec::new();
+    for (app, lie, reason) in
+        [("corrupt", Lie::Corrupt, "Corrupt"), ("longer", Lie::Longer, "Corrupt"), ("hanging", Lie::Hang, "Timeout")]
+    {
+        // Content of its own, or the runtimes would have it already.
+        let wasm = package::stamped(&package::guest("http-rust.wasm")?, app);
+        let package = Package::new(app, "1.0.0", &wasm)?;
+        world.publisher.publish(cluster, &package).await?;
+        let liar = Liar::start(&cluster.node_ip, &real, lie).await?;
+        let source = format!("id: {}, server: '{}'", package.id, liar.url());
+        cluster.apply(&spin_app(namespace, app, &package.id).replace(&format!("id: {}", package.id), &source)).await?;
+        liars.push((app, liar, reason));
+    }
+    for (app, liar, reason) in &liars {
+        let object = cluster.wait(namespace, app, "Loaded", "False", PATIENCE).await?;
+        let object = until(app, PATIENCE * 2, || async {
+            let object = cluster.get(&["-n", namespace, "spinapp", app]).await?;
+            let loaded = condition(&object, "Loaded").context("no Loaded")?;
+            expect(loaded["reason"] == *reason, || loaded.to_string())?;
+            Ok(object)
+        })
+        .await
+        .with_context(|| format!("{:#}", object["status"]))?;
+        let ready = condition(&object, "Ready").context("no Ready")?;
+        expect(ready["status"] == "False", || ready.to_string())?;
+        liar.tell(Lie::Honest);
+    }
+    for (app, _liar, _reason) in &liars {
+        cluster.wait(namespace, app, "Ready", "True", PATIENCE * 3).await?;
+    }
+    // Nobody crashed over it.
+    let pods = cluster.get(&["-n", SYSTEM, "pods"]).await?;
+    for pod in pods["items"].as_array().context("no items")? {
+        let restarts = pod.pointer("/status/containerStatuses/0/restartCount").and_then(Value::as_u64);
+        expect(restarts == Some(0), || format!("{}: {restarts:?} restarts", pod["metadata"]["name"]))?;
+    }
+    Ok(())
 }

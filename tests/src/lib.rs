@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod liar;
 pub mod package;
 pub mod prober;
 pub mod publisher;

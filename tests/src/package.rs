@@ -24,6 +24,18 @@ pub fn guest(name: &str) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("no guest {}: run `make guests`", path.display()))
 }
 
+/// The same guest as other content: with a custom section at its end that nobody reads.
+#[must_use]
+pub fn stamped(wasm: &[u8], stamp: &str) -> Vec<u8> {
+    let name = "stamp";
+    // Lengths below 128 are one byte of LEB128; a stamp is a short word.
+    let length = |text: &str| u8::try_from(text.len()).unwrap_or(0) & 0x7f;
+    let mut stamped = wasm.to_vec();
+    stamped.extend([0, 1 + length(name) + length(stamp), length(name)]);
+    stamped.extend(name.bytes().chain(stamp.bytes()));
+    stamped
+}
+
 impl Package {
     /// An application called `name` at `version` whose one component is `wasm`, with `VERSION` in its
     /// environment, at `/...`.
