@@ -46,7 +46,11 @@ async fn main() -> Result<()> {
     let floor = serve::start(PORT).await?;
 
     let mut table = vec![(format!("helm install until all Ready: {} ms (once)", installed.as_millis()), Vec::new())];
-    table.extend(Variant::ALL.iter().flat_map(|v| ["ingress", "ClusterIP"].map(|path| (format!("apply -> 200, {path}, {v}"), Vec::new()))));
+    table.extend(
+        Variant::ALL
+            .iter()
+            .flat_map(|v| ["ingress", "ClusterIP"].map(|path| (format!("apply -> 200, {path}, {v}"), Vec::new()))),
+    );
     table.push(("change -> new revision, ClusterIP, spindle".to_owned(), Vec::new()));
     for round in 0..ROUNDS {
         for (index, variant) in Variant::ALL.into_iter().enumerate() {
@@ -93,7 +97,9 @@ fn render(table: &[(String, Vec<Duration>)]) -> String {
         sorted.sort_unstable();
         // Writing to a string cannot fail.
         let _infallible = match (sorted.first(), sorted.get(sorted.len() / 2), sorted.last()) {
-            (Some(min), Some(median), Some(max)) => writeln!(text, "{name:<52} {:>4} {min:>8} {median:>8} {max:>8}", sorted.len()),
+            (Some(min), Some(median), Some(max)) => {
+                writeln!(text, "{name:<52} {:>4} {min:>8} {median:>8} {max:>8}", sorted.len())
+            }
             _ => writeln!(text, "{name}"),
         };
     }
@@ -158,7 +164,8 @@ impl Bench {
     }
 
     fn api(&self, object: &Value) -> Result<(Api<DynamicObject>, String)> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer}"));
+        let text =
+            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer}"));
         let (group, version) = text("/apiVersion")?.split_once('/').unwrap_or(("", text("/apiVersion")?));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")?));
         Ok((Api::namespaced_with(self.client.clone(), NAMESPACE, &resource), text("/metadata/name")?.to_owned()))

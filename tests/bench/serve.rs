@@ -24,7 +24,8 @@ pub(crate) async fn start(port: u16) -> Result<Server> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     Ok(Server(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let answer = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello\n")))) });
+            let answer =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello\n")))) });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
     })))

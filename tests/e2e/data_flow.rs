@@ -69,14 +69,17 @@ async fn an_app_is_published_applied_updated_broken_and_deleted_without_a_failed
     for prober in probers {
         let samples = prober.stop().await?;
         let failed = failures(&samples);
-        expect(failed.is_empty(), || format!("{} of {} failed, the first: {:?}", failed.len(), samples.len(), failed.first()))?;
+        expect(failed.is_empty(), || {
+            format!("{} of {} failed, the first: {:?}", failed.len(), samples.len(), failed.first())
+        })?;
         only_one_then_only_two(&samples)?;
     }
 
     // Delete: everything goes, without a finalizer.
     let port = app.pointer("/status/port").and_then(Value::as_u64).context("no port")?;
     let slices = cluster.get(&["-n", NAMESPACE, "endpointslices", "-l", "kubernetes.io/service-name=shop"]).await?;
-    let address = slices.pointer("/items/0/endpoints/0/addresses/0").and_then(Value::as_str).context("no endpoint")?.to_owned();
+    let address =
+        slices.pointer("/items/0/endpoints/0/addresses/0").and_then(Value::as_str).context("no endpoint")?.to_owned();
     cluster.kubectl(&["-n", NAMESPACE, "delete", "spinapp,ingress", "shop"]).await?;
     until("children are gone", PATIENCE, || async {
         let left = cluster.kubectl(&["-n", NAMESPACE, "get", "services,endpointslices", "-o", "name"]).await?;
@@ -94,8 +97,10 @@ async fn an_app_is_published_applied_updated_broken_and_deleted_without_a_failed
 /// request that left in that moment may still see the old one.
 fn only_one_then_only_two(samples: &[Sample]) -> Result<()> {
     const MOMENT: Duration = Duration::from_millis(100);
-    let bodies: Vec<(Duration, &str)> =
-        samples.iter().filter_map(|sample| sample.outcome.as_ref().ok().map(|(_, body)| (sample.at, body.trim()))).collect();
+    let bodies: Vec<(Duration, &str)> = samples
+        .iter()
+        .filter_map(|sample| sample.outcome.as_ref().ok().map(|(_, body)| (sample.at, body.trim())))
+        .collect();
     let first_two = bodies.iter().find(|(_, body)| *body == "2.0.0").context("nobody saw version 2")?.0;
     expect(bodies.first().is_some_and(|(_, body)| *body == "1.0.0"), || "nobody saw version 1".to_owned())?;
     let strays: Vec<_> = bodies

@@ -19,7 +19,9 @@ async fn a_malformed_spec_is_refused_at_apply_with_the_field_and_the_fix() -> Re
     let namespace = "e2e-refusals";
     world.cluster.namespace(namespace).await?;
     let app = |spec: &str| {
-        format!("apiVersion: spindle.dev/v1alpha1\nkind: SpinApp\nmetadata: {{ name: wrong, namespace: {namespace} }}\nspec: {spec}\n")
+        format!(
+            "apiVersion: spindle.dev/v1alpha1\nkind: SpinApp\nmetadata: {{ name: wrong, namespace: {namespace} }}\nspec: {spec}\n"
+        )
     };
     for (spec, words) in [
         ("{}", "source"),
@@ -52,14 +54,16 @@ async fn an_unknown_bundle_and_a_dead_server_are_conditions_and_disturb_nobody()
     let prober = Prober::start(&url, None, 50)?;
 
     cluster.apply(&spin_app(namespace, "missing", "nobody/1.0.0")).await?;
-    let dead = spin_app(namespace, "dead", "nobody/1.0.0").replace("id: nobody/1.0.0", "id: nobody/1.0.0, server: 'http://127.0.0.1:9/v1'");
+    let dead = spin_app(namespace, "dead", "nobody/1.0.0")
+        .replace("id: nobody/1.0.0", "id: nobody/1.0.0, server: 'http://127.0.0.1:9/v1'");
     cluster.apply(&dead).await?;
     for (app, reason, words) in [("missing", "NotFound", "nobody/1.0.0"), ("dead", "Unreachable", "127.0.0.1:9")] {
         let object = cluster.wait(namespace, app, "Resolved", "False", PATIENCE).await?;
         let resolved = condition(&object, "Resolved").context("no Resolved")?;
-        expect(resolved["reason"] == reason && resolved["message"].as_str().is_some_and(|message| message.contains(words)), || {
-            format!("{app}: {resolved}")
-        })?;
+        expect(
+            resolved["reason"] == reason && resolved["message"].as_str().is_some_and(|message| message.contains(words)),
+            || format!("{app}: {resolved}"),
+        )?;
         let ready = condition(&object, "Ready").context("no Ready")?;
         expect(ready["status"] == "False", || format!("{app}: {ready}"))?;
     }
@@ -82,9 +86,10 @@ async fn a_service_of_somebody_else_is_never_taken_over() -> Result<()> {
     let routes = condition(&app, "RoutesProgrammed").context("no RoutesProgrammed")?;
     expect(routes["message"].as_str().is_some_and(|message| message.contains("mine")), || routes.to_string())?;
     let after = cluster.get(&["-n", namespace, "service", "mine"]).await?;
-    expect(before["spec"] == after["spec"] && after.pointer("/metadata/ownerReferences").is_none_or(Value::is_null), || {
-        format!("the Service was changed: {after:#}")
-    })
+    expect(
+        before["spec"] == after["spec"] && after.pointer("/metadata/ownerReferences").is_none_or(Value::is_null),
+        || format!("the Service was changed: {after:#}"),
+    )
 }
 
 #[tokio::test]

@@ -39,10 +39,15 @@ async fn deleting_a_runtime_pod_and_restarting_the_operator_lose_no_request() ->
 
     // A runtime goes.
     let slices = cluster.get(&["-n", namespace, "endpointslices", "-l", "kubernetes.io/service-name=steady"]).await?;
-    let victim = slices.pointer("/items/0/endpoints/0/targetRef/name").and_then(Value::as_str).context("no targetRef")?.to_owned();
+    let victim = slices
+        .pointer("/items/0/endpoints/0/targetRef/name")
+        .and_then(Value::as_str)
+        .context("no targetRef")?
+        .to_owned();
     cluster.kubectl(&["-n", SYSTEM, "delete", "pod", &victim]).await?;
     until("two endpoints again, none of them the deleted pod's", Duration::from_secs(60), || async {
-        let slices = cluster.get(&["-n", namespace, "endpointslices", "-l", "kubernetes.io/service-name=steady"]).await?;
+        let slices =
+            cluster.get(&["-n", namespace, "endpointslices", "-l", "kubernetes.io/service-name=steady"]).await?;
         let pods: Vec<&str> = slices
             .pointer("/items/0/endpoints")
             .and_then(Value::as_array)
@@ -56,10 +61,13 @@ async fn deleting_a_runtime_pod_and_restarting_the_operator_lose_no_request() ->
 
     let samples = prober.stop().await?;
     let failed = failures(&samples);
-    expect(failed.is_empty(), || format!("{} of {} failed, the first: {:?}", failed.len(), samples.len(), failed.first()))?;
+    expect(failed.is_empty(), || {
+        format!("{} of {} failed, the first: {:?}", failed.len(), samples.len(), failed.first())
+    })?;
 
     // Least privilege was enough for all of this.
-    let log = cluster.kubectl(&["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--tail=-1"]).await?;
+    let log =
+        cluster.kubectl(&["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--tail=-1"]).await?;
     let forbidden: Vec<&str> = log.lines().filter(|line| line.to_lowercase().contains("forbidden")).collect();
     expect(forbidden.is_empty(), || forbidden.join("\n"))
 }

@@ -65,8 +65,20 @@ impl Cluster {
         let keyring = format!("bindleServer.keyring={}", keyring.display());
         let chart = chart.display().to_string();
         let mut args = vec![
-            "upgrade", "--install", "spindle", &chart, "--namespace", SYSTEM, "--create-namespace",
-            "--set", "bindleServer.enabled=true", "--set-file", &keyring, "--wait", "--timeout", "90s",
+            "upgrade",
+            "--install",
+            "spindle",
+            &chart,
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--set",
+            "bindleServer.enabled=true",
+            "--set-file",
+            &keyring,
+            "--wait",
+            "--timeout",
+            "90s",
         ];
         args.extend(extra);
         if let Err(error) = command::succeed("helm", &args, "").await {
@@ -124,7 +136,14 @@ impl Cluster {
     ///
     /// # Errors
     /// When it does not within `deadline`, with the last conditions seen.
-    pub async fn wait(&self, namespace: &str, app: &str, condition: &str, status: &str, deadline: Duration) -> Result<Value> {
+    pub async fn wait(
+        &self,
+        namespace: &str,
+        app: &str,
+        condition: &str,
+        status: &str,
+        deadline: Duration,
+    ) -> Result<Value> {
         until(&format!("{app}: {condition}={status}"), deadline, || async {
             let object = self.get(&["-n", namespace, "spinapp", app]).await?;
             let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);

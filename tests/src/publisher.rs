@@ -27,7 +27,8 @@ impl Publisher {
         let directory = tempfile::tempdir()?;
         let spindle = format!("{}/spindle", setting("SPINDLE_BIN")?);
         let key = directory.path().join("creator.toml").display().to_string();
-        command::succeed(&spindle, &["bindle", "keys", "create", "Tests <tests@example.com>", "--key-file", &key], "").await?;
+        command::succeed(&spindle, &["bindle", "keys", "create", "Tests <tests@example.com>", "--key-file", &key], "")
+            .await?;
         let keyring = command::succeed(&spindle, &["bindle", "keys", "export", "--key-file", &key], "").await?;
         std::fs::write(directory.path().join("keyring.toml"), keyring)?;
         Ok(Self { directory, spindle })
