@@ -136,7 +136,8 @@ async fn every_example_runs_unchanged_on_the_cluster() -> Result<()> {
     let apps = cluster.get(&["-n", namespace, "spinapps"]).await?;
     for app in apps["items"].as_array().context("no items")? {
         let name = app.pointer("/metadata/name").and_then(Value::as_str).context("no name")?;
-        cluster.wait(namespace, name, "Ready", "True", PATIENCE).await?;
+        // A Go program takes a minute to compile on a machine that does other things too.
+        cluster.wait(namespace, name, "Ready", "True", PATIENCE * 3).await?;
         let host = format!("{name}.localhost");
         until(name, PATIENCE, || async {
             let (status, body) = get(&client, &format!("{}/", cluster.ingress), Some(&host)).await?;

@@ -23,7 +23,7 @@ struct World {
 }
 
 /// Nothing that a test waits for takes longer than this on the slowest machine that we know.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cluster, with Spindle installed by the first test that asks. Others do not try again what failed.
 async fn world() -> Result<&'static World> {
