@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/env.sh
 need_tools
+claim_target_dir
 parts=${*:-cluster guests binaries}
 logs=$SPINDLE_CACHE/logs
 mkdir -p "$logs"

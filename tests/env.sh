@@ -39,6 +39,15 @@ need_tools() {
   command -v go >/dev/null || die "go is missing: install Go 1.26 or later (https://go.dev/dl), then run this again"
   command -v cc >/dev/null || die "a C compiler is missing: apt-get install build-essential"
 }
+# claim_target_dir: two checkouts that share a target directory must not take each other's crates for their own. Cargo goes
+# by the time of files, so those of the checkout that comes second are made new.
+claim_target_dir() {
+  local owner=$CARGO_TARGET_DIR/checkout
+  mkdir -p "$CARGO_TARGET_DIR"
+  [ "$(cat "$owner" 2>/dev/null)" = "$PWD" ] && return
+  find . \( -name '*.rs' -o -name Cargo.toml \) -not -path '*/target/*' -exec touch {} +
+  echo "$PWD" >"$owner"
+}
 # can_cluster: whether a Kubernetes can be started here; says why not.
 can_cluster() {
   [ "$(uname -s)" = Linux ] || { echo "this is $(uname -s), and the cluster needs Linux"; return 1; }
