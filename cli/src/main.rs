@@ -36,7 +36,10 @@ fn run(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         match command {
-            Command::Up(args) => up::run(*args).await,
+            Command::Up(args) => {
+                node_runtime::open_files::raise_limit();
+                up::run(*args).await
+            }
             Command::Bindle(args) => bindle::run(*args).await,
         }
     });

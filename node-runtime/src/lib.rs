@@ -21,5 +21,6 @@ pub mod executor;
 pub mod host;
 pub mod loader;
 pub mod metrics;
+pub mod open_files;
 pub mod runtime;
 pub mod trigger;

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
 
 fn run(flags: Flags) -> Result<(), Failure> {
     let config = Config::try_from(flags)?;
+    node_runtime::open_files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async { node_runtime::runtime::run(config, daemon::Signals::listen()?).await })
 }

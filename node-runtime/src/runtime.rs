@@ -18,7 +18,8 @@ use daemon::{Admin, Tasks};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use sources::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     apps::{Apps, Board},
@@ -69,6 +70,8 @@ pub struct Runtime {
     draining: watch::Sender<bool>,
     drain_delay: Duration,
     drain_timeout: Duration,
+    /// Guests that go on after their responses.
+    tails: TaskTracker,
     /// Where the admin server is.
     pub admin: SocketAddr,
 }
@@ -89,6 +92,7 @@ impl Runtime {
         let loader = Arc::new(Loader::new(engine.clone(), store, config.trust));
         let trigger = Trigger::new(&traffic, config.trigger);
         let apps = Apps::start(&work, loader, trigger, disk.clone(), metrics.clone(), config.apps);
+        let tails = engine.tails().clone();
         mirror(&registry, apps.board(), engine)?;
         let (draining, is_draining) = watch::channel(false);
         let restored = Arc::new(AtomicBool::new(false));
@@ -101,7 +105,7 @@ impl Runtime {
         let admin = admin.serve(&config.admin, &tasks).await.map_err(|source| StartError::Admin { address, source })?;
         tracing::info!(address = %admin, "admin server listens");
         let (drain_delay, drain_timeout) = (config.drain_delay, config.drain_timeout);
-        Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, admin })
+        Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, tails, admin })
     }
 
     /// Resolves with the error that the process cannot go on with.
@@ -117,14 +121,27 @@ impl Runtime {
             () = tokio::time::sleep(self.drain_delay) => {}
             () = hurry => {}
         }
-        let groups =
-            [(&self.traffic, self.drain_timeout), (&self.work, STOP), (&self.control_tasks, STOP), (&self.tasks, STOP)];
-        for (tasks, within) in groups {
-            if let Err(error) = tasks.stop(within).await {
-                tracing::warn!(%error, "not everything ended by itself");
-            }
+        let until = Instant::now() + self.drain_timeout;
+        end(&self.traffic, self.drain_timeout).await;
+        finish_tails(&self.tails, until).await;
+        for tasks in [&self.work, &self.control_tasks, &self.tasks] {
+            end(tasks, STOP).await;
         }
         tracing::info!("stopped");
+    }
+}
+
+async fn end(tasks: &Tasks, within: Duration) {
+    if let Err(error) = tasks.stop(within).await {
+        tracing::warn!(%error, "not everything ended by itself");
+    }
+}
+
+/// Lets guests finish what they do after their responses. Called when no request is left that could start another.
+async fn finish_tails(tails: &TaskTracker, until: Instant) {
+    tails.close();
+    if tokio::time::timeout_at(until, tails.wait()).await.is_err() {
+        tracing::warn!(guests = tails.len(), "guests that went on after their responses were cut");
     }
 }
 
@@ -201,4 +218,30 @@ pub async fn run(config: Config, mut signals: daemon::Signals) -> Result<(), Box
     };
     runtime.stop(hurry).await;
     failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn guests_that_go_on_after_their_responses_are_waited_for() {
+        let (tails, done) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
+        let finished = Arc::clone(&done);
+        tails.spawn(async move {
+            tokio::task::yield_now().await;
+            finished.store(true, Ordering::Relaxed);
+        });
+        finish_tails(&tails, Instant::now() + Duration::from_secs(60)).await;
+        assert!(done.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn guests_that_never_end_are_given_up_in_time() {
+        let tails = TaskTracker::new();
+        let endless = tails.track_future(std::future::pending::<()>());
+        finish_tails(&tails, Instant::now() + Duration::from_millis(1)).await;
+        drop(endless);
+        finish_tails(&tails, Instant::now() + Duration::from_secs(60)).await;
+    }
 }

@@ -1,0 +1,18 @@
+//! How many files and connections the process may have open.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the limit of open files to the most that this process may give itself.
+///
+/// The usual soft limit (1024) is kept low for programs that use `select`; each connection and each directory of a
+/// guest takes one. A failure is logged: the process works, with fewer.
+pub fn raise_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => tracing::debug!(from = current, to = maximum, "more files may be open"),
+        Err(error) => tracing::warn!(limit = current, %error, "the limit of open files cannot be raised"),
+    }
+}
