@@ -9,18 +9,21 @@
 mod board;
 mod carry;
 mod jobs;
+mod sweep;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use control::{AppKey, Assignment};
+use control::{AppKey, Assignment, Fingerprint, RevisionId, RevisionSpec};
 use daemon::Tasks;
-use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app};
+use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app, keep};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub use board::{Board, News};
 
@@ -28,6 +31,7 @@ use crate::{
     apps::{
         carry::Live,
         jobs::{JobEnd, Outcome},
+        sweep::Sweep,
     },
     disk::Disk,
     loader::Loader,
@@ -49,6 +53,8 @@ pub struct AppsSettings {
     pub backoff: Backoff,
     /// How long connections of an app that was removed may finish.
     pub drain_timeout: Duration,
+    /// How long content stays after it was last needed: it may come back.
+    pub sweep_delay: Duration,
 }
 
 /// Something that the runtime is told.
@@ -58,6 +64,8 @@ enum Told {
     /// What was kept on disk.
     Restore(Vec<Assignment>),
     Remove(AppKey),
+    /// Everything has been said.
+    Synced,
 }
 
 /// The handle of the task that owns the apps. Clones are handles of the same task.
@@ -80,6 +88,11 @@ impl Turn<'_> {
     /// The app is no longer this runtime's.
     pub fn remove(self, app: AppKey) {
         self.0.send(Told::Remove(app));
+    }
+
+    /// Everything that is not as the operator wants it has been said.
+    pub fn synced(self) {
+        self.0.send(Told::Synced);
     }
 }
 
@@ -112,6 +125,9 @@ impl Apps {
             desired: BTreeMap::new(),
             actual: BTreeMap::new(),
             live: BTreeMap::new(),
+            draining: Vec::new(),
+            kept: BTreeMap::new(),
+            sweep: Sweep::default(),
             agenda: Agenda::default(),
             births: 0,
         };
@@ -198,6 +214,11 @@ struct Owner {
     desired: BTreeMap<AppKey, Wanted>,
     actual: BTreeMap<AppKey, App>,
     live: BTreeMap<AppKey, Live>,
+    /// Revisions with requests in flight, also of apps that are forgotten: until the token is cancelled.
+    draining: Vec<(CancellationToken, Arc<RevisionSpec>)>,
+    /// What is on disk: the assignment, and the unlisted revision kept with it.
+    kept: BTreeMap<AppKey, (Fingerprint, Option<RevisionId>)>,
+    sweep: Sweep,
     agenda: Agenda,
     births: u64,
 }
@@ -205,12 +226,13 @@ struct Owner {
 impl Owner {
     async fn run(mut self, mut told: mpsc::Receiver<Told>, mut ended: mpsc::UnboundedReceiver<JobEnd>) {
         loop {
-            let wake = self.next_recheck();
+            let wake = self.next_wake();
             tokio::select! {
                 biased;
                 Some(end) = ended.recv() => self.hear(end),
                 Some(said) = told.recv() => self.take(said),
-                () = tokio::time::sleep(wake), if !self.agenda.later.is_empty() => {}
+                () = self.sweep.ended(), if self.sweep.is_running() => self.resume_waiting(),
+                () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
             }
             while let Ok(end) = ended.try_recv() {
                 self.hear(end);
@@ -221,6 +243,7 @@ impl Owner {
             }
             self.recheck();
             self.decide().await;
+            self.sweep_if_due();
         }
     }
 
@@ -228,9 +251,15 @@ impl Owner {
         self.began.elapsed()
     }
 
-    fn next_recheck(&self) -> Duration {
-        let next = self.agenda.later.values().min().copied().unwrap_or_default();
-        next.saturating_sub(self.now())
+    /// How long until there is something to do although nothing was heard.
+    fn next_wake(&self) -> Option<Duration> {
+        let next = self.agenda.later.values().copied().chain(self.sweep.due()).min()?;
+        Some(next.saturating_sub(self.now()))
+    }
+
+    /// There is room again.
+    fn resume_waiting(&mut self) {
+        self.agenda.now.append(&mut self.agenda.waiting);
     }
 
     fn recheck(&mut self) {
@@ -242,19 +271,23 @@ impl Owner {
         match told {
             Told::Assign(assignment) => self.assign(*assignment, true),
             Told::Restore(all) => all.into_iter().for_each(|assignment| self.assign(assignment, false)),
+            Told::Synced => self.synced(),
             Told::Remove(app) => {
                 if self.desired.remove(&app).is_none() && !self.actual.contains_key(&app) {
                     self.board.post(&app, News::Removed, true);
                     return;
                 }
                 tracing::info!(%app, "app removed");
+                self.kept.remove(&app);
+                self.board.set_rollout(&app, None);
                 self.keeper.keep(&app, None);
+                self.sweep_later();
                 self.agenda.now.insert(app);
             }
         }
     }
 
-    fn assign(&mut self, assignment: Assignment, keep: bool) {
+    fn assign(&mut self, assignment: Assignment, is_news: bool) {
         let app = assignment.app.clone();
         let fingerprint = match assignment.fingerprint() {
             Ok(fingerprint) => fingerprint,
@@ -269,9 +302,11 @@ impl Owner {
         }
         tracing::info!(%app, revision = %assignment.active, port = assignment.port, "app assigned");
         self.desired.insert(app.clone(), wanted);
-        if keep {
-            self.keeper.keep(&app, Some(assignment));
+        if !is_news {
+            self.kept.insert(app.clone(), (fingerprint, None));
+            self.board.set_rollout(&app, Some(assignment));
         }
+        self.sweep_later();
         self.agenda.now.insert(app);
     }
 
@@ -280,9 +315,9 @@ impl Owner {
         match end.outcome {
             Outcome::Fetched(_) => self.room.fetches += 1,
             Outcome::Prepared(_) => self.room.preparations += 1,
-            Outcome::Drained => {}
+            Outcome::Drained => self.sweep_later(),
         }
-        self.agenda.now.append(&mut self.agenda.waiting);
+        self.resume_waiting();
         let now = self.now();
         let current = self.live.get_mut(&end.app).filter(|live| live.birth == end.birth);
         if let (Some(live), Some(app)) = (current, self.actual.get_mut(&end.app))
@@ -296,7 +331,10 @@ impl Owner {
     async fn decide(&mut self) {
         while let Some(key) = self.agenda.now.pop_first() {
             let (wanted, actual) = (self.desired.get(&key), self.actual.get(&key));
-            let next = converge_app(&key, wanted, actual, self.now(), &mut self.room);
+            let (open, mut room) = (self.open_room(), self.open_room());
+            let next = converge_app(&key, wanted, actual, self.now(), &mut room);
+            self.room.fetches -= open.fetches - room.fetches;
+            self.room.preparations -= open.preparations - room.preparations;
             if next.waiting {
                 self.agenda.waiting.insert(key.clone());
             }
@@ -307,8 +345,27 @@ impl Owner {
             for step in next.steps {
                 self.carry_out(&key, step).await;
             }
+            self.keep(&key);
             self.post(&key, false);
         }
+    }
+
+    /// Has on disk, and on the board, what a restart must bring back.
+    fn keep(&mut self, key: &AppKey) {
+        let Some(wanted) = self.desired.get(key) else { return };
+        let unlisted = keep::unlisted(wanted, self.actual.get(key));
+        let entry = (wanted.fingerprint, unlisted.cloned());
+        if self.kept.get(key) == Some(&entry) {
+            return;
+        }
+        let spec = unlisted.and_then(|revision| self.live.get(key)?.spec(revision));
+        let kept = match keep::kept(&wanted.assignment, spec) {
+            Cow::Borrowed(_) => Arc::clone(&wanted.assignment),
+            Cow::Owned(more) => Arc::new(more),
+        };
+        self.board.set_rollout(key, Some(Arc::clone(&kept)));
+        self.keeper.keep(key, Some(kept));
+        self.kept.insert(key.clone(), entry);
     }
 
     fn post(&self, key: &AppKey, anew: bool) {

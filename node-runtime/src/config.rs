@@ -101,6 +101,10 @@ struct TrafficFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
 struct WorkFlags {
+    /// How long, in seconds, content and compiled code stay on disk after the last app that needs them
+    #[arg(long, env = "SPINDLE_SWEEP_DELAY", default_value_t = 60, value_name = "SECONDS")]
+    sweep_delay: u64,
+
     /// How many revisions are fetched at a time
     #[arg(long, env = "SPINDLE_FETCHES", default_value = "8", value_name = "REVISIONS")]
     fetches: NonZeroUsize,
@@ -216,6 +220,7 @@ impl TryFrom<Flags> for Config {
                 room: Room { fetches: work.fetches.get(), preparations: work.preparations.get() },
                 backoff: Backoff::default(),
                 drain_timeout,
+                sweep_delay: Duration::from_secs(work.sweep_delay),
             },
             engine,
             trust,

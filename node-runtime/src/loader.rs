@@ -6,7 +6,7 @@
 //! Absent on purpose: when to load what; that is decided in the core crate.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     error::Error,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -14,11 +14,13 @@ use std::{
 
 use control::{AppKey, Credentials, Fetch, RevisionSpec};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use manifest::Digest;
 use node_runtime_core::converge::Fault;
 use sources::{
     Store,
     bindle::{BindleClient, BindleId, ClientOptions, SourceError},
     http::Trust,
+    store::Freed,
 };
 use url::Url;
 
@@ -90,6 +92,25 @@ impl Loader {
         let application = Arc::new(spec.application.clone());
         let context = Builder::new(&self.engine, application, &self.store, settings).build().await;
         Ok(HttpApplication::new(context.map_err(|error| build_fault(&error))?))
+    }
+
+    /// Frees content and compiled code that is not of `needed`. What is being fetched must be among it.
+    pub async fn free_all_but(&self, needed: BTreeSet<Digest>) {
+        let (store, engine) = (self.store.clone(), self.engine.clone());
+        let freed = tokio::task::spawn_blocking(move || (store.retain(&needed), engine.retain_compiled(&needed))).await;
+        let Ok((content, compiled)) = freed else { return };
+        match content {
+            Ok(freed) if freed == Freed::default() => {}
+            Ok(freed) => {
+                tracing::info!(blobs = freed.blobs, trees = freed.trees, bytes = freed.bytes, "content freed");
+            }
+            Err(error) => tracing::warn!(error = daemon::chain(&error), "not all content could be freed"),
+        }
+        match compiled {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "compiled code freed"),
+            Err(error) => tracing::warn!(error = daemon::chain(&error), "not all compiled code could be freed"),
+        }
     }
 
     fn client(&self, server: &str, credentials: Option<&Credentials>) -> Result<BindleClient, Fault> {

@@ -25,6 +25,9 @@ pub const OPERATOR_DNS_NAME: &str = "operator.spindle.internal";
 /// The longest frame, in bytes, that either side reads. An application of 10,000 files takes about 2 MiB.
 pub const MAX_FRAME: usize = 32 * 1024 * 1024;
 
+/// How many bytes [`Inventory::rollouts`] may have in its frame; a runtime leaves out those that do not fit.
+pub const ROLLOUTS_BYTES: usize = MAX_FRAME / 2;
+
 /// What the operator says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type", content = "value")]
@@ -98,6 +101,11 @@ pub struct Inventory {
     pub assigned: BTreeMap<AppKey, Fingerprint>,
     /// The report of each app.
     pub reports: Vec<AppReport>,
+    /// What the runtime keeps of each app whose update is not over: the assignment and, before its revisions, one that
+    /// is served although it is listed no more. From this an operator that has just started knows the old revision.
+    /// Some may be left out: see [`ROLLOUTS_BYTES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<Assignment>,
 }
 
 /// Why a frame cannot be read.

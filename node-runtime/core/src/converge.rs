@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use control::{AppKey, Assignment, Fingerprint, RevisionId};
 
 mod app;
+pub mod keep;
 mod report;
 #[cfg(test)]
 mod tests;

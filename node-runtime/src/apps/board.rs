@@ -5,10 +5,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use control::{AppKey, AppReport, Inventory, RevisionState};
+use control::{AppKey, AppReport, Assignment, Inventory, RevisionState, wire::ROLLOUTS_BYTES};
+use node_runtime_core::converge::keep;
 use tokio::sync::watch;
 
 use crate::metrics::Counts;
@@ -25,6 +26,8 @@ struct Posts {
     version: u64,
     by_app: BTreeMap<AppKey, (u64, News)>,
     by_version: BTreeMap<u64, AppKey>,
+    /// What is kept of apps whose update is not over.
+    rollouts: BTreeMap<AppKey, Arc<Assignment>>,
 }
 
 /// The latest about one app.
@@ -63,6 +66,15 @@ impl Board {
         self.version.send_replace(version);
     }
 
+    /// Notes what is kept of `app`, which is told to operators as long as its update is not over.
+    pub fn set_rollout(&self, app: &AppKey, kept: Option<Arc<Assignment>>) {
+        let mut posts = self.posts();
+        match kept.filter(|kept| keep::is_rollout(kept)) {
+            Some(kept) => drop(posts.rollouts.insert(app.clone(), kept)),
+            None => drop(posts.rollouts.remove(app)),
+        }
+    }
+
     /// At most `limit` apps that changed after `seen`, oldest change first, and what has been seen then. Apps whose
     /// removal was seen are forgotten.
     pub fn since(&self, seen: u64, limit: usize) -> (u64, Vec<(AppKey, News)>) {
@@ -78,7 +90,7 @@ impl Board {
         (now_seen, news.collect())
     }
 
-    /// Everything, and what has been seen then.
+    /// Everything but [`Board::rollouts`], and what has been seen then.
     pub fn inventory(&self) -> (u64, Inventory) {
         let posts = self.posts();
         let reports = posts.by_app.values().filter_map(|(_, news)| match news {
@@ -87,7 +99,24 @@ impl Board {
         });
         let reports: Vec<_> = reports.collect();
         let assigned = reports.iter().map(|report| (report.app.clone(), report.fingerprint)).collect();
-        (posts.version, Inventory { assigned, reports })
+        (posts.version, Inventory { assigned, reports, rollouts: Vec::new() })
+    }
+
+    /// What is kept of apps whose update is not over, as far as it fits into a frame. It holds secrets.
+    pub fn rollouts(&self) -> Vec<Assignment> {
+        let all: Vec<_> = self.posts().rollouts.values().cloned().collect();
+        let mut left = ROLLOUTS_BYTES;
+        let fits = |kept: &&Arc<Assignment>| {
+            let size = serde_json::to_vec(kept.as_ref()).map_or(usize::MAX, |json| json.len());
+            let fits = size <= left;
+            left -= if fits { size } else { 0 };
+            fits
+        };
+        let told: Vec<_> = all.iter().filter(fits).map(|kept| Assignment::clone(kept)).collect();
+        if told.len() < all.len() {
+            tracing::warn!(left_out = all.len() - told.len(), "not all updates that are not over fit into a frame");
+        }
+        told
     }
 
     /// Resolves, each time it is waited for, when there is something newer than last time.

@@ -8,16 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Owner,
-    jobs::{JobEnd, Outcome, Promise, unfinished},
+    jobs::{JobEnd, Outcome, Promise, Ready, unfinished},
 };
-use crate::trigger::{Port, Serving, Slot};
+use crate::{
+    application::HttpApplication,
+    trigger::{Port, Slot},
+};
 
 /// What an app has in this process.
 pub(super) struct Live {
     /// Tells an app from an earlier one of its name.
     pub(super) birth: u64,
     slot: Arc<Slot>,
-    ready: BTreeMap<RevisionId, Arc<Serving>>,
+    ready: BTreeMap<RevisionId, Ready>,
     ports: BTreeMap<u16, Port>,
     jobs: BTreeMap<RevisionId, (u64, CancellationToken)>,
     job_count: u64,
@@ -33,6 +36,16 @@ impl Live {
             jobs: BTreeMap::new(),
             job_count: 0,
         }
+    }
+
+    /// What was asked for when `revision` was made ready.
+    pub(super) fn spec(&self, revision: &RevisionId) -> Option<&RevisionSpec> {
+        self.ready.get(revision).map(|ready| ready.spec.as_ref())
+    }
+
+    /// What was asked for of every revision that is ready, listed or not.
+    pub(super) fn specs(&self) -> impl Iterator<Item = &RevisionSpec> {
+        self.ready.values().map(|ready| ready.spec.as_ref())
     }
 
     /// The number of a new job for `revision`, and what calls it off.
@@ -57,8 +70,8 @@ impl Live {
         Some(match outcome {
             Outcome::Fetched(Ok(())) => Event::Fetched(revision),
             Outcome::Fetched(Err(fault)) => Event::FetchFailed(revision, fault),
-            Outcome::Prepared(Ok(serving)) => {
-                self.ready.insert(revision.clone(), serving);
+            Outcome::Prepared(Ok(ready)) => {
+                self.ready.insert(revision.clone(), ready);
                 Event::Prepared(revision)
             }
             Outcome::Prepared(Err(fault)) => Event::PrepareFailed(revision, fault),
@@ -140,7 +153,10 @@ impl Owner {
             let outcome = loader.build(&app, &spec).await;
             metrics.prepared(word(&outcome), began.elapsed());
             log(&app, &spec.id, "prepare", &outcome, began);
-            Outcome::Prepared(outcome.map(|application| Arc::new(Serving::new(spec.id, application))))
+            for warning in outcome.iter().flat_map(HttpApplication::warnings) {
+                tracing::warn!(%app, revision = %spec.id, %warning, "a route does not do what it says");
+            }
+            Outcome::Prepared(outcome.map(|application| Ready::new(spec, application)))
         });
     }
 
@@ -162,8 +178,8 @@ impl Owner {
 
     fn switch(&mut self, key: &AppKey, revision: &RevisionId) {
         let Some(live) = self.live.get(key) else { return };
-        if let Some(serving) = live.ready.get(revision) {
-            live.slot.switch(Arc::clone(serving));
+        if let Some(ready) = live.ready.get(revision) {
+            live.slot.switch(Arc::clone(&ready.serving));
             tracing::info!(app = %key, %revision, "new requests go to this revision");
         }
     }
@@ -173,13 +189,14 @@ impl Owner {
         if let Some((_, job)) = live.jobs.remove(&revision) {
             job.cancel();
         }
-        let Some(serving) = live.ready.remove(&revision) else { return };
+        let Some(Ready { serving, spec }) = live.ready.remove(&revision) else { return };
         if live.slot.serving().is_some_and(|current| Arc::ptr_eq(&current, &serving)) {
             live.slot.clear();
         }
         let outcome = Outcome::Drained;
         let end = JobEnd { app: key.clone(), birth: live.birth, revision, job: 0, outcome };
         let (promise, drained) = (Promise::new(end, self.ends.clone()), serving.drained());
+        self.draining.push((drained.clone(), spec));
         drop(serving);
         promise.run(&self.tasks, "drain", CancellationToken::new(), async move {
             drained.cancelled().await;

@@ -5,13 +5,13 @@
 
 use std::{future::Future, sync::Arc};
 
-use control::{AppKey, RevisionId};
+use control::{AppKey, RevisionId, RevisionSpec};
 use daemon::Tasks;
 use node_runtime_core::converge::Fault;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::trigger::Serving;
+use crate::{application::HttpApplication, trigger::Serving};
 
 /// How a job ended.
 #[derive(Debug)]
@@ -19,9 +19,23 @@ pub(super) enum Outcome {
     /// A fetch.
     Fetched(Result<(), Fault>),
     /// A preparation.
-    Prepared(Result<Arc<Serving>, Fault>),
+    Prepared(Result<Ready, Fault>),
     /// A revision's last request.
     Drained,
+}
+
+/// A revision that can take requests.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) serving: Arc<Serving>,
+    /// What it was made of.
+    pub(super) spec: Arc<RevisionSpec>,
+}
+
+impl Ready {
+    pub(super) fn new(spec: RevisionSpec, application: HttpApplication) -> Self {
+        Self { serving: Arc::new(Serving::new(spec.id.clone(), application)), spec: Arc::new(spec) }
+    }
 }
 
 /// How which job ended.

@@ -85,7 +85,8 @@ impl Stream {
         let _connected = Connected::new(shared);
         let mut draining = shared.draining.clone();
         let is_draining = *draining.borrow_and_update();
-        let (seen, inventory) = shared.apps.board().inventory();
+        let (seen, mut inventory) = shared.apps.board().inventory();
+        inventory.rollouts = shared.apps.board().rollouts();
         let settings = &shared.settings;
         let welcome = Welcome {
             version: VERSION,
@@ -189,7 +190,10 @@ async fn listen(
         let obeyed = command.while_held(|| match message {
             ToRuntime::Assign(assignment) => turn.assign(assignment),
             ToRuntime::Remove(app) => turn.remove(app),
-            ToRuntime::Synced => tracing::info!("the operator has sent everything that differed"),
+            ToRuntime::Synced => {
+                tracing::info!("the operator has sent everything that differed");
+                turn.synced();
+            }
             ToRuntime::Hello(_) | ToRuntime::Ping(_) => {}
         });
         if !obeyed {

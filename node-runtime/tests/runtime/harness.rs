@@ -128,10 +128,12 @@ impl Node {
     /// A process, as soon as it has an admin server.
     pub(crate) async fn launch(dir: TempDir, pki: Pki, flags: &[&str]) -> Self {
         let at = |name: &str| dir.path().join(name);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_node-runtime"))
+        // With few open files allowed, of which it makes more by itself.
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -Sn 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_node-runtime")])
             .args(["--control-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"])
             .args(["--listen-address", "127.0.0.1", "--drain-delay", "0", "--runtime-name", "r1"])
-            .args(["--max-instances", "50", "--warm-slots", "10"])
+            .args(["--max-instances", "50", "--warm-slots", "10", "--sweep-delay", "0"])
             .args([Path::new("--data-dir"), &at("data"), Path::new("--secrets-dir"), &at("secrets")])
             .args([Path::new("--tls-dir"), &at("tls")])
             .args(flags)
@@ -188,6 +190,14 @@ impl Node {
         Operator::connect(self.control, pki, dns_name).await
     }
 
+    /// How many files it may have open, and how many it could allow itself.
+    pub(crate) fn open_files(&self) -> (String, String) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id().unwrap())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
     pub(crate) async fn terminate(&self) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
@@ -204,6 +214,15 @@ impl Node {
     pub(crate) async fn crash(mut self) -> (TempDir, Pki) {
         self.child.kill().await.unwrap();
         (self.dir, self.pki)
+    }
+
+    /// Whether there is content, and code compiled from it, on disk.
+    pub(crate) fn has(&self, content: &Content) -> (bool, bool) {
+        let (data, hex) = (self.dir.path().join("data"), content.digest.hex());
+        let compiled = std::fs::read_dir(data.join("compiled")).unwrap();
+        let is_of = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(&hex);
+        let has_code = compiled.flatten().any(|entry| is_of(&entry.file_name()));
+        (data.join("content/blobs/sha256").join(&hex).exists(), has_code)
     }
 
     pub(crate) fn assignment_file(&self, app: &AppKey) -> PathBuf {

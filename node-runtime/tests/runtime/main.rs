@@ -343,3 +343,102 @@ async fn broken_requests_and_headers_too_large_are_answered_and_http2_is_spoken(
     let response = in_time("a response", sender.send_request(request)).await.unwrap();
     assert_eq!((response.status().as_u16(), response.version()), (200, hyper::Version::HTTP_2));
 }
+
+#[tokio::test]
+async fn content_that_no_app_needs_any_more_is_freed_and_what_another_shares_stays() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (shared, own) = (parcels.add(guest("shared")), parcels.add(guest("own")));
+    let (a, b, c) = (key("a"), key("b"), key("c"));
+    let port = free_port();
+    for (app, wasm, port) in [(&a, shared, free_port()), (&b, shared, port), (&c, own, free_port())] {
+        operator.assign(&assignment(app, port, vec![revision("v1", wasm, &parcels.url)], "v1")).await;
+        operator.serving(app, "v1").await;
+    }
+    operator.say(ToRuntime::Remove(a.clone())).await;
+    operator.say(ToRuntime::Remove(c.clone())).await;
+    operator.gone(&a).await;
+    operator.gone(&c).await;
+    assert_eq!(node.has(&own), (true, true), "nothing is freed before the operator has said everything");
+    operator.say(ToRuntime::Synced).await;
+    eventually("content to be freed", async || (node.has(&own) == (false, false)).then_some(())).await;
+    assert_eq!(node.has(&shared), (true, true));
+    assert_eq!(ask(port).await.unwrap(), (200, "shared".to_owned()));
+    operator.say(ToRuntime::Remove(b)).await;
+    eventually("the rest to be freed", async || (node.has(&shared) == (false, false)).then_some(())).await;
+    operator.assign(&assignment(&c, port, vec![revision("v1", own, &parcels.url)], "v1")).await;
+    operator.serving(&c, "v1").await;
+    assert_eq!(ask(port).await.unwrap(), (200, "own".to_owned()), "what was freed is fetched again");
+}
+
+#[tokio::test]
+async fn an_update_that_is_not_over_is_told_to_the_next_operator() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, other) = (key("cart"), key("till"));
+    let one = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let broken = revision("v2", parcels.add("no wasm"), &parcels.url);
+    let told = assignment(&app, free_port(), vec![one.clone(), broken], "v1");
+    operator.assign(&told).await;
+    operator.serving(&app, "v1").await;
+    operator.assign(&assignment(&other, free_port(), vec![one], "v1")).await;
+    operator.serving(&other, "v1").await;
+    let (_next, welcome) = node.operator(2).await;
+    assert_eq!(welcome.inventory.rollouts, [told]);
+    assert_eq!(welcome.inventory.assigned.len(), 2);
+}
+
+#[tokio::test]
+async fn a_revision_that_serves_although_it_is_listed_no_more_survives_a_crash() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let one = parcels.add(guest("one"));
+    let v1 = revision("v1", one, &parcels.url);
+    let broken = revision("v2", parcels.add("no wasm"), &parcels.url);
+    operator.say(ToRuntime::Synced).await;
+    operator.assign(&assignment(&app, port, vec![v1.clone()], "v1")).await;
+    operator.serving(&app, "v1").await;
+    operator.assign(&assignment(&app, port, vec![broken.clone()], "v2")).await;
+    let failed = |state: Option<&RevisionState>| matches!(state, Some(RevisionState::Failed(_)));
+    operator.report(&app, |report| failed(report.revisions.get(&RevisionId("v2".to_owned())))).await;
+    let kept = assignment(&app, port, vec![v1, broken], "v2");
+    let file = node.assignment_file(&app);
+    let is_kept = async || std::fs::read_to_string(&file).unwrap().contains(&one.digest.to_string()).then_some(());
+    eventually("the old revision to be on disk with the new one", is_kept).await;
+    let (dir, pki) = node.crash().await;
+    let node = Node::start_in(dir, pki).await;
+    eventually("an answer", async || ask(port).await.ok().filter(|answer| *answer == (200, "one".to_owned()))).await;
+    let (mut operator, welcome) = node.operator(2).await;
+    assert_eq!(welcome.inventory.rollouts, [kept]);
+
+    let two = parcels.add(guest("two"));
+    operator.say(ToRuntime::Synced).await;
+    operator.assign(&assignment(&app, port, vec![revision("v3", two, &parcels.url)], "v3")).await;
+    operator.serving(&app, "v3").await;
+    eventually("the old revision to be freed", async || (node.has(&one) == (false, false)).then_some(())).await;
+    assert_eq!(node.has(&two), (true, true));
+}
+
+#[tokio::test]
+async fn a_process_may_have_as_many_files_open_as_its_limit_allows() {
+    let node = Node::start().await;
+    let (now, most) = node.open_files();
+    assert_eq!(now, most);
+}
+
+#[tokio::test]
+async fn routes_that_never_answer_are_warned_about_when_a_revision_is_loaded() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let app = key("cart");
+    let mut v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let route = v1.application.routes[0].clone();
+    v1.application.routes.push(route);
+    operator.assign(&assignment(&app, free_port(), vec![v1], "v1")).await;
+    operator.serving(&app, "v1").await;
+    let line = node.logged("a route does not do what it says").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((line["level"].as_str(), line["app"].as_str()), (Some("WARN"), Some("shop/cart")), "{line}");
+    assert_eq!(line["revision"].as_str(), Some("v1"), "{line}");
+}
