@@ -3,9 +3,12 @@
 //! Promise: a guest sees its own files (to read), its environment, clocks, random numbers, and the hosts it may call;
 //! nothing of another guest and nothing of this process. Sockets are closed to it.
 
+mod grants;
+pub(crate) mod guest_memory;
 mod limits;
 mod logs;
 mod outbound;
+mod variables;
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,10 +16,12 @@ use wasmtime::{Linker, Store, UpdateDeadline, component::Linker as ComponentLink
 use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+pub(crate) use grants::Grants;
 pub(crate) use limits::InstanceLimits;
 pub use logs::{GuestLine, GuestLog, GuestStream, LogLabels};
 pub(crate) use logs::{GuestLogs, LineStream, trace_line};
 pub(crate) use outbound::Outbound;
+pub(crate) use variables::Variables;
 
 use crate::engine::{Engine, Running};
 
@@ -46,14 +51,14 @@ impl RuntimeContext {
     pub(crate) fn store(
         engine: &Engine,
         wasi: WasiP1Ctx,
-        outbound: &Arc<node_runtime_core::outbound::AllowedHosts>,
+        grants: &Arc<Grants>,
         limits: InstanceLimits,
         deadline: Instant,
     ) -> Store<Self> {
         let context = Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: Outbound::new(outbound),
+            outbound: Outbound::new(grants),
             limits,
             deadline,
             _running: engine.running(),
@@ -69,6 +74,16 @@ impl RuntimeContext {
         });
         store
     }
+
+    /// What the guest may use.
+    fn grants(&self) -> &Arc<Grants> {
+        self.outbound.grants()
+    }
+
+    /// The guest's variables.
+    fn variables(&self) -> &Variables {
+        &self.grants().variables
+    }
 }
 
 impl WasiView for RuntimeContext {
@@ -83,18 +98,23 @@ impl WasiHttpView for RuntimeContext {
     }
 }
 
-/// The linker of core modules: preview 1, and preview 0 for modules from before 2020.
+/// The interfaces that components find here under exactly these names, beside WASI 0.2.
+pub(crate) const INTERFACES: [&str; 3] = variables::INTERFACES;
+
+/// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
     wasmtime_wasi::p0::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
+    variables::link_modules(&mut linker)?;
     Ok(linker)
 }
 
-/// The linker of components: WASI 0.2 and `wasi:http`.
+/// The linker of components: WASI 0.2, `wasi:http` and [`INTERFACES`].
 pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<ComponentLinker<RuntimeContext>> {
     let mut linker = ComponentLinker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    variables::link_components(&mut linker)?;
     Ok(linker)
 }

@@ -21,5 +21,7 @@ mod languages;
 mod legacy;
 #[path = "guests/server.rs"]
 mod server;
+#[path = "guests/variables.rs"]
+mod variables;
 #[path = "guests/wagi.rs"]
 mod wagi;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     executor::{Executor, LinkError},
-    host::{GuestLog, InstanceLimits, LogLabels},
+    host::{Grants, GuestLog, InstanceLimits, LogLabels},
 };
 
 /// What one revision is given besides its application.
@@ -203,7 +203,7 @@ impl Builder {
             .components
             .get(id)
             .ok_or_else(|| BuildError::UnknownComponent { route: self.first_route_of(id), component: id.clone() })?;
-        let allowed_hosts = self.allowed_hosts(id, component, variables)?;
+        let grants = Arc::new(self.grants(id, component, variables)?);
         let code = self.compile(id, component, executor).await?;
         let files = self.files(id, component).await?;
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
@@ -224,7 +224,7 @@ impl Builder {
             log: self.settings.log.clone().unwrap_or_else(|| Arc::new(self.engine.logs().clone())),
             environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             files,
-            allowed_hosts,
+            grants,
             limits: InstanceLimits::new(
                 self.settings.limits.memory.unwrap_or(config.default_memory),
                 config.table_elements,
@@ -239,18 +239,24 @@ impl Builder {
         self.application.routes.iter().position(|route| names(&route.target)).unwrap_or_default()
     }
 
-    fn allowed_hosts(
+    /// What the component may use, with all templates filled in.
+    fn grants(
         &self,
         id: &ComponentId,
         component: &Component,
         variables: &BTreeMap<&str, &str>,
-    ) -> Result<Arc<AllowedHosts>, BuildError> {
-        let expanded = component.allowed_outbound_hosts.iter().map(|entry| template::expand(entry, variables));
-        let expanded = expanded
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| BuildError::Template { component: id.clone(), source })?;
-        let allowed = AllowedHosts::parse(&expanded);
-        allowed.map(Arc::new).map_err(|source| BuildError::AllowedHosts { component: id.clone(), source })
+    ) -> Result<Grants, BuildError> {
+        let expand = |template| {
+            let text = template::expand(template, variables);
+            text.map_err(|source| BuildError::Template { component: id.clone(), source })
+        };
+        let hosts: Vec<String> =
+            component.allowed_outbound_hosts.iter().map(|entry| expand(entry)).collect::<Result<_, _>>()?;
+        let allowed_hosts =
+            AllowedHosts::parse(&hosts).map_err(|source| BuildError::AllowedHosts { component: id.clone(), source })?;
+        let variables = component.variables.iter().map(|(name, template)| Ok((name.clone(), expand(template)?)));
+        let variables = variables.collect::<Result<_, BuildError>>()?;
+        Ok(Grants { allowed_hosts, variables, buffered_body: self.engine.config().buffered_body })
     }
 
     async fn compile(

@@ -8,14 +8,13 @@ use std::{
 };
 
 use manifest::{Application, ComponentId};
-use node_runtime_core::outbound::AllowedHosts;
 use wasmtime::Store;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::Engine;
 use crate::{
     executor::Executor,
-    host::{GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext},
+    host::{Grants, GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext},
 };
 
 /// What lives as long as an app's revision: its guests, linked and pre-instantiated.
@@ -36,7 +35,7 @@ pub struct Guest {
     pub(super) log: Arc<dyn GuestLog>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) files: Option<PathBuf>,
-    pub(super) allowed_hosts: Arc<AllowedHosts>,
+    pub(super) grants: Arc<Grants>,
     pub(super) limits: InstanceLimits,
     pub(super) timeout: Duration,
     pub(super) executor: Executor,
@@ -117,7 +116,7 @@ impl Guest {
 
     /// A fresh store with this guest's limits.
     pub(crate) fn store(&self, mut wasi: WasiCtxBuilder, deadline: Instant) -> Store<RuntimeContext> {
-        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.allowed_hosts, self.limits, deadline)
+        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.grants, self.limits, deadline)
     }
 }
 

@@ -13,10 +13,9 @@
 //! Promise: whatever a guest returns, nothing outside its memory is read, and no more than it could have written is copied.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
-/// A header is two strings: (pointer, length) twice.
-pub(super) const HEADER_SIZE: u32 = 16;
+use crate::host::guest_memory::{GuestMemory, METHODS, MemoryError};
 
 /// How a guest lays out its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,30 +29,12 @@ pub(super) enum Layout {
 /// Why a result is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AbiError {
-    /// A pointer leads out of the guest's memory.
-    #[error("its {what} is outside of its memory (at {at}, {size} bytes)")]
-    OutOfBounds {
-        /// What is there.
-        what: &'static str,
-        /// Where.
-        at: u32,
-        /// How much.
-        size: u64,
-    },
-    /// A tag is neither 0 nor 1.
-    #[error("its {what} has the tag {tag} instead of 0 or 1")]
-    Tag {
-        /// Of what.
-        what: &'static str,
-        /// What it is.
-        tag: u32,
-    },
+    /// Something is not where or what it should be.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// No HTTP status.
     #[error("its status is {0}")]
     Status(u32),
-    /// No HTTP header.
-    #[error("its header `{0}` is not valid")]
-    Header(String),
     /// The body is too large.
     #[error("its body has {size} bytes, more than {limit}")]
     TooLarge {
@@ -66,44 +47,21 @@ pub(super) enum AbiError {
 
 /// The number of a method; `None` for those the ABI cannot express.
 pub(super) fn method(method: &Method) -> Option<i32> {
-    [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD, Method::OPTIONS]
-        .iter()
-        .zip(0..)
-        .find_map(|(known, number)| (known == method).then_some(number))
+    METHODS.iter().zip(0..).find_map(|(known, number)| (known == method).then_some(number))
 }
 
-/// A guest's memory, read with care.
-struct Memory<'a>(&'a [u8]);
+/// For looking ahead: what is not there is zero.
+fn peek(memory: GuestMemory<'_>, base: u32, offset: u32) -> u32 {
+    memory.u32("result", base, offset).unwrap_or(0)
+}
 
-impl<'a> Memory<'a> {
-    fn slice(&self, what: &'static str, at: u32, size: u64) -> Result<&'a [u8], AbiError> {
-        let error = AbiError::OutOfBounds { what, at, size };
-        let start = usize::try_from(at).ok();
-        let end = start.and_then(|start| start.checked_add(usize::try_from(size).ok()?));
-        match (start, end) {
-            (Some(start), Some(end)) => self.0.get(start..end).ok_or(error),
-            _ => Err(error),
-        }
-    }
-
-    fn u32(&self, what: &'static str, base: u32, offset: u32) -> Result<u32, AbiError> {
-        let at = base.checked_add(offset).ok_or(AbiError::OutOfBounds { what, at: base, size: 4 })?;
-        let bytes = self.slice(what, at, 4)?;
-        Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-    }
-
-    /// For looking ahead: what is not there is zero.
-    fn peek(&self, base: u32, offset: u32) -> u32 {
-        self.u32("result", base, offset).unwrap_or(0)
-    }
-
-    fn layout(&self, at: u32) -> Layout {
-        let upper_halves = [4, 12, 20, 28].iter().any(|offset| self.peek(at, *offset) != 0);
-        if !upper_halves && (self.peek(at, 8) == 1 || self.peek(at, 32) == 1) {
-            Layout::Slots
-        } else {
-            Layout::Canonical
-        }
+/// The layout of what is at `at`.
+fn find_layout(memory: GuestMemory<'_>, at: u32) -> Layout {
+    let upper_halves = [4, 12, 20, 28].iter().any(|offset| peek(memory, at, *offset) != 0);
+    if !upper_halves && (peek(memory, at, 8) == 1 || peek(memory, at, 32) == 1) {
+        Layout::Slots
+    } else {
+        Layout::Canonical
     }
 }
 
@@ -114,8 +72,8 @@ pub(super) fn response(
     known: Option<Layout>,
     body_limit: usize,
 ) -> Result<Response<Bytes>, AbiError> {
-    let memory = Memory(memory);
-    let layout = known.unwrap_or_else(|| memory.layout(at));
+    let memory = GuestMemory(memory);
+    let layout = known.unwrap_or_else(|| find_layout(memory, at));
     let ([header_tag, header_list, header_count], [body_tag, body_at, body_size], mask) = match layout {
         Layout::Canonical => ([4, 8, 12], [16, 20, 24], 0xff),
         Layout::Slots => ([8, 16, 24], [32, 40, 48], u32::MAX),
@@ -123,7 +81,7 @@ pub(super) fn response(
     let some = |what, offset| match memory.u32(what, at, offset)? & mask {
         0 => Ok(false),
         1 => Ok(true),
-        tag => Err(AbiError::Tag { what, tag }),
+        tag => Err(AbiError::Memory(MemoryError::Tag { what, tag })),
     };
     let status = memory.u32("result", at, 0)?;
     let status = if layout == Layout::Canonical { status & 0xffff } else { status };
@@ -133,12 +91,7 @@ pub(super) fn response(
     if some("list of headers", header_tag)? {
         let list = memory.u32("list of headers", at, header_list)?;
         let count = memory.u32("list of headers", at, header_count)?;
-        // Before the loop, so that a huge count costs nothing.
-        memory.slice("list of headers", list, u64::from(count) * u64::from(HEADER_SIZE))?;
-        for index in 0..count {
-            let (name, value) = header(&memory, list + index * HEADER_SIZE)?;
-            response.headers_mut().append(name, value);
-        }
+        *response.headers_mut() = memory.headers(list, count)?;
     }
     if some("body", body_tag)? {
         let (start, size) = (memory.u32("body", at, body_at)?, memory.u32("body", at, body_size)?);
@@ -148,19 +101,6 @@ pub(super) fn response(
         *response.body_mut() = Bytes::copy_from_slice(memory.slice("body", start, u64::from(size))?);
     }
     Ok(response)
-}
-
-/// Reads one header. HTTP's rules decide what is valid, so a name or value may be any bytes here.
-fn header(memory: &Memory<'_>, at: u32) -> Result<(HeaderName, HeaderValue), AbiError> {
-    let text = |what, offset| {
-        let (start, size) = (memory.u32(what, at, offset)?, memory.u32(what, at, offset + 4)?);
-        memory.slice(what, start, u64::from(size))
-    };
-    let (name, value) = (text("header name", 0)?, text("header value", 8)?);
-    match (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-        (Ok(name), Ok(value)) => Ok((name, value)),
-        _ => Err(AbiError::Header(String::from_utf8_lossy(name.get(..100).unwrap_or(name)).into_owned())),
-    }
 }
 
 #[cfg(test)]
@@ -221,7 +161,7 @@ mod tests {
     #[test]
     fn pointers_out_of_memory_are_errors() {
         let read = |words: &[(usize, u32)]| response(&memory(words, &[]), 0, Some(Layout::Canonical), 1 << 30);
-        let outside = |result| matches!(result, Err(AbiError::OutOfBounds { .. }));
+        let outside = |result| matches!(result, Err(AbiError::Memory(MemoryError::OutOfBounds { .. })));
         assert!(outside(response(&[0; 8], 500, None, 10)));
         assert!(outside(response(&[0; 8], u32::MAX, None, 10)));
         assert!(outside(read(&[(0, 200), (16, 1), (20, 500), (24, 100)])));
@@ -234,12 +174,32 @@ mod tests {
         let read =
             |words: &[(usize, u32)], text: &[u8]| response(&memory(words, &[(300, text)]), 0, None, 10).unwrap_err();
         assert_eq!(read(&[(0, 99), (4, 0)], b""), AbiError::Status(99));
-        assert_eq!(read(&[(0, 200), (4, 2)], b""), AbiError::Tag { what: "list of headers", tag: 2 });
+        assert_eq!(
+            read(&[(0, 200), (4, 2)], b""),
+            AbiError::Memory(MemoryError::Tag { what: "list of headers", tag: 2 })
+        );
         let one = [&[(0, 200), (4, 1), (8, 200), (12, 1)][..], &NAME_AND_VALUE].concat();
-        assert_eq!(read(&one, b" x"), AbiError::Header(" ".to_owned()));
-        assert_eq!(read(&one, b"a\n"), AbiError::Header("a".to_owned()));
+        assert_eq!(read(&one, b" x"), AbiError::Memory(MemoryError::Header(" ".to_owned())));
+        assert_eq!(read(&one, b"a\n"), AbiError::Memory(MemoryError::Header("a".to_owned())));
         let large = [(0, 200), (16, 1), (20, 300), (24, 11)];
         assert_eq!(read(&large, b""), AbiError::TooLarge { size: 11, limit: 10 });
+    }
+
+    #[test]
+    fn headers_that_name_the_same_bytes_again_and_again_cost_no_more_than_their_limit() {
+        let headers = |count: u32, size: u32| {
+            let mut memory = vec![b'a'; 1 << 20];
+            for index in 0..count as usize {
+                for (offset, word) in [(0, 0), (4, size), (8, 0), (12, size)] {
+                    let at = 4096 + index * 16 + offset;
+                    memory[at..at + 4].copy_from_slice(&u32::to_le_bytes(word));
+                }
+            }
+            GuestMemory(&memory).headers(4096, count).map(|headers| headers.len())
+        };
+        assert_eq!(headers(1000, 100), Ok(1000));
+        assert_eq!(headers(1000, 1000), Err(MemoryError::HeadersTooLarge));
+        assert_eq!(headers(60_000, 1), Err(MemoryError::HeadersTooLarge));
     }
 
     #[test]

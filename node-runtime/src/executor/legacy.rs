@@ -5,23 +5,22 @@
 //! modules initialise themselves.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, request::Parts};
-use wasmtime::{
-    Extern, ExternType, Instance, InstancePre, Linker, Memory, Module, ModuleExport, Store, TypedFunc, ValType,
-};
+use http::{Response, request::Parts};
+use wasmtime::{Extern, ExternType, Instance, InstancePre, Linker, Module, ModuleExport, Store, TypedFunc, ValType};
 
 use super::{
     Exchange, RequestError,
-    abi::{self, AbiError, HEADER_SIZE, Layout},
+    abi::{self, AbiError, Layout},
     link::{self, LinkError},
 };
-use crate::host::{GuestStream, RuntimeContext};
+use crate::host::{
+    GuestStream, RuntimeContext,
+    guest_memory::{GuestHeap, REALLOC},
+};
 
 type Handler = TypedFunc<(i32, u32, u32, u32, u32, u32, u32, i32, u32, u32), u32>;
-type Realloc = TypedFunc<(u32, u32, u32, u32), u32>;
 
 const HANDLER: &str = "handle-http-request";
-const REALLOC: &str = "canonical_abi_realloc";
 /// SDKs of 0.8 and later leave an export with this prefix.
 const SDK_MARK: &str = "spin-sdk-version-";
 
@@ -44,8 +43,7 @@ impl std::fmt::Debug for LegacyGuest {
 struct Live {
     store: Store<RuntimeContext>,
     instance: Instance,
-    memory: Memory,
-    realloc: Realloc,
+    heap: GuestHeap,
 }
 
 impl LegacyGuest {
@@ -78,7 +76,7 @@ impl LegacyGuest {
         let run = async {
             let mut live = self.instantiate(exchange).await.map_err(RequestError::of_wasmtime)?;
             let result = self.handle(&mut live, method, parts, &body).await.map_err(RequestError::of_wasmtime)?;
-            let memory = live.memory.data(&live.store);
+            let memory = live.heap.memory.data(&live.store);
             abi::response(memory, result, self.layout, exchange.buffered_body).map_err(|error| match error {
                 AbiError::TooLarge { limit, .. } => RequestError::ResponseTooLarge { limit },
                 error => RequestError::Response(error.to_string()),
@@ -97,52 +95,21 @@ impl LegacyGuest {
         let realloc = instance.get_module_export(&mut store, &self.realloc).and_then(Extern::into_func);
         let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest has no memory"))?;
         let realloc = realloc.ok_or_else(|| wasmtime::format_err!("the guest has no allocator"))?.typed(&store)?;
-        Ok(Live { store, instance, memory, realloc })
+        Ok(Live { store, instance, heap: GuestHeap { memory, realloc } })
     }
 
     async fn handle(&self, live: &mut Live, method: i32, parts: &Parts, body: &Bytes) -> wasmtime::Result<u32> {
-        let handler = live.instance.get_module_export(&mut live.store, &self.handler).and_then(Extern::into_func);
+        let Live { store, instance, heap } = live;
+        let handler = instance.get_module_export(&mut *store, &self.handler).and_then(Extern::into_func);
         let handler: Handler =
-            handler.ok_or_else(|| wasmtime::format_err!("the guest has no handler"))?.typed(&live.store)?;
+            handler.ok_or_else(|| wasmtime::format_err!("the guest has no handler"))?.typed(&*store)?;
         let uri = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let (uri, uri_size) = live.give(uri.as_bytes(), 1).await?;
-        let (headers, headers_count) = live.give_headers(&parts.headers).await?;
-        let (body, body_size) = live.give(body, 1).await?;
+        let (uri, uri_size) = heap.give(&mut *store, uri.as_bytes(), 1).await?;
+        let (headers, headers_count) = heap.give_headers(&mut *store, &parts.headers).await?;
+        let (body, body_size) = heap.give(&mut *store, body, 1).await?;
         // There are no parameters: the URI has the query. The body is always there, if empty.
         let arguments = (method, uri, uri_size, headers, headers_count, 0, 0, 1, body, body_size);
-        handler.call_async(&mut live.store, arguments).await
-    }
-}
-
-impl Live {
-    /// Copies `bytes` into memory that the guest allocates for it.
-    async fn give(&mut self, bytes: &[u8], align: u32) -> wasmtime::Result<(u32, u32)> {
-        let size = u32::try_from(bytes.len())?;
-        if size == 0 {
-            return Ok((align, 0));
-        }
-        let at = self.realloc.call_async(&mut self.store, (0, 0, align, size)).await?;
-        self.memory.write(&mut self.store, usize::try_from(at)?, bytes).map_err(|_| {
-            wasmtime::format_err!(
-                "the guest's allocator returned {at} for {size} bytes, which is outside of its memory"
-            )
-        })?;
-        Ok((at, size))
-    }
-
-    /// Copies the headers. What is not UTF-8 is replaced: the ABI has only strings.
-    async fn give_headers(&mut self, headers: &HeaderMap) -> wasmtime::Result<(u32, u32)> {
-        let mut list = Vec::with_capacity(headers.len() * usize::try_from(HEADER_SIZE)?);
-        for (name, value) in headers {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            for text in [name.as_str().as_bytes(), value.as_bytes()] {
-                let (at, size) = self.give(text, 1).await?;
-                list.extend_from_slice(&at.to_le_bytes());
-                list.extend_from_slice(&size.to_le_bytes());
-            }
-        }
-        let (at, _) = self.give(&list, 4).await?;
-        Ok((at, u32::try_from(headers.len())?))
+        handler.call_async(store, arguments).await
     }
 }
 

@@ -6,7 +6,7 @@ use wasmtime::{
     component::{Component, Linker as ComponentLinker, LinkerInstance, ResourceType, types::ComponentItem},
 };
 
-use crate::host::RuntimeContext;
+use crate::host::{self, RuntimeContext};
 
 /// The interfaces of WASI 0.2 that wasmtime's linker has, in every 0.2.x version: a guest's own version is found there.
 /// They must not be defined again, because their resources would become other types.
@@ -82,6 +82,9 @@ pub(super) fn complete_module(
 
 /// Whether the host has the interface `name`, written `package:name/interface@version`.
 fn is_host_interface(name: &str) -> bool {
+    if host::INTERFACES.contains(&name) {
+        return true;
+    }
     let Some((interface, version)) = name.split_once('@') else { return false };
     version.starts_with("0.2.") && !version.contains('-') && HOST_INTERFACES.contains(&interface)
 }
@@ -148,6 +151,8 @@ mod tests {
     fn released_versions_of_wasi_are_the_host_s_and_drafts_are_not() {
         assert!(is_host_interface("wasi:http/types@0.2.0"));
         assert!(is_host_interface("wasi:io/streams@0.2.12"));
+        assert!(is_host_interface("fermyon:spin/variables@2.0.0"));
+        assert!(is_host_interface("wasi:config/store@0.2.0-draft-2024-09-27"));
         assert!(!is_host_interface("wasi:http/types@0.2.0-rc-2023-10-18"));
         assert!(!is_host_interface("wasi:http/types@0.3.0"));
         assert!(!is_host_interface("wasi:keyvalue/store@0.2.0-draft2"));

@@ -4,22 +4,27 @@ use std::{future::Future, sync::Arc};
 
 use http::HeaderName;
 use http_body_util::BodyExt;
-use node_runtime_core::outbound::AllowedHosts;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
 };
+
+use super::Grants;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send>;
 
 /// What `wasi:http` asks before it acts.
 pub(crate) struct Outbound {
-    allowed: Arc<AllowedHosts>,
+    grants: Arc<Grants>,
 }
 
 impl Outbound {
-    pub(crate) fn new(allowed: &Arc<AllowedHosts>) -> Self {
-        Self { allowed: Arc::clone(allowed) }
+    pub(crate) fn new(grants: &Arc<Grants>) -> Self {
+        Self { grants: Arc::clone(grants) }
+    }
+
+    pub(super) fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 }
 
@@ -42,7 +47,7 @@ impl WasiHttpHooks for Outbound {
         }
         let uri = request.uri();
         let allowed = match (uri.scheme_str(), uri.host()) {
-            (Some(scheme), Some(host)) => self.allowed.permits(scheme, host, uri.port_u16()),
+            (Some(scheme), Some(host)) => self.grants.allowed_hosts.permits(scheme, host, uri.port_u16()),
             _ => false,
         };
         if !allowed {

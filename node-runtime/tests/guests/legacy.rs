@@ -2,28 +2,11 @@
 
 use http::{Method, Request};
 
-use crate::support::{App, SHORT, Served, guest, text};
+use crate::support::{App, SHORT, Served, guest, legacy_with, text};
 
-/// A guest whose handler has this body, with parameters `$method` to `$body_len`. Its allocator starts at 4096.
+/// A guest whose handler has this body.
 fn legacy(handler: &str) -> Vec<u8> {
-    text(&format!(
-        r#"(module
-            (memory (export "memory") 4)
-            (global $next (mut i32) (i32.const 4096))
-            (data (i32.const 1000) "\c8\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\00\02\00\00\05\00\00\00")
-            (data (i32.const 512) "hello")
-            (func (export "canonical_abi_free") (param i32 i32 i32))
-            (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32)
-                (local $at i32)
-                (local.set $at (global.get $next))
-                (global.set $next (i32.and (i32.add (i32.add (local.get $at) (local.get 3)) (i32.const 7)) (i32.const -8)))
-                (local.get $at))
-            (func (export "handle-http-request")
-                (param $method i32) (param $uri i32) (param $uri_len i32) (param $headers i32) (param $header_count i32)
-                (param $params i32) (param $param_count i32) (param $body_tag i32) (param $body i32) (param $body_len i32)
-                (result i32)
-                {handler}))"#
-    ))
+    legacy_with("", handler)
 }
 
 /// A handler that answers with what is at `pointer`.

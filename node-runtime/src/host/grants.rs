@@ -1,0 +1,17 @@
+//! [`Grants`]: what a component may use.
+
+use node_runtime_core::outbound::AllowedHosts;
+
+use super::Variables;
+
+/// What one component of one revision may use beside its files and environment. Made when the revision is built, shared by
+/// all its requests.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    /// Where it may connect to.
+    pub(crate) allowed_hosts: AllowedHosts,
+    /// Its variables.
+    pub(crate) variables: Variables,
+    /// How large a body may be that the host holds in memory for it, in bytes.
+    pub(crate) buffered_body: usize,
+}
