@@ -172,7 +172,7 @@ impl BindleClient {
     /// Reads an invoice, and makes sure that it is the one that was asked for.
     fn checked(&self, asked: &Asked, id: &BindleId, text: &str) -> Result<Invoice, SourceError> {
         let invalid = SourceError::invalid::<Box<dyn std::error::Error + Send + Sync>>(asked);
-        let invoice = Invoice::from_toml(text).map_err(|error| invalid(error.into()))?;
+        let invoice = Invoice::from_toml(text).map_err(SourceError::malformed(asked, "invoice", text))?;
         if invoice.id() != id.as_str() {
             return Err(invalid(format!("the server sent the invoice of {}", invoice.id()).into()));
         }
@@ -191,7 +191,7 @@ impl BindleClient {
     /// Applies the verification policy; returns whose signatures count.
     fn verified(&self, asked: &Asked, text: &str) -> Result<Vec<String>, SourceError> {
         let Verification::Keyring(ring) = &self.verification else { return Ok(Vec::new()) };
-        let invoice: bindle::Invoice = toml::from_str(text).map_err(SourceError::invalid(asked))?;
+        let invoice: bindle::Invoice = toml::from_str(text).map_err(SourceError::malformed(asked, "invoice", text))?;
         let asked = asked.clone();
         match ring.check(&invoice) {
             signatures::Verdict::Trusted(signers) => Ok(signers),

@@ -15,7 +15,7 @@ mod wasm;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -148,7 +148,7 @@ pub fn load(path: &Path, store: &Store) -> Result<Loaded, LocalError> {
 /// When the manifest is wrong or what it names is not there; the text says where and what to do.
 pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded, LocalError> {
     let path = if path.is_dir() { path.join("spin.toml") } else { path.to_path_buf() };
-    let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+    let text = open(&path).and_then(io::read_to_string).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LocalError::NoManifest { path: path.clone() },
         _ => LocalError::Read { path: path.clone(), source },
     })?;
@@ -207,6 +207,11 @@ impl AppDir<'_> {
     fn problem(&self, place: &Place, problem: impl Into<String>) -> LocalError {
         LocalError::Content { at: self.at(place), problem: problem.into() }
     }
+}
+
+/// Opens a file to read. A pipe or a device, which may never end, is an error.
+fn open(path: &Path) -> io::Result<fs::File> {
+    if fs::metadata(path)?.is_file() { fs::File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// The advice to build a component, if its manifest says how.

@@ -141,7 +141,7 @@ pub enum SourceError {
         limit: u64,
     },
     /// The invoice or the manifest is not well-formed, or contradicts itself or the question.
-    #[error("{asked} is not a valid Spin application")]
+    #[error("{asked} is not {}", expected(.asked))]
     Invalid {
         /// What was asked.
         asked: Asked,
@@ -190,6 +190,20 @@ pub enum SourceError {
 /// The end of a message, if there is something to add.
 fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+/// What [`SourceError::Invalid`] is about.
+fn expected(asked: &Asked) -> &'static str {
+    if asked.id().is_some() { "a valid Spin application" } else { "a Bindle server" }
+}
+
+/// What is wrong with `text`, and where: in one line, without quoting it.
+pub(super) fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', " ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {message}")
 }
 
 fn who(signers: &[String]) -> String {
@@ -267,6 +281,14 @@ impl SourceError {
                 StoreError::Mismatch { .. } | StoreError::TooLong { .. } => Self::Corrupt { asked, source },
                 _ => Self::Store { asked, source },
             }
+        }
+    }
+
+    /// For `map_err`: `text` came, which is no `what`.
+    pub(super) fn malformed(asked: &Asked, what: &'static str, text: &str) -> impl Fn(toml::de::Error) -> Self {
+        move |error| {
+            let problem = format!("what the server sent is no {what}: {}", toml_problem(text, &error));
+            Self::Invalid { asked: asked.clone(), source: problem.into() }
         }
     }
 

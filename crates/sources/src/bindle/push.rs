@@ -60,7 +60,7 @@ impl BindleClient {
         };
         let bytes = http::body(response, self.largest.invoice).await.map_err(SourceError::no_answer(&asked))?;
         let text = String::from_utf8(bytes).map_err(SourceError::invalid(&asked))?;
-        Invoice::from_toml(&text).map(Some).map_err(SourceError::invalid(&asked))
+        Invoice::from_toml(&text).map(Some).map_err(SourceError::malformed(&asked, "invoice", &text))
     }
 
     /// Creates the bundle that `invoice` describes; returns the parcels that must be uploaded before it is complete.
@@ -112,7 +112,7 @@ impl BindleClient {
         }
         let text = String::from_utf8(http::body(response, ANSWER).await.map_err(no_answer)?);
         let text = text.map_err(SourceError::invalid(asked))?;
-        let answer: Answer = toml::from_str(&text).map_err(SourceError::invalid(asked))?;
+        let answer: Answer = toml::from_str(&text).map_err(SourceError::malformed(asked, "list of parcels", &text))?;
         Ok(answer.missing.into_iter().map(|label| label.sha256).collect())
     }
 }

@@ -14,6 +14,8 @@ use bindle::{
 };
 use manifest::bindle_layout::invoice::{Invoice, Signature};
 
+use super::error::toml_problem;
+
 /// Which bundles are accepted.
 #[derive(Debug, Clone, Default)]
 pub enum Verification {
@@ -51,7 +53,7 @@ pub enum KeyError {
         label: String,
     },
     /// There is no such key.
-    #[error("there is no key `{label}`")]
+    #[error("there is no key `{label}` to sign with: `spindle bindle keys list` shows those that there are")]
     Unknown {
         /// The label that was asked for.
         label: String,
@@ -81,7 +83,8 @@ impl Keyring {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let format = |error: toml::de::Error| KeyError::Format { what: "keyrings", problem: error.to_string() };
+        let format =
+            |error: toml::de::Error| KeyError::Format { what: "keyrings", problem: toml_problem(text, &error) };
         let ring: KeyRing = toml::from_str(text).map_err(format)?;
         Ok(Self(ring))
     }
@@ -140,7 +143,7 @@ impl SecretKeys {
     pub fn from_toml(text: &str) -> Result<Self, KeyError> {
         // The parser's message would quote the line, and the line may be a key.
         let format =
-            |error: toml::de::Error| KeyError::Format { what: "secret keys", problem: error.message().to_owned() };
+            |error: toml::de::Error| KeyError::Format { what: "secret keys", problem: toml_problem(text, &error) };
         Ok(Self(toml::from_str(text).map_err(format)?))
     }
 

@@ -6,7 +6,8 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
@@ -198,7 +199,17 @@ fn a_source_that_is_empty_text_or_a_directory_is_not_wasm() {
     }
     let dir = Dir::new("");
     dir.manifest("source = \".\"\n");
-    assert!(dir.problem().contains("cannot read ."), "{}", dir.problem());
+    assert!(dir.problem().contains("cannot read . (it is not a regular file)"), "{}", dir.problem());
+}
+
+#[test]
+fn a_pipe_and_a_device_are_refused_and_not_waited_for() {
+    let dir = Dir::new("");
+    dir.manifest("source = \"pipe\"\n");
+    assert!(Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap().success());
+    assert!(dir.problem().contains("cannot read pipe (it is not a regular file)"), "{}", dir.problem());
+    let error = load(Path::new("/dev/zero"), &dir.store()).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read /dev/zero");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    fs,
     io::{self, Read as _},
     path::Path,
 };
@@ -13,7 +12,7 @@ use manifest::{
 };
 use reqwest::{StatusCode, Url};
 
-use super::{AppDir, LocalError, Options, build_advice};
+use super::{AppDir, LocalError, Options, build_advice, open};
 use crate::{
     bindle::{BindleClient, BindleId},
     http::{self, HttpClient, HttpOptions},
@@ -95,7 +94,7 @@ impl AppDir<'_> {
 
 fn starts_like_wasm(file: &Path) -> io::Result<bool> {
     let mut start = [0; MAGIC.len()];
-    match fs::File::open(file)?.read_exact(&mut start) {
+    match open(file)?.read_exact(&mut start) {
         Ok(()) => Ok(start == MAGIC),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),

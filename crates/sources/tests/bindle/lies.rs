@@ -76,6 +76,15 @@ async fn an_invoice_of_something_else_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_no_invoice_is_told_in_one_line_with_the_place() {
+    let error = resolve_with_invoice(forged("bindleVersion =", "<p>hello</p>\nbindleVersion =")).await;
+    assert_eq!(error.reason(), "Invalid");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.starts_with("what the server sent is no invoice: line 1, column "), "{source}");
+    assert!(!source.contains(['\n', '<']), "{source}");
+}
+
+#[tokio::test]
 async fn an_invoice_that_says_it_is_yanked_counts_as_yanked() {
     let error = resolve_with_invoice(forged("bindleVersion =", "yanked = true\nbindleVersion =")).await;
     assert_eq!(error.reason(), "Yanked");
