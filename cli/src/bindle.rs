@@ -81,8 +81,17 @@ struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// The client for these arguments.
+    /// The client for questions.
     fn client(&self) -> anyhow::Result<BindleClient> {
+        self.client_with(Timeouts::default())
+    }
+
+    /// The client for uploads: a server answers one only when it has all of it.
+    fn uploader(&self) -> anyhow::Result<BindleClient> {
+        self.client_with(Timeouts { read: Duration::from_secs(600), ..Timeouts::default() })
+    }
+
+    fn client_with(&self, timeouts: Timeouts) -> anyhow::Result<BindleClient> {
         let trust = match (&self.ca_file, self.insecure) {
             (_, true) => Trust::Anything,
             (Some(path), false) => Trust::Only(read(path)?),
@@ -91,8 +100,6 @@ impl ServerArgs {
         let credentials = self.bindle_username.clone().zip(self.bindle_password.clone());
         let credentials =
             credentials.map(|(username, password)| Credentials { username, password: SecretString::new(password) });
-        // A server answers an upload only when all of it is there.
-        let timeouts = Timeouts { read: Duration::from_secs(600), ..Timeouts::default() };
         let options = ClientOptions { credentials, trust, timeouts, ..ClientOptions::default() };
         Ok(BindleClient::new(self.bindle_server.clone(), options)?)
     }
@@ -113,6 +120,11 @@ struct KeyFileArgs {
 }
 
 impl KeyFileArgs {
+    /// The file, for messages.
+    fn shown(&self) -> String {
+        self.path().map(|path| path.display().to_string()).unwrap_or_default()
+    }
+
     fn path(&self) -> anyhow::Result<PathBuf> {
         if let Some(path) = &self.key_file {
             return Ok(path.clone());

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use clap::Args;
 use control::{RevisionId, SecretString};
 use daemon::{LogArgs, Signals, Tasks, logs::LogFormat};
+use manifest::Application;
 use node_runtime::{
     application::HttpApplication,
     engine::{Builder, Engine, EngineConfig, RevisionSettings},
@@ -109,7 +110,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     }
     tokio::select! {
         stopped = tasks.stop(DRAIN) => stopped?,
-        _ = signals.next() => tasks.stop(Duration::ZERO).await?,
+        _ = signals.next() => tasks.stop(Duration::ZERO).await.context("stopped by a second signal")?,
     }
     started.end();
     Ok(())
@@ -133,17 +134,12 @@ impl Started {
 
 async fn start(args: &UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
     let cache = args.cache()?;
-    let store = Store::open(cache.dir.join("content"))?;
+    let store = Store::open(cache.dir.join("content")).context("no place for content (--cache-dir)")?;
     let Loaded { mut application, bundle } = args.source.load(&store).await?;
     for component in application.components.values_mut() {
         component.environment.extend(args.environment.iter().cloned());
     }
-    for (name, _) in &args.variables {
-        anyhow::ensure!(
-            application.variables.contains_key(name),
-            "--variable {name}: the application has no such variable"
-        );
-    }
+    check_variables(&application, &args.variables)?;
     let output = Output::start(args.quiet, args.log_dir.as_deref())?;
     let revision = RevisionId("local".to_owned());
     let settings = RevisionSettings {
@@ -160,14 +156,35 @@ async fn start(args: &UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
     let serving = Arc::new(Serving::new(revision, HttpApplication::new(context)));
     let slot = Arc::new(Slot::new(Metrics::new(&prometheus::Registry::new())?.of_app(&name)));
     slot.switch(Arc::clone(&serving));
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen at {}", args.listen))?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen at {} (--listen)", args.listen))?;
     let port = Trigger::new(tasks, TriggerSettings::default()).serve(listener, Arc::clone(&slot))?;
     announce(serving.application(), port.address())?;
     Ok(Started { slot, output, _cache: cache })
 }
 
-/// Tells where the application is, as `spin up` does.
+/// The variables that are given are the application's, and those that it requires are given.
+fn check_variables(application: &Application, given: &[(String, String)]) -> anyhow::Result<()> {
+    for (name, _) in given {
+        anyhow::ensure!(
+            application.variables.contains_key(name),
+            "--variable {name}: the application has no such variable"
+        );
+    }
+    for (name, variable) in &application.variables {
+        anyhow::ensure!(
+            variable.default.is_some() || given.iter().any(|(given, _)| given == name),
+            "variable `{name}` is required and has no value: add --variable {name}=VALUE"
+        );
+    }
+    Ok(())
+}
+
+/// Tells where the application is, as `spin up` does, and what its author should know about its routes.
 fn announce(application: &HttpApplication, address: SocketAddr) -> io::Result<()> {
+    for warning in application.warnings() {
+        tracing::warn!("{warning}");
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "Serving http://{address}")?;
     writeln!(out, "Available Routes:")?;

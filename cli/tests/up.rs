@@ -72,6 +72,12 @@ fn application() -> TempDir {
     dir
 }
 
+fn change_manifest(app: &Path, from: &str, to: &str) {
+    let (path, text) = (app.join("spin.toml"), std::fs::read_to_string(app.join("spin.toml")).unwrap());
+    assert!(text.contains(from), "{from}");
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
 fn spindle(cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spindle"));
     let unset = ["BINDLE_URL", "BINDLE_USERNAME", "BINDLE_PASSWORD", "SPINDLE_LISTEN", "SPINDLE_LOG_DIR"];
@@ -199,11 +205,14 @@ async fn what_cannot_be_run_is_one_error_and_exit_code_1() {
     let taken = taken.local_addr().unwrap().to_string();
     let broken = tempfile::tempdir().unwrap();
     std::fs::write(broken.path().join("spin.toml"), "spin_manifest_version = 7\n").unwrap();
+    let demanding = application();
+    change_manifest(demanding.path(), "default = \"you\"", "required = true");
     let app = app.path().to_str().unwrap();
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["-f", "/nowhere"], "/nowhere"),
         (&["-f", broken.path().to_str().unwrap()], "spin_manifest_version"),
-        (&["-f", app, "--listen", &taken], "cannot listen at"),
+        (&["-f", app, "--listen", &taken], "(--listen)"),
+        (&["-f", demanding.path().to_str().unwrap()], "add --variable name=VALUE"),
         (&["-f", app, "--listen", "127.0.0.1:0", "--variable", "nobody=x"], "--variable nobody"),
         (&["--bindle", "a/1.0.0", "--bindle-server", "http://127.0.0.1:1/v1"], "127.0.0.1:1"),
     ];
@@ -215,6 +224,17 @@ async fn what_cannot_be_run_is_one_error_and_exit_code_1() {
         assert_eq!(stderr.lines().filter(|line| line.starts_with("error")).count(), 1, "{flags:?}: {stderr}");
         assert!(output.stdout.is_empty(), "{flags:?}");
     }
+}
+
+#[tokio::test]
+async fn a_route_that_never_answers_is_told() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    change_manifest(app.path(), "\"/exact\"", "\"/hello/...\"");
+    let up = Up::start(app.path(), cache.path(), &[]).await;
+    up.stop().await;
+    let (code, stderr) = up.ended().await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("routes 0 and 1 match the same paths"), "{stderr}");
 }
 
 #[tokio::test]

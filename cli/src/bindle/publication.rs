@@ -57,7 +57,8 @@ impl Ready {
 
     /// Signs it as its creator.
     pub(super) fn sign(&mut self, args: &SignArgs) -> anyhow::Result<()> {
-        Ok(args.secret_keys()?.sign(&mut self.invoice, args.label.as_deref())?)
+        let signed = args.secret_keys()?.sign(&mut self.invoice, args.label.as_deref());
+        signed.with_context(|| format!("cannot sign with the keys in {}", args.keys.shown()))
     }
 
     /// The parcels, each once, with the name to show.

@@ -41,7 +41,7 @@ pub(super) async fn run(args: PushArgs) -> anyhow::Result<()> {
         }
         None => {
             sign(&client, &mut ready, &args.sign).await?;
-            client.create(&ready.id, &ready.invoice).await.map_err(explain)?
+            client.create(&ready.id, &ready.invoice).await.map_err(|error| explain(error, &ready))?
         }
     };
     let parcels = ready.parcels().into_iter().map(|(content, name)| (content, name.to_owned()));
@@ -49,7 +49,7 @@ pub(super) async fn run(args: PushArgs) -> anyhow::Result<()> {
     if parcels.is_empty() {
         note("the server has all parcels already");
     }
-    upload(&client, Arc::new(ready), parcels).await
+    upload(&args.server.uploader()?, Arc::new(ready), parcels).await
 }
 
 /// Signs, unless the server is one that knows no creators.
@@ -65,15 +65,17 @@ async fn sign(client: &BindleClient, ready: &mut Ready, args: &SignArgs) -> anyh
 }
 
 /// The server's own words about signatures are for its developers.
-fn explain(error: SourceError) -> anyhow::Error {
+fn explain(error: SourceError, ready: &Ready) -> anyhow::Error {
     let signatures = matches!(&error, SourceError::Refused { message, .. } if message.contains("signature"));
     let error = anyhow::Error::new(error);
-    if signatures {
+    if !signatures {
+        error
+    } else if ready.invoice.signature.is_empty() {
+        error.context("the server takes only what is signed: push without --unsigned")
+    } else {
         error.context(
             "the server does not trust who signed this: add what `spindle bindle keys export` prints to its keyring",
         )
-    } else {
-        error
     }
 }
 
