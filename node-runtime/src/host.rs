@@ -107,6 +107,7 @@ pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linke
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
     wasmtime_wasi::p0::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
     variables::link_modules(&mut linker)?;
+    outbound::link_modules(&mut linker)?;
     Ok(linker)
 }
 

@@ -19,6 +19,8 @@ mod http;
 mod languages;
 #[path = "guests/legacy.rs"]
 mod legacy;
+#[path = "guests/outbound.rs"]
+mod outbound;
 #[path = "guests/server.rs"]
 mod server;
 #[path = "guests/variables.rs"]

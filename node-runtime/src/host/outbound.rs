@@ -1,5 +1,7 @@
 //! Outgoing HTTP: only to hosts that the component's manifest allows.
 
+mod legacy_http;
+
 use std::{future::Future, sync::Arc};
 
 use http::HeaderName;
@@ -8,7 +10,7 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
 };
 
-use super::Grants;
+use super::{Grants, RuntimeContext};
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send>;
@@ -26,6 +28,11 @@ impl Outbound {
     pub(super) fn grants(&self) -> &Arc<Grants> {
         &self.grants
     }
+}
+
+/// Defines the import by which core modules send requests.
+pub(super) fn link_modules(linker: &mut wasmtime::Linker<RuntimeContext>) -> wasmtime::Result<()> {
+    legacy_http::link(linker)
 }
 
 impl WasiHttpHooks for Outbound {

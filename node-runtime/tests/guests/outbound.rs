@@ -1,0 +1,127 @@
+//! Requests that core modules send: the import `wasi-outbound-http`.
+
+use http::Request;
+
+use crate::support::{App, SHORT, Served, engine_with, guest, legacy_with};
+
+const IMPORT: &str = r#"(import "wasi-outbound-http" "request"
+    (func $request (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+    (data (i32.const 3000) "\00\0c\00\00\06\00\00\00\06\0c\00\00\03\00\00\00")
+    (data (i32.const 3072) "x-miney%e")"#;
+
+/// Answers with what came back: status, headers and body are those of the response; a failure is 400 and its number.
+const PASS_ON: &str = r"
+    (if (i32.load8_u (i32.const 2000))
+        (then (i32.store16 (i32.const 1000) (i32.add (i32.const 400) (i32.load8_u (i32.const 2004)))))
+        (else
+            (i32.store16 (i32.const 1000) (i32.load (i32.const 2004)))
+            (i32.store (i32.const 1004) (i32.load (i32.const 2008)))
+            (i32.store (i32.const 1008) (i32.load (i32.const 2012)))
+            (i32.store (i32.const 1012) (i32.load (i32.const 2016)))
+            (i32.store (i32.const 1016) (i32.load (i32.const 2020)))
+            (i32.store (i32.const 1020) (i32.load (i32.const 2024)))
+            (i32.store (i32.const 1024) (i32.load (i32.const 2028)))))
+    (i32.const 1000)";
+
+/// A guest that sends its own request on, with its own method and body and one header, to the URL after `/`.
+fn forwarder() -> Vec<u8> {
+    let call = r"(call $request (local.get $method)
+        (i32.add (local.get $uri) (i32.const 1)) (i32.sub (local.get $uri_len) (i32.const 1))
+        (i32.const 3000) (i32.const 1) (i32.const 0) (i32.const 0)
+        (local.get $body_tag) (local.get $body) (local.get $body_len) (i32.const 2000))";
+    legacy_with(IMPORT, &format!("{call} {PASS_ON}"))
+}
+
+/// A guest that is asked over the network.
+async fn other() -> Served {
+    App::of(&guest("http-rust")).env("VERSION", "9").serve().await
+}
+
+/// The forwarder, which may ask `other`.
+async fn allowed(other: &Served) -> Served {
+    App::of(&forwarder()).allow(&format!("http://{}", other.address)).serve().await
+}
+
+#[tokio::test]
+async fn a_host_that_is_allowed_is_asked_and_its_whole_response_comes_back() {
+    let other = other().await;
+    let served = allowed(&other).await;
+    let reply = served.get(&format!("/http://{}/v", other.address)).await;
+    assert_eq!((reply.status, reply.text(), reply.header("content-type")), (200, "9\n", "text/plain"));
+    let missing = served.get(&format!("/http://{}/status?code=404", other.address)).await;
+    assert_eq!((missing.status, missing.text()), (404, ""));
+}
+
+#[tokio::test]
+async fn method_headers_and_body_are_the_guest_s_and_the_host_is_the_url_s() {
+    let other = other().await;
+    let served = allowed(&other).await;
+    let echo = format!("/http://{}/echo", other.address);
+    assert_eq!(served.send_body(Request::post(&echo), "ping").await.text(), "ping");
+    let reply = served.send_body(Request::put(format!("/http://{}/headers?q", other.address)), "ping").await;
+    for line in ["PUT /headers?q", &format!("host: {}", other.address), "x-mine: y%e", "content-length: 4"] {
+        assert!(reply.has_line(line), "{line} is not in {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_allowed_is_not_asked() {
+    let other = other().await;
+    let url = format!("/http://{}/v", other.address);
+    // 401: destination not allowed.
+    assert_eq!(App::of(&forwarder()).serve().await.get(&url).await.status, 401);
+    let beside = App::of(&forwarder()).allow("http://127.0.0.1:1").serve().await;
+    assert_eq!(beside.get(&url).await.status, 401);
+    let secure = App::of(&forwarder()).allow(&format!("https://{}", other.address)).serve().await;
+    assert_eq!(secure.get(&url).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_is_no_url_and_who_does_not_answer_are_told_apart() {
+    let served = App::of(&forwarder()).allow("*://*:*").serve().await;
+    for url in ["/", "/path", "/ftp://127.0.0.1/", "/http://user@127.0.0.1/"] {
+        assert_eq!(served.get(url).await.status, 402, "{url}");
+    }
+    // Nobody listens where a listener has just been closed.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(served.get(&format!("/http://{address}/")).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_response_larger_than_the_buffer_is_an_error_for_the_guest() {
+    let other = other().await;
+    let engine = engine_with(|config| config.buffered_body = 1000);
+    let served = App::on(engine, &forwarder()).allow(&format!("http://{}", other.address)).serve().await;
+    assert_eq!(served.get(&format!("/http://{}/large?bytes=1000", other.address)).await.body.len(), 1000);
+    assert_eq!(served.get(&format!("/http://{}/large?bytes=1001", other.address)).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_in_time_is_a_504() {
+    let other = other().await;
+    let served = App::of(&forwarder()).allow(&format!("http://{}", other.address)).timeout(SHORT).serve().await;
+    assert_eq!(served.get(&format!("/http://{}/sleep?ms=3600000", other.address)).await.status, 504);
+}
+
+#[tokio::test]
+async fn arguments_that_are_not_the_abi_s_are_a_500() {
+    // Method; URI; headers; parameters; body's tag, pointer and length; result. The URI is `hello`.
+    let fine = [0, 512, 5, 3000, 1, 0, 0, 0, 0, 0, 2000];
+    let status = async |arguments: [i64; 11]| {
+        let arguments: String = arguments.iter().map(|value| format!("(i32.const {value})")).collect();
+        let wasm = legacy_with(IMPORT, &format!("(call $request {arguments}) {PASS_ON}"));
+        App::of(&wasm).serve().await.get("/").await.status
+    };
+    assert_eq!(status(fine).await, 402);
+    for (index, value) in
+        [(0, 7), (0, -1), (1, -8), (2, -1), (3, -8), (4, 0x1fff_ffff), (7, 2), (10, -8), (10, 262_144 - 31)]
+    {
+        let mut wrong = fine;
+        wrong[index] = value;
+        assert_eq!(status(wrong).await, 500, "{wrong:?}");
+    }
+    let outside = [0, 512, 5, 3000, 1, 0, 0, 1, -8, 100, 2000];
+    assert_eq!(status(outside).await, 500);
+}
