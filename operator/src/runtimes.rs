@@ -258,8 +258,12 @@ fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> 
     let pod = runtime.pod();
     let mailbox = runtime.mailbox();
     let (contact, capacity) = runtime.read(|said| {
-        let holding =
-            || Holding { draining: said.draining, assigned: mailbox.told(app), report: said.reports.get(app).cloned() };
+        let holding = || Holding {
+            draining: said.draining,
+            assigned: mailbox.told(app),
+            report: said.reports.get(app).cloned(),
+            rollout: said.rollouts.get(app).cloned(),
+        };
         let contact = match said.link {
             Link::Never { since } => Contact::Never { since },
             Link::Connected => Contact::Connected(holding()),

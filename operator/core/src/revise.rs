@@ -6,7 +6,8 @@
 //!
 //! Promise: a revision that cannot be loaded never replaces one that serves. After a restart of the operator
 //! nothing is told to a runtime that could make it forget a revision that serves, unless the new one is at
-//! least not known to fail there.
+//! least not known to fail there. What runtimes keep of an update that is not over is taken up again, so that the old
+//! revision can be given to others; never what would take a runtime back from a revision that it serves.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,8 @@ pub fn revise(
     port: u16,
     chosen: &BTreeSet<RuntimeName>,
 ) -> Option<Assignment> {
-    let last = view.memory.assignment.as_ref().filter(|last| last.uid == view.app.uid && last.port == port);
+    let is_last = |last: &&Assignment| last.uid == view.app.uid && last.port == port;
+    let last = view.memory.assignment.as_ref().filter(is_last).or_else(|| recall(view, target, is_last));
     match (target, last) {
         (None, last) => last.cloned(),
         (Some(target), None) => adopt(view, target).then(|| only(view, target, port)),
@@ -88,6 +90,40 @@ fn everywhere(view: &View, chosen: &BTreeSet<RuntimeName>, is_so: impl Fn(&AppRe
     connected.next().is_some_and(&says_so) && connected.all(says_so)
 }
 
+/// What runtimes were told last, as one says that has kept an update which was not over: this operator has just started.
+///
+/// A runtime that was away for long may have kept one that ended long ago. What is taken up therefore either goes on
+/// with what every runtime serves, or leads to `target`.
+fn recall<'a>(
+    view: &'a View,
+    target: Option<&RevisionSpec>,
+    is_last: impl Fn(&&'a Assignment) -> bool,
+) -> Option<&'a Assignment> {
+    if waits_for_word(view) {
+        return None;
+    }
+    let leads_to_target = |kept: &Assignment| target.is_some_and(|target| target.id == kept.active);
+    let takes_nobody_back = |kept: &&'a Assignment| {
+        let mut served = reports(view).filter_map(|report| report.serving.as_ref());
+        leads_to_target(kept) || served.all(|serving| *serving == kept.active)
+    };
+    let kept = view.runtimes.iter().filter_map(|runtime| runtime.holding()?.rollout.as_deref());
+    kept.filter(is_last).filter(takes_nobody_back).min_by_key(|kept| (!leads_to_target(kept), kept.fingerprint().ok()))
+}
+
+/// What runtimes have reported about the app.
+fn reports(view: &View) -> impl Iterator<Item = &AppReport> {
+    view.runtimes.iter().filter_map(|runtime| runtime.report(&view.app))
+}
+
+/// Whether a runtime that has the app, as far as anybody knows, may soon be heard of for the first time.
+fn waits_for_word(view: &View) -> bool {
+    view.runtimes.iter().any(|runtime| match runtime.contact {
+        Contact::Never { since } => holds(view, runtime) && within(view.now, since, PATIENCE),
+        Contact::Connected(_) | Contact::Lost { .. } => false,
+    })
+}
+
 /// Whether runtimes may be told to run `target` alone although it is not known what they were told before:
 /// this operator has just started.
 ///
@@ -95,16 +131,12 @@ fn everywhere(view: &View, chosen: &BTreeSet<RuntimeName>, is_so: impl Fn(&AppRe
 /// happens, a restart of the runtime would leave it with nothing, so a target that is known to fail on one
 /// runtime is told to none.
 fn adopt(view: &View, target: &RevisionSpec) -> bool {
-    let mut unheard = view.runtimes.iter().filter(|runtime| match runtime.contact {
-        Contact::Never { since } => holds(view, runtime) && within(view.now, since, PATIENCE),
-        Contact::Connected(_) | Contact::Lost { .. } => false,
-    });
-    let reports = || view.runtimes.iter().filter_map(|runtime| runtime.report(&view.app));
     let serves_another = |id: &RevisionId| *id != target.id;
-    let protects = reports().any(|report| report.serving.as_ref().is_some_and(serves_another));
+    let protects = reports(view).any(|report| report.serving.as_ref().is_some_and(serves_another));
     let undecided = |report: &AppReport| match report.revisions.get(&target.id) {
         Some(RevisionState::Fetching | RevisionState::Preparing | RevisionState::Failed(_)) => true,
         Some(RevisionState::Ready | RevisionState::Draining) | None => false,
     };
-    unheard.next().is_none() && !(protects && reports().any(undecided))
+    let endangered = protects && reports(view).any(undecided);
+    !waits_for_word(view) && !endangered
 }

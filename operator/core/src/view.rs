@@ -1,8 +1,8 @@
 //! [`View`]: everything that a decision about one app may depend on.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use control::{AppKey, AppReport, Fetch, Fingerprint, Limits, Problem, RuntimeName, SecretString};
+use control::{AppKey, AppReport, Assignment, Fetch, Fingerprint, Limits, Problem, RuntimeName, SecretString};
 use jiff::Timestamp;
 use manifest::{Application, Digest};
 use operator_api::{SpinApp, SpinAppStatus};
@@ -166,6 +166,8 @@ pub struct Holding {
     pub assigned: Option<Fingerprint>,
     /// Its last report about the app.
     pub report: Option<AppReport>,
+    /// What it kept of the app when it introduced itself, if an update of the app was not over then.
+    pub rollout: Option<Arc<Assignment>>,
 }
 
 /// The Service of the app's name.

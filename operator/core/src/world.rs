@@ -1,7 +1,10 @@
 //! A tiny world for tests: one app, its runtimes, and a shell, an API server and runtimes that do what they
 //! are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use control::{
     AppKey, AppReport, Assignment, Fetch, Limits, Problem, RevisionId, RevisionSpec, RevisionState, RuntimeName,
@@ -250,7 +253,8 @@ impl World {
     pub(crate) fn connect(&mut self, runtime: &str) {
         let Some(process) = self.processes.get(&name(runtime)) else { return };
         let assigned = process.told.as_ref().map(|told| told.fingerprint().unwrap());
-        let holding = Holding { draining: false, assigned, report: process.report.clone() };
+        let rollout = process.told.as_ref().filter(|told| told.revisions.len() > 1).cloned().map(Arc::new);
+        let holding = Holding { draining: false, assigned, report: process.report.clone(), rollout };
         self.see(runtime, |seen| seen.contact = Contact::Connected(holding));
     }
 

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use control::{AppKey, AppReport, RuntimeName, Welcome};
+use control::{AppKey, AppReport, Assignment, RuntimeName, Welcome};
 use k8s_openapi::jiff::Timestamp;
 use operator_core::Pod;
 use rustls::ClientConfig;
@@ -74,6 +74,8 @@ pub struct Said {
     pub draining: bool,
     /// Its latest report of each app.
     pub reports: BTreeMap<AppKey, AppReport>,
+    /// What it kept, when it introduced itself, of apps whose update was not over.
+    pub rollouts: BTreeMap<AppKey, Arc<Assignment>>,
     /// Whether it has introduced itself, and the apps have not been looked at since.
     pub unreviewed: bool,
 }
@@ -103,6 +105,7 @@ impl Runtime {
                 capacity: 0,
                 draining: false,
                 reports: BTreeMap::new(),
+                rollouts: BTreeMap::new(),
                 unreviewed: false,
             }),
             triggers,
@@ -161,6 +164,7 @@ impl Runtime {
             capacity: welcome.capacity,
             draining: welcome.draining,
             reports: welcome.inventory.reports.into_iter().map(|report| (report.app.clone(), report)).collect(),
+            rollouts: welcome.inventory.rollouts.into_iter().map(|kept| (kept.app.clone(), Arc::new(kept))).collect(),
             unreviewed: true,
         };
         drop(said);
@@ -180,7 +184,10 @@ impl Runtime {
 
     /// It has forgotten an app.
     pub(super) fn removed(&self, app: &AppKey) {
-        if self.said().reports.remove(app).is_some() {
+        let mut said = self.said();
+        said.rollouts.remove(app);
+        if said.reports.remove(app).is_some() {
+            drop(said);
             self.triggers.add(Trigger::App(app.clone()));
         }
     }

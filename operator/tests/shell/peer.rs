@@ -245,6 +245,6 @@ pub(crate) fn holding(assignments: &[Assignment]) -> Inventory {
     Inventory {
         assigned: assignments.iter().map(fingerprint).collect(),
         reports: assignments.iter().map(report).collect(),
-        rollouts: assignments.iter().filter(|assignment| assignment.revisions.len() > 1).cloned().collect(),
+        rollouts: Vec::new(),
     }
 }

@@ -124,6 +124,19 @@ async fn a_runtime_is_told_only_what_differs_from_what_it_holds() {
 }
 
 #[tokio::test]
+async fn an_update_that_a_runtime_kept_is_part_of_what_decisions_see_until_the_app_is_gone_there() {
+    let kept = assignment("cart", 10_000);
+    let inventory = Inventory { rollouts: vec![kept.clone()], ..holding(std::slice::from_ref(&kept)) };
+    let (world, _peer, mut conversation, _runtime) = World::with_one(inventory).await;
+    let seen = |name: &str| world.fleet.view(&app(name)).remove(0).holding().and_then(|held| held.rollout.clone());
+    assert_eq!(seen("cart").as_deref(), Some(&kept));
+    assert_eq!(seen("other"), None);
+    conversation.say(&FromRuntime::Removed(app("cart"))).await;
+    while world.next_app().await != app("cart") {}
+    assert_eq!(seen("cart"), None);
+}
+
+#[tokio::test]
 async fn after_a_start_nothing_is_removed_before_every_app_was_looked_at_and_unresolved_ones_stay() {
     let held = [assignment("gone", 10_000), assignment("unresolved", 10_001), assignment("current", 10_002)];
     let (world, _peer, mut conversation, runtime) = World::with_one(holding(&held)).await;

@@ -276,6 +276,61 @@ fn operator_that_restarts_during_a_failed_update_tells_nobody_anything() {
 }
 
 #[test]
+fn operator_that_restarts_during_a_failed_update_gives_a_new_runtime_the_old_revision() {
+    let mut world = serving();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.restart_operator();
+    world.connect("r1");
+    world.connect("r2");
+    world.settle();
+    world.vanish("r1");
+    world.join("r3");
+    world.settle();
+    assert_eq!(world.told("r3"), ["1.0.0", "2.0.0"]);
+    assert_eq!(world.serves("r3").as_deref(), Some("1.0.0"));
+    assert_eq!(world.endpoints(), ["r2", "r3"]);
+}
+
+#[test]
+fn operator_that_restarts_while_its_source_is_away_gives_a_new_runtime_the_old_revision() {
+    let mut world = serving();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.restart_operator();
+    world.view.bundle = Bundle::Failed(problem("BundleServerUnreachable", true));
+    world.connect("r1");
+    world.join("r3");
+    assert_eq!(world.act().memory.assignment, None, "r2 may have something else to say");
+    world.connect("r2");
+    world.vanish("r1");
+    world.settle();
+    assert_eq!(world.serves("r3").as_deref(), Some("1.0.0"));
+}
+
+#[test]
+fn update_that_a_runtime_missed_the_end_of_is_not_taken_up_again() {
+    let mut world = serving();
+    world.publish_version("2.0.0");
+    world.act();
+    let during_the_update = world.clone();
+    world.settle();
+    world.replace_process("r2", &during_the_update);
+    world.restart_operator();
+    world.publish_version("3.0.0");
+    world.connect("r1");
+    world.connect("r2");
+    world.act();
+    world.work("r1");
+    assert_ne!(world.serves("r1").as_deref(), Some("1.0.0"));
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert_eq!((world.told("r1"), world.told("r2")), (vec!["3.0.0".to_owned()], vec!["3.0.0".to_owned()]));
+}
+
+#[test]
 fn operator_that_restarts_between_two_messages_of_an_update_finishes_it() {
     let mut world = serving();
     world.publish_version("2.0.0");
