@@ -49,7 +49,9 @@ impl Ready {
         let store = Store::open(dir.path())?;
         let loaded = sources::local::load(from, &store)?;
         let publication = bindle_layout::publish(&loaded.application, &loaded.wasm_names)?;
-        let invoice = publication.invoice(&loaded.application, buildinfo)?;
+        let invoice = publication
+            .invoice(&loaded.application, buildinfo)
+            .with_context(|| format!("{} cannot be published", from.display()))?;
         let id = invoice.id().parse()?;
         store.insert_bytes(publication.manifest_toml.as_bytes())?;
         Ok(Self { id, invoice, store, _dir: dir })

@@ -177,6 +177,15 @@ async fn a_prepared_bundle_has_the_layout_of_spins_publishers() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_published_names_the_manifest_and_the_field() {
+    let desk = Desk::new();
+    let manifest = fs::read_to_string(desk.path("spin.toml")).unwrap();
+    fs::write(desk.path("spin.toml"), manifest.replace("\"1.0.0\"", "\"one\"")).unwrap();
+    let error = desk.prepare(&desk.path("out"), &["--unsigned"]).await.unwrap_err();
+    assert!(error.contains(" cannot be published: `version` is `one`, which"), "{error}");
+}
+
+#[tokio::test]
 async fn a_bundle_is_signed_with_the_key_that_is_named() {
     let desk = Desk::new();
     for name in ["Alice", "Bob"] {

@@ -134,7 +134,9 @@ pub enum LayoutError {
         name: String,
     },
     /// The version cannot be part of a Bindle id.
-    #[error("`{version}` cannot be the version of a bundle: use a semantic version such as `1.2.3`")]
+    #[error(
+        "`version` is `{version}`, which cannot be the version of a bundle: use a semantic version such as `1.2.3`"
+    )]
     Version {
         /// The application's version, with its build metadata.
         version: String,

@@ -331,9 +331,9 @@ fn an_application_whose_name_or_version_makes_no_id_is_not_published() {
     for (name, version, build_info, part) in [
         ("my app", "1.0.0", None, "cannot be the name"),
         ("../a", "1.0.0", None, "cannot be the name"),
-        ("a", "", None, "cannot be the version"),
-        ("a", "1.0", None, "cannot be the version"),
-        ("a", "1.0.0+b", Some("c"), "cannot be the version"),
+        ("a", "", None, "which cannot be the version"),
+        ("a", "1.0", None, "which cannot be the version"),
+        ("a", "1.0.0+b", Some("c"), "which cannot be the version"),
     ] {
         let application = Application { name: name.to_owned(), version: version.to_owned(), ..application.clone() };
         let error = publication.invoice(&application, build_info).unwrap_err();
