@@ -93,11 +93,14 @@ cat <<MESSAGE
 
 Spindle runs. To go on by hand:
 
-  export KUBECONFIG=$KUBECONFIG PATH=$SPINDLE_CACHE/bin:\$PATH
+  export KUBECONFIG=$KUBECONFIG PATH=$SPINDLE_CACHE/bin:$SPINDLE_BIN:\$PATH
   kubectl -n $namespace get spinapps,services,endpointslices
   kubectl -n $namespace describe spinapp hello-rust
   curl -H 'Host: hello-rust.localhost' $ingress/
   kubectl -n $system logs deployment/spindle-operator
+  kubectl -n $system port-forward service/spindle-bindle-server 8080 &
+  spindle bindle push -f examples/hello-rust/spin-2.0.0.toml --key-file $key
+  kubectl -n $namespace apply -f examples/hello-rust/spinapp-2.0.0.yaml
   make demo-down
 MESSAGE
 say "done"
