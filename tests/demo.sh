@@ -85,8 +85,8 @@ say "call: through each Service and through the Ingress"
 for app in $(kubectl --namespace "$namespace" get spinapps -o name); do
   app=${app#*/}
   address=$(kubectl --namespace "$namespace" get service "$app" -o jsonpath='{.spec.clusterIP}')
-  run spindle-cluster exec --name "$cluster" -- curl --silent --show-error --max-time 10 --retry 10 --retry-all-errors --retry-delay 1 "http://$address/" | head -n 12
-  run curl --silent --show-error --max-time 10 --retry 10 --retry-all-errors --retry-delay 1 -H "Host: $app.localhost" "$ingress/" | head -n 12
+  run spindle-cluster exec --name "$cluster" -- curl --silent --show-error --max-time 10 --retry 10 --retry-all-errors --retry-delay 1 "http://$address/" | { head -n 12; cat >/dev/null; }
+  run curl --silent --show-error --max-time 10 --retry 10 --retry-all-errors --retry-delay 1 -H "Host: $app.localhost" "$ingress/" | { head -n 12; cat >/dev/null; }
 done
 
 cat <<MESSAGE
