@@ -16,12 +16,13 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use control::{assignment::Credentials, names::SecretString};
 use sources::{
-    bindle::{BindleClient, ClientOptions, SecretKeys},
-    http::{Timeouts, Trust},
+    bindle::{BindleClient, SecretKeys},
+    http::Timeouts,
 };
 use url::Url;
+
+use crate::access::AccessArgs;
 
 /// The arguments of `spindle bindle`.
 #[derive(Debug, Args)]
@@ -60,48 +61,20 @@ struct ServerArgs {
     /// The server's URL, with its path prefix
     #[arg(long, env = "BINDLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080/v1")]
     bindle_server: Url,
-    /// The user to be there
-    #[arg(long, env = "BINDLE_USERNAME", value_name = "NAME", requires = "bindle_password")]
-    bindle_username: Option<String>,
-    /// That user's password
-    #[arg(
-        long,
-        env = "BINDLE_PASSWORD",
-        value_name = "PASSWORD",
-        requires = "bindle_username",
-        hide_env_values = true
-    )]
-    bindle_password: Option<String>,
-    /// Believe any certificate: whoever is in between can read and change everything
-    #[arg(short = 'k', long, conflicts_with = "ca_file")]
-    insecure: bool,
-    /// Believe only certificates of the authorities in this PEM file
-    #[arg(long, env = "BINDLE_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 impl ServerArgs {
     /// The client for questions.
     fn client(&self) -> anyhow::Result<BindleClient> {
-        self.client_with(Timeouts::default())
+        self.access.client(&self.bindle_server, Timeouts::default())
     }
 
     /// The client for uploads: a server answers one only when it has all of it.
     fn uploader(&self) -> anyhow::Result<BindleClient> {
-        self.client_with(Timeouts { read: Duration::from_secs(600), ..Timeouts::default() })
-    }
-
-    fn client_with(&self, timeouts: Timeouts) -> anyhow::Result<BindleClient> {
-        let trust = match (&self.ca_file, self.insecure) {
-            (_, true) => Trust::Anything,
-            (Some(path), false) => Trust::Only(read(path)?),
-            (None, false) => Trust::System,
-        };
-        let credentials = self.bindle_username.clone().zip(self.bindle_password.clone());
-        let credentials =
-            credentials.map(|(username, password)| Credentials { username, password: SecretString::new(password) });
-        let options = ClientOptions { credentials, trust, timeouts, ..ClientOptions::default() };
-        Ok(BindleClient::new(self.bindle_server.clone(), options)?)
+        let timeouts = Timeouts { read: Duration::from_secs(600), ..Timeouts::default() };
+        self.access.client(&self.bindle_server, timeouts)
     }
 }
 

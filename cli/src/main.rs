@@ -1,5 +1,6 @@
 //! The spindle command: run and publish Spin applications.
 
+mod access;
 mod bindle;
 mod up;
 

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use control::{Credentials, SecretString};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use manifest::Application;
 use sources::{
     Store,
-    bindle::{BindleClient, BindleId, ClientOptions},
-    http::Trust,
+    bindle::{BindleClient, BindleId},
+    http::Timeouts,
 };
 use url::Url;
+
+use crate::access::AccessArgs;
 
 /// How many parcels are fetched at a time.
 const FETCHES: usize = 4;
@@ -46,27 +47,8 @@ struct ServerArgs {
     #[arg(long, alias = "server", env = "BINDLE_URL", value_name = "URL")]
     bindle_server: Option<Url>,
 
-    /// The user to be there
-    #[arg(long, env = "BINDLE_USERNAME", value_name = "NAME", requires = "bindle_password")]
-    bindle_username: Option<String>,
-
-    /// That user's password
-    #[arg(
-        long,
-        env = "BINDLE_PASSWORD",
-        value_name = "PASSWORD",
-        requires = "bindle_username",
-        hide_env_values = true
-    )]
-    bindle_password: Option<String>,
-
-    /// Believe any certificate: whoever is in between can read and change everything
-    #[arg(short = 'k', long, conflicts_with = "ca_file")]
-    insecure: bool,
-
-    /// Believe only certificates of the authorities in this PEM file
-    #[arg(long, env = "BINDLE_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// An application whose content is in the store.
@@ -90,18 +72,8 @@ impl SourceArgs {
 
 impl ServerArgs {
     fn client(&self) -> anyhow::Result<BindleClient> {
-        let server = self.bindle_server.clone().context("--bindle needs --bindle-server")?;
-        let trust = match (&self.ca_file, self.insecure) {
-            (_, true) => Trust::Anything,
-            (Some(path), false) => {
-                Trust::Only(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?)
-            }
-            (None, false) => Trust::System,
-        };
-        let credentials = self.bindle_username.clone().zip(self.bindle_password.clone());
-        let credentials =
-            credentials.map(|(username, password)| Credentials { username, password: SecretString::new(password) });
-        Ok(BindleClient::new(server, ClientOptions { credentials, trust, ..ClientOptions::default() })?)
+        let server = self.bindle_server.as_ref().context("--bindle needs --bindle-server")?;
+        self.access.client(server, Timeouts::default())
     }
 
     async fn load(&self, id: &BindleId, store: &Store) -> anyhow::Result<Loaded> {
