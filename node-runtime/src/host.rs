@@ -8,6 +8,7 @@ pub(crate) mod guest_memory;
 mod limits;
 mod logs;
 mod outbound;
+mod services;
 mod variables;
 
 use std::{sync::Arc, time::Instant};
@@ -21,6 +22,7 @@ pub(crate) use limits::InstanceLimits;
 pub use logs::{GuestLine, GuestLog, GuestStream, LogLabels};
 pub(crate) use logs::{GuestLogs, LineStream, trace_line};
 pub(crate) use outbound::Outbound;
+pub(crate) use services::Services;
 pub(crate) use variables::Variables;
 
 use crate::engine::{Engine, Running};
@@ -98,8 +100,8 @@ impl WasiHttpView for RuntimeContext {
     }
 }
 
-/// The interfaces that components find here under exactly these names, beside WASI 0.2.
-pub(crate) const INTERFACES: [&str; 3] = variables::INTERFACES;
+/// The interfaces that components find here under exactly these names, beside WASI 0.2: one list per module.
+pub(crate) const INTERFACES: &[&[&str]] = &[&variables::INTERFACES];
 
 /// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {

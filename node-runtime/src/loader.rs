@@ -87,7 +87,7 @@ impl Loader {
             bundle: Some(id.clone()),
             limits: spec.limits.clone(),
             variables: spec.variables.clone(),
-            log: None,
+            ..RevisionSettings::default()
         };
         let application = Arc::new(spec.application.clone());
         let context = Builder::new(&self.engine, application, &self.store, settings).build().await;

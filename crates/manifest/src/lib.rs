@@ -15,6 +15,7 @@ mod fields;
 pub mod hosts;
 mod problem;
 mod reader;
+pub mod runtime_config;
 pub mod spin_toml;
 pub mod template;
 
@@ -24,4 +25,5 @@ pub use application::{
 };
 pub use digest::{Digest, DigestError};
 pub use problem::{ManifestError, Place, Problem};
+pub use runtime_config::RuntimeConfig;
 pub use spin_toml::Manifest;

@@ -1,10 +1,10 @@
 //! [`Builder`]: from an application and its content to an [`ExecutionContext`].
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use control::{Limits, SecretString};
 use futures::future::try_join_all;
-use manifest::{Application, Component, ComponentId, Content, Target};
+use manifest::{Application, Component, ComponentId, Content, RuntimeConfig, Target};
 use node_runtime_core::outbound::{AllowedHostError, AllowedHosts};
 use sources::{Store, StoreError};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     executor::{Executor, LinkError},
-    host::{Grants, GuestLog, InstanceLimits, LogLabels},
+    host::{Grants, GuestLog, InstanceLimits, LogLabels, Services},
 };
 
 /// What one revision is given besides its application.
@@ -32,6 +32,11 @@ pub struct RevisionSettings {
     pub limits: Limits,
     /// The values of the application's variables.
     pub variables: BTreeMap<String, SecretString>,
+    /// Its stores, databases and limits of connections.
+    pub runtime_config: Arc<RuntimeConfig>,
+    /// Where its stores are kept that name no place of their own; in memory without. The runtime configuration's own
+    /// `state_dir` goes first.
+    pub state_dir: Option<PathBuf>,
     /// Who takes what guests print. Default: `tracing` events of target `guest`, through a bounded queue.
     pub log: Option<Arc<dyn GuestLog>>,
 }
@@ -44,6 +49,7 @@ impl fmt::Debug for RevisionSettings {
             .field("bundle", &self.bundle)
             .field("limits", &self.limits)
             .field("variables", &self.variables)
+            .field("state_dir", &self.state_dir)
             .finish_non_exhaustive()
     }
 }
@@ -155,6 +161,7 @@ impl Builder {
     /// The first problem found; nothing is left behind but compiled code in the cache.
     pub async fn build(self) -> Result<ExecutionContext, BuildError> {
         let variables = self.variables()?;
+        let services = Arc::new(Services::new(&self.settings));
         let mut wanted: Vec<(&ComponentId, &manifest::Executor)> = Vec::new();
         let mut routes = Vec::new();
         for route in &self.application.routes {
@@ -170,7 +177,7 @@ impl Builder {
             });
         }
         let guests =
-            try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables))).await?;
+            try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables, &services))).await?;
         let routes = routes.into_iter().map(|guest| guests.get(guest?).cloned()).collect();
         Ok(ExecutionContext {
             buffered_body: self.engine.config().buffered_body,
@@ -197,13 +204,14 @@ impl Builder {
         id: &ComponentId,
         executor: &manifest::Executor,
         variables: &BTreeMap<&str, &str>,
+        services: &Arc<Services>,
     ) -> Result<Arc<Guest>, BuildError> {
         let component = self
             .application
             .components
             .get(id)
             .ok_or_else(|| BuildError::UnknownComponent { route: self.first_route_of(id), component: id.clone() })?;
-        let grants = Arc::new(self.grants(id, component, variables)?);
+        let grants = Arc::new(self.grants(id, component, variables, services)?);
         let code = self.compile(id, component, executor).await?;
         let files = self.files(id, component).await?;
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
@@ -245,6 +253,7 @@ impl Builder {
         id: &ComponentId,
         component: &Component,
         variables: &BTreeMap<&str, &str>,
+        services: &Arc<Services>,
     ) -> Result<Grants, BuildError> {
         let expand = |template| {
             let text = template::expand(template, variables);
@@ -256,7 +265,12 @@ impl Builder {
             AllowedHosts::parse(&hosts).map_err(|source| BuildError::AllowedHosts { component: id.clone(), source })?;
         let variables = component.variables.iter().map(|(name, template)| Ok((name.clone(), expand(template)?)));
         let variables = variables.collect::<Result<_, BuildError>>()?;
-        Ok(Grants { allowed_hosts, variables, buffered_body: self.engine.config().buffered_body })
+        Ok(Grants {
+            allowed_hosts,
+            variables,
+            buffered_body: self.engine.config().buffered_body,
+            services: Arc::clone(services),
+        })
     }
 
     async fn compile(
@@ -280,7 +294,7 @@ impl Builder {
     }
 
     /// The directory that the component sees at `/`, if it has files.
-    async fn files(&self, id: &ComponentId, component: &Component) -> Result<Option<std::path::PathBuf>, BuildError> {
+    async fn files(&self, id: &ComponentId, component: &Component) -> Result<Option<PathBuf>, BuildError> {
         if component.files.is_empty() {
             return Ok(None);
         }

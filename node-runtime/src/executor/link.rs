@@ -82,7 +82,7 @@ pub(super) fn complete_module(
 
 /// Whether the host has the interface `name`, written `package:name/interface@version`.
 fn is_host_interface(name: &str) -> bool {
-    if host::INTERFACES.contains(&name) {
+    if host::INTERFACES.iter().any(|module| module.contains(&name)) {
         return true;
     }
     let Some((interface, version)) = name.split_once('@') else { return false };

@@ -1,8 +1,10 @@
 //! [`Grants`]: what a component may use.
 
+use std::sync::Arc;
+
 use node_runtime_core::outbound::AllowedHosts;
 
-use super::Variables;
+use super::{Services, Variables};
 
 /// What one component of one revision may use beside its files and environment. Made when the revision is built, shared by
 /// all its requests.
@@ -14,4 +16,6 @@ pub(crate) struct Grants {
     pub(crate) variables: Variables,
     /// How large a body may be that the host holds in memory for it, in bytes.
     pub(crate) buffered_body: usize,
+    /// What it shares with the other components of its revision; each interface asks what this component may first.
+    pub(crate) services: Arc<Services>,
 }
