@@ -73,6 +73,9 @@ pub struct Credentials {
 }
 
 /// What one revision's guests may use. `None` means the runtime's own default.
+///
+/// Fields are only ever added, and not written while they are `None`, so that peers of different versions agree about
+/// assignments that use none of the new ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -82,6 +85,27 @@ pub struct Limits {
     /// Wall-clock time of one request, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// CPU time of one request, in milliseconds: time spent computing, not waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Requests of the app that run at a time on one runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Requests that may wait for one of those to end; 0 means that none waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u32>,
+    /// The body of one request, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<u64>,
+    /// What the app's guests print on one runtime, in bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<u64>,
+    /// Outgoing connections of the app that are open at a time on one runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// What the app's stores may take on one runtime's disk, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
 }
 
 /// The digest of an [`Assignment`]: equal exactly when the assignments are.
@@ -114,5 +138,18 @@ impl Assignment {
     #[must_use]
     pub fn revision(&self, id: &RevisionId) -> Option<&RevisionSpec> {
         self.revisions.iter().find(|revision| revision.id == *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_are_not_set_are_not_written_and_unknown_ones_are_skipped() {
+        assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), "{}");
+        let newer = r#"{"memory":1,"cpuMs":2,"timeoutMs":3,"somethingNew":4}"#;
+        let read: Limits = serde_json::from_str(newer).unwrap();
+        assert_eq!(read, Limits { memory: Some(1), cpu_ms: Some(2), timeout_ms: Some(3), ..Limits::default() });
     }
 }

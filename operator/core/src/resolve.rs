@@ -160,6 +160,7 @@ pub fn limits(limits: Option<&InvocationLimits>) -> Result<Limits, Problem> {
     Ok(Limits {
         memory: read(&limits.memory, "memory", parse_bytes, "64Mi")?,
         timeout_ms: read(&limits.timeout, "timeout", parse_milliseconds, "30s")?,
+        ..Limits::default()
     })
 }
 
