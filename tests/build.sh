@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds what runs: our binaries, bindle-server, the guests. Usage: tests/build.sh [binaries] [guests] [cluster]
-# Without arguments: all three, the long Go build of the cluster's parts in the background first.
+# Builds what runs: our binaries, bindle-server, the guests; installs the databases that tests start.
+# Usage: tests/build.sh [binaries] [guests] [services] [cluster]
+# Without arguments: all but the services, the long Go build of the cluster's parts in the background first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/env.sh
@@ -12,6 +13,11 @@ mkdir -p "$logs"
 
 wants() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
 
+# First, because two cannot install packages at once.
+if wants services; then
+  say "services: Debian's Redis, PostgreSQL, MariaDB and Mosquitto ($logs/services.log)"
+  quietly "$logs/services.log" tests/cluster/install.sh services
+fi
 go_pid=
 if wants cluster; then
   say "cluster: building Kubernetes, Helm and Contour from Go modules (in the background, minutes when cold; $logs/cluster-build.log)"

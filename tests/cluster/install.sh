@@ -5,6 +5,7 @@
 #
 #   install.sh                 everything
 #   install.sh PHASE...        only these: packages envoy build helm contour
+#   install.sh services        the databases and brokers that tests start (crate test-services); no part of a cluster
 #
 # Run the phases that compile early and in the background where time counts; a second run waits for
 # the first. SPINDLE_CACHE says where the cache is (default ${XDG_CACHE_HOME:-$HOME/.cache}/spindle).
@@ -58,7 +59,7 @@ missing_packages() {
   [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || echo containernetworking-plugins
 }
 
-# Debian's containerd package starts a service; a policy that says no prevents that. A policy that
+# Debian's packages of servers start them; a policy that says no prevents that. A policy that
 # is there already and says no is left alone.
 forbid_services() {
   local policy=/usr/sbin/policy-rc.d
@@ -75,9 +76,26 @@ forbid_services() {
   chmod 755 $policy
 }
 
+# The programs of tests/services. Debian has PostgreSQL's in a directory of their own.
+missing_services() {
+  local pair
+  for pair in redis-server:redis-server mariadbd:mariadb-server mariadb:mariadb-client mosquitto:mosquitto setpriv:util-linux; do
+    command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+  done
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
+}
+
 packages() {
-  local missing
-  missing=$(PATH=$PATH:/usr/sbin:/sbin missing_packages | sort -u)
+  install_packages "$(PATH=$PATH:/usr/sbin:/sbin missing_packages | sort -u)"
+}
+
+services() {
+  install_packages "$(PATH=$PATH:/usr/sbin:/sbin missing_services | sort -u)"
+}
+
+# install_packages NAMES: separated by lines; none is fine.
+install_packages() {
+  local missing=$1
   [ -z "$missing" ] && return
   [ "$(id -u)" = 0 ] || fail "these Debian packages are missing, and installing them needs root: ${missing//$'\n'/ }"
   command -v apt-get >/dev/null || fail "install these by hand, this is no Debian: ${missing//$'\n'/ }"
@@ -176,8 +194,8 @@ main() {
   [ $# -gt 0 ] || phases=(packages envoy build helm contour)
   for phase in "${phases[@]}"; do
     case $phase in
-      packages | envoy | build | helm | contour) ;;
-      *) fail "no phase '$phase'; there are: packages envoy build helm contour" ;;
+      packages | envoy | build | helm | contour | services) ;;
+      *) fail "no phase '$phase'; there are: packages envoy build helm contour services" ;;
     esac
   done
   for phase in "${phases[@]}"; do
