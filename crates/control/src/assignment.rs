@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use manifest::{Application, Digest};
+use manifest::{Application, Digest, Secret as SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::names::{AppKey, RevisionId, SecretString};
+use crate::names::{AppKey, RevisionId};
 
 /// The whole truth about one app on one runtime.
 ///

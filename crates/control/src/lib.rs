@@ -22,6 +22,7 @@ pub mod report;
 pub mod wire;
 
 pub use assignment::{Assignment, Credentials, Fetch, Fingerprint, Limits, RevisionSpec};
-pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName, SecretString};
+pub use manifest::Secret as SecretString;
+pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName};
 pub use report::{AppReport, Problem, RevisionState};
 pub use wire::{FromRuntime, Hello, Inventory, ToRuntime, Welcome, WireError};

@@ -107,31 +107,6 @@ impl fmt::Display for RuntimeName {
     }
 }
 
-/// A value that is never shown: `Debug` hides it, and there is no `Display`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SecretString(String);
-
-impl SecretString {
-    /// Wraps a value.
-    #[must_use]
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, for the one place that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretString {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,10 +122,5 @@ mod tests {
         for bad in ["", "/", "a/", "/a", "a/..", "../a", "a/b/c", "A/b", "a/b_c", "a/-b", "a/b."] {
             assert!(bad.parse::<AppKey>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_secret_is_not_shown_by_debug() {
-        assert_eq!(format!("{:?}", SecretString::new("hunter2")), "[hidden]");
     }
 }

@@ -16,6 +16,7 @@ pub mod hosts;
 mod problem;
 mod reader;
 pub mod runtime_config;
+mod secret;
 pub mod spin_toml;
 pub mod template;
 
@@ -26,4 +27,5 @@ pub use application::{
 pub use digest::{Digest, DigestError};
 pub use problem::{ManifestError, Place, Problem};
 pub use runtime_config::RuntimeConfig;
+pub use secret::Secret;
 pub use spin_toml::Manifest;

@@ -139,6 +139,16 @@ impl<'d> Table<'d> {
         self.get(key).and_then(|field| field.boolean())
     }
 
+    /// How many of something, at least 1.
+    pub(crate) fn count(&self, key: &'static str) -> Option<usize> {
+        let field = self.get(key)?;
+        let count = usize::try_from(field.integer()?).ok().filter(|count| *count > 0);
+        if count.is_none() {
+            field.report("must be at least 1");
+        }
+        count
+    }
+
     pub(crate) fn table(&self, key: &'static str) -> Option<Self> {
         self.get(key).and_then(|field| field.table())
     }
@@ -264,7 +274,7 @@ impl<'d> Field<'d> {
     }
 
     /// Whether it is a list or a table with nothing in it, or false.
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self.value {
             DeValue::Array(array) => array.is_empty(),
             DeValue::Table(table) => table.is_empty(),

@@ -1,17 +1,57 @@
 //! [`RuntimeConfig`]: what `runtime-config.toml` says, Spin's file for whoever *runs* an application: which stores, databases,
 //! variable providers and limits its components find behind the labels and names of the manifest.
 //!
-//! Absent on purpose: opening anything. A store that cannot be reached is found by the guest that opens it.
+//! Promise: every table and key of Spin's is understood or refused by name with what there is instead, never dropped; the
+//! same goes for those of Spin 0.x (`config_provider`). All problems are told at once, each with line, column and field,
+//! and none repeats a value: values are secrets.
+//!
+//! Absent on purpose: opening anything, files as well. A store that cannot be reached is found by the guest that opens it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+mod merge;
+mod network;
+mod providers;
+mod read;
+mod stores;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+pub use network::{BlockedNetwork, ClientTls, OutboundHttp, OutboundNetworking};
+pub use providers::DEFAULT_PREFIX as DEFAULT_ENVIRONMENT_PREFIX;
+
+pub use crate::secret::Secret;
+use crate::{problem::ManifestError, reader};
+
+/// Who wrote a runtime configuration, which decides what it may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'d> {
+    /// Whoever started the process. Relative paths start at this directory, the file's own.
+    Local(&'d Path),
+    /// The author of an app on a cluster: paths and the environment would be those of a machine that runs other people's
+    /// apps as well, so both are refused.
+    App,
+    /// Whoever installed the cluster's runtimes, for all of their apps: as [`Origin::App`], and without what one app could
+    /// take from another.
+    Pool,
+}
+
+/// Reads `text`, which problems call `file`.
+///
+/// # Errors
+/// When it is no runtime configuration that Spindle can honour; all its problems at once.
+pub fn parse(text: &str, file: &str, origin: Origin<'_>) -> Result<RuntimeConfig, ManifestError> {
+    reader::read(file, text, |root| read::config(root, origin))
+}
 
 /// The settings of one application's run. The default is Spin's: everything below the state directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuntimeConfig {
     /// `state_dir`: where stores are that name no place of their own.
-    pub state_dir: Option<PathBuf>,
+    pub state_dir: Directory,
     /// `log_dir`: where guests' output goes, one file per component and stream.
-    pub log_dir: Option<PathBuf>,
+    pub log_dir: Directory,
     /// `max_instance_memory`: linear memory of one instance, in bytes.
     pub max_instance_memory: Option<u64>,
     /// `[key_value_store.<label>]`.
@@ -38,6 +78,18 @@ pub struct RuntimeConfig {
     pub client_tls: Vec<ClientTls>,
 }
 
+/// A directory that has a default place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Directory {
+    /// Nothing was said.
+    #[default]
+    Default,
+    /// There is to be none: `""` in the file.
+    None,
+    /// This one.
+    At(PathBuf),
+}
+
 /// What is behind a key-value label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyValueStore {
@@ -50,6 +102,9 @@ pub enum KeyValueStore {
     Redis {
         /// `redis://` or `rediss://`; may hold a password.
         url: Secret,
+        /// Goes before every key, so that apps can share a server without seeing each other's keys. Not in the file:
+        /// [`RuntimeConfig::over_pool`] sets it for stores that the pool gives to all apps.
+        prefix: Option<String>,
     },
 }
 
@@ -60,6 +115,8 @@ pub enum SqliteDatabase {
     Spin {
         /// Default: `sqlite_db.db` (for `default`) or `<label>_sqlite_db.db` in the state directory.
         path: Option<PathBuf>,
+        /// `allow_attach_file`: whether guests may `ATTACH` other files. Default false.
+        allow_attach_file: bool,
     },
     /// `type = "libsql"`: a server that speaks libSQL's HTTP protocol.
     Libsql {
@@ -117,73 +174,4 @@ pub enum LlmApi {
     Spin,
     /// `open_ai`: chat completions and embeddings.
     OpenAi,
-}
-
-/// `[outbound_http]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutboundHttp {
-    /// `connection_pooling`: whether connections are used again. Default true.
-    pub connection_pooling: bool,
-    /// `max_connections`: at a time, over all components; `None` means no limit of its own.
-    pub max_connections: Option<usize>,
-}
-
-impl Default for OutboundHttp {
-    fn default() -> Self {
-        Self { connection_pooling: true, max_connections: None }
-    }
-}
-
-/// `[outbound_networking]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OutboundNetworking {
-    /// `block_networks`: `private`, or networks such as `10.0.0.0/8`.
-    pub block_networks: Vec<String>,
-    /// `max_socket_connections`: of `wasi:sockets`, at a time.
-    pub max_socket_connections: Option<usize>,
-    /// `max_total_connections`: of all kinds, at a time.
-    pub max_total_connections: Option<usize>,
-}
-
-/// One `[[client_tls]]`: how components prove themselves to servers, and whom they trust.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientTls {
-    /// For these components.
-    pub component_ids: Vec<String>,
-    /// When they call these hosts.
-    pub hosts: Vec<String>,
-    /// `ca_use_platform_roots`: trust the system's authorities. Default true, false with a `ca_roots_file`.
-    pub platform_roots: bool,
-    /// `ca_use_webpki_roots`: trust Mozilla's authorities.
-    pub webpki_roots: bool,
-    /// Authorities to trust, in PEM form.
-    pub ca_roots_file: Option<PathBuf>,
-    /// A certificate chain, in PEM form.
-    pub client_cert_file: Option<PathBuf>,
-    /// Its key, in PEM form.
-    pub client_private_key_file: Option<PathBuf>,
-}
-
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text`.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for whoever needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
-    }
 }

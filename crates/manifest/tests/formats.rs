@@ -13,3 +13,5 @@ mod bundles;
 mod golden;
 #[path = "formats/properties.rs"]
 mod properties;
+#[path = "formats/runtime_config.rs"]
+mod runtime_config;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use manifest::RuntimeConfig;
+use manifest::{RuntimeConfig, runtime_config::Directory};
 
 use crate::engine::RevisionSettings;
 
@@ -20,7 +20,11 @@ impl Services {
     /// The services that `settings` describe.
     pub(crate) fn new(settings: &RevisionSettings) -> Self {
         let config = Arc::clone(&settings.runtime_config);
-        let state_dir = config.state_dir.clone().or_else(|| settings.state_dir.clone());
+        let state_dir = match &config.state_dir {
+            Directory::At(path) => Some(path.clone()),
+            Directory::None => None,
+            Directory::Default => settings.state_dir.clone(),
+        };
         Self { config, state_dir }
     }
 }

@@ -16,7 +16,7 @@ const GOOD: &str = include_str!("../golden/v2_with_everything.in.toml");
 const GOOD_OLD: &str = include_str!("../golden/v1_of_spin_0_2_with_config.in.toml");
 
 /// `text` with some of its bytes replaced, removed or doubled.
-fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+pub(crate) fn damaged(text: &'static str) -> impl Strategy<Value = String> {
     collection::vec((0..text.len(), 0..4usize, any::<u8>()), 1..8).prop_map(move |damages| {
         let mut bytes = text.as_bytes().to_vec();
         for (at, kind, byte) in damages {
