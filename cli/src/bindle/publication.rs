@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use manifest::{Content, bindle_layout};
-use sources::{Store, bindle::BindleId};
+use sources::{Store, bindle::BindleId, local::Options};
 use tempfile::TempDir;
 
 use super::SignArgs;
@@ -19,6 +19,9 @@ pub(super) struct WhatArgs {
     /// The application: a spin.toml, or the directory that it is in
     #[arg(short = 'f', long = "from", alias = "file", value_name = "FILE", default_value = "spin.toml")]
     from: PathBuf,
+    /// The build profile of the components [default: none]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Build metadata to append to the version, as in 1.2.3+BUILDINFO
     #[arg(long, value_name = "BUILDINFO")]
     buildinfo: Option<String>,
@@ -41,13 +44,14 @@ impl Ready {
     /// Loads the application and lays it out.
     pub(super) async fn new(what: &WhatArgs) -> anyhow::Result<Self> {
         let (from, buildinfo) = (what.from.clone(), what.buildinfo.clone());
-        tokio::task::spawn_blocking(move || Self::load(&from, buildinfo.as_deref())).await?
+        let options = Options { profile: what.profile.clone(), ..Options::default() };
+        tokio::task::spawn_blocking(move || Self::load(&from, &options, buildinfo.as_deref())).await?
     }
 
-    fn load(from: &Path, buildinfo: Option<&str>) -> anyhow::Result<Self> {
+    fn load(from: &Path, options: &Options, buildinfo: Option<&str>) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
         let store = Store::open(dir.path())?;
-        let loaded = sources::local::load(from, &store)?;
+        let loaded = sources::local::load_with(from, options, &store)?;
         let publication = bindle_layout::publish(&loaded.application, &loaded.wasm_names)?;
         let invoice = publication
             .invoice(&loaded.application, buildinfo)

@@ -1,6 +1,7 @@
 //! [`Application`]: what a Spin application is, once every reference in it is a digest.
 
 mod check;
+mod select;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -10,6 +11,8 @@ use crate::digest::Digest;
 
 pub(crate) use check::check_files;
 pub use check::{ApplicationError, check_path};
+pub use select::UnknownComponents;
+pub(crate) use select::{retain_routes, select};
 
 /// The canonical description of a Spin application.
 ///

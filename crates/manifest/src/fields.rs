@@ -97,21 +97,38 @@ pub(crate) fn read_environment(table: &Table<'_>) -> BTreeMap<String, String> {
     environment
 }
 
+/// What a format's fields for outbound hosts mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hosts {
+    /// Both fields count, and saying nothing in `outbound` allows databases, as before there was that field.
+    V1,
+    /// Only one of them may be there.
+    V2,
+}
+
 /// Where a component may connect to, from the two fields that may say it.
-///
-/// `databases`: whether saying nothing in `outbound` allows databases, as it does in version 1.
 pub(crate) fn read_hosts(
     table: &Table<'_>,
     (outbound, http): (&'static str, &'static str),
-    databases: bool,
+    format: Hosts,
     variables: &BTreeMap<String, Variable>,
 ) -> Vec<String> {
-    let outbound = table.get(outbound);
+    let (outbound_key, outbound) = (outbound, table.get(outbound));
     let entries = outbound.as_ref().map(Field::list).unwrap_or_default();
     let mut hosts: Vec<String> = entries.iter().filter_map(|entry| read_host(entry, variables)).collect();
-    let http_fields = table.list(http);
+    let http_field = table.get(http);
+    let http_fields = http_field.as_ref().map(Field::list).unwrap_or_default();
+    if format == Hosts::V2
+        && !http_fields.is_empty()
+        && !entries.is_empty()
+        && let Some(field) = &http_field
+    {
+        field.report(format!(
+            "is the old way to write `{outbound_key}`, which is there too: move its entries there, as `https://host`"
+        ));
+    }
     let http: Vec<String> = http_fields.iter().filter_map(Field::string).collect();
-    match hosts::from_allowed_http_hosts(&http, databases && outbound.is_none()) {
+    match hosts::from_allowed_http_hosts(&http, format == Hosts::V1 && outbound.is_none()) {
         Ok(more) => hosts.extend(more),
         Err(error) => match http_fields.get(error.index) {
             Some(field) => field.report(error.to_string()),
@@ -133,11 +150,28 @@ fn read_host(field: &Field<'_>, variables: &BTreeMap<String, Variable>) -> Optio
 
 /// The labels of stores, databases or models under `key`.
 pub(crate) fn read_labels(table: &Table<'_>, key: &'static str) -> Vec<String> {
+    let is_label = |label: &str| !label.is_empty() && !label.contains(|c: char| c.is_control() || c.is_whitespace());
+    read_each(table, key, is_label, "must be a name without spaces")
+}
+
+/// Labels that are also names in files and variables: words with `-` or with `_` between them.
+pub(crate) fn read_names(table: &Table<'_>, key: &'static str) -> Vec<String> {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_name = |label: &str| {
+        let one_kind = !(label.contains('-') && label.contains('_'));
+        label.starts_with(|c: char| c.is_ascii_alphabetic()) && one_kind && label.split(['-', '_']).all(word)
+    };
+    let problem = "must be words of ASCII letters and digits with `-` or `_` between them, such as `my-store`";
+    read_each(table, key, is_name, problem)
+}
+
+/// The strings under `key`, each once, all of which must be `good`.
+fn read_each(table: &Table<'_>, key: &'static str, good: impl Fn(&str) -> bool, problem: &str) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
     for field in table.list(key) {
         let Some(label) = field.string() else { continue };
-        if label.is_empty() || label.contains(|c: char| c.is_control() || c.is_whitespace()) {
-            field.report("must be a name without spaces");
+        if !good(&label) {
+            field.report(problem);
         } else if !labels.contains(&label) {
             labels.push(label);
         }
@@ -222,6 +256,25 @@ pub(crate) fn read_executor(table: &Table<'_>) -> Executor {
     };
     executor.finish();
     read
+}
+
+/// The status of a response.
+pub(crate) fn read_status(field: &Field<'_>) -> Option<u16> {
+    let status = field.integer()?;
+    let status = u16::try_from(status).ok().filter(|status| (100..=599).contains(status));
+    if status.is_none() {
+        field.report("must be a status code from 100 to 599");
+    }
+    status
+}
+
+/// Reports a header of a response that cannot be one.
+pub(crate) fn check_header(name: &str, value: &Field<'_>) {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let value_ok = |value: &str| !value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f);
+    if name.is_empty() || !name.bytes().all(token) || !value.if_string().is_none_or(value_ok) {
+        value.report("is not an HTTP header");
+    }
 }
 
 /// Why a trigger of another type than HTTP cannot be run.

@@ -21,8 +21,8 @@ pub mod spin_toml;
 pub mod template;
 
 pub use application::{
-    Application, ApplicationError, Component, ComponentId, Content, Executor, File, Pattern, Route, Target, Variable,
-    WagiExecutor,
+    Application, ApplicationError, Component, ComponentId, Content, Executor, File, Pattern, Route, Target,
+    UnknownComponents, Variable, WagiExecutor,
 };
 pub use digest::{Digest, DigestError};
 pub use problem::{ManifestError, Place, Problem};

@@ -131,10 +131,6 @@ impl<'d> Table<'d> {
         self.get(key).and_then(|field| field.string())
     }
 
-    pub(crate) fn required_string(&self, key: &'static str, hint: &str) -> String {
-        self.required(key, hint).and_then(|field| field.string()).unwrap_or_default()
-    }
-
     pub(crate) fn boolean(&self, key: &'static str) -> Option<bool> {
         self.get(key).and_then(|field| field.boolean())
     }
@@ -171,13 +167,6 @@ impl<'d> Table<'d> {
     /// Fields that mean something to other tools only.
     pub(crate) fn ignore(&self, keys: &[&'static str]) {
         self.known.borrow_mut().extend(keys);
-    }
-
-    /// A field that Spin has and Spindle has not; `advice` is what to do. An empty table or list says nothing.
-    pub(crate) fn unsupported(&self, key: &'static str, advice: &str) {
-        if let Some(field) = self.get(key).filter(|field| !field.is_empty()) {
-            field.report(format!("is not supported yet by Spindle: {advice}"));
-        }
     }
 
     /// Reports every field that nobody asked for.
@@ -230,6 +219,16 @@ impl<'d> Field<'d> {
 
     pub(crate) fn boolean(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.expected("true or false"))
+    }
+
+    /// The boolean, when it is one; nothing is reported otherwise.
+    pub(crate) fn if_boolean(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
+    /// Whether it is a list.
+    pub(crate) fn is_list(&self) -> bool {
+        self.value.is_array()
     }
 
     pub(crate) fn integer(&self) -> Option<i64> {
@@ -296,15 +295,20 @@ fn article(noun: &str) -> String {
     format!("{} {noun}", if noun.starts_with(['a', 'i']) { "an" } else { "a" })
 }
 
+/// The one of `known` that `name` may have been meant to be.
+pub(crate) fn near<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1.max(candidate.len() / 4) && *distance < candidate.len())
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
 /// `did you mean …` when one of `known` is near, all of them otherwise.
 pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1.max(candidate.len() / 4))
-        .min();
-    match near {
-        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+    match near(name, known) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => "nothing is known here; remove it".to_owned(),
         None => format!("known here: {}", list(known)),
     }

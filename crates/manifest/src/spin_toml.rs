@@ -7,21 +7,39 @@
 //! [`parse`] gives a [`Manifest`], which still names paths, patterns and URLs; whoever resolved them
 //! turns it into an [`Application`] with [`Manifest::into_application`].
 //!
-//! Absent on purpose: looking at files. Component dependencies and triggers other than HTTP are refused.
+//! Absent on purpose: looking at files. Triggers other than HTTP are refused.
 
 mod component;
+mod dependency;
+mod profile;
+mod source;
+mod trigger;
 mod v1;
 mod v2;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use semver::{Version, VersionReq};
 
 use crate::{
-    application::{Application, ApplicationError, Component, ComponentId, Content, File, Route, Variable},
+    application,
+    application::{
+        Application, ApplicationError, Component, ComponentId, Content, File, Route, Target, UnknownComponents,
+        Variable,
+    },
     digest::Digest,
     problem::{ManifestError, Place},
     reader,
     reader::Table,
 };
+
+pub use dependency::{
+    Capability, Dependency, DependencyName, DependencyNameError, DependencyWasm, Inherit, is_compatible,
+};
+pub use profile::{Build, Profile, ProfileError};
 
 /// A `spin.toml`, understood but not resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +60,8 @@ pub struct Manifest {
     pub variables: BTreeMap<String, Variable>,
     /// As [`Application::routes`].
     pub routes: Vec<Route>,
-    /// The components, by id; those that version 2 allows inside a trigger have Spin's ids.
+    /// The components, by id. Those that version 2 allows inside a trigger have Spin's ids; a component behind
+    /// the middleware of some of its triggers is there once more for them.
     pub components: BTreeMap<ComponentId, ComponentSpec>,
 }
 
@@ -75,6 +94,10 @@ pub struct ComponentSpec {
     pub build: Option<Build>,
     /// What is different in a profile, by its name.
     pub profiles: BTreeMap<String, Profile>,
+    /// What its imports are satisfied with, no two for the same import.
+    pub dependencies: Vec<Dependency>,
+    /// What wraps its handler, the outermost first.
+    pub middleware: Vec<Dependency>,
 }
 
 /// The `source` of a component.
@@ -112,8 +135,26 @@ pub enum Location {
         /// The package, such as `namespace:name`.
         package: String,
         /// The version.
-        version: String,
+        version: PackageVersion,
     },
+}
+
+/// Which version of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackageVersion {
+    /// This one.
+    Exact(Version),
+    /// The highest that matches.
+    Matching(VersionReq),
+}
+
+impl fmt::Display for PackageVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(version) => version.fmt(f),
+            Self::Matching(requirement) => requirement.fmt(f),
+        }
+    }
 }
 
 /// One entry of `files`.
@@ -139,26 +180,6 @@ pub enum FilesPattern {
     },
 }
 
-/// How a component is built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Build {
-    /// The commands, in order.
-    pub commands: Vec<String>,
-    /// Where they run, relative to the manifest's directory.
-    pub workdir: Option<String>,
-}
-
-/// What is different about a component in a profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// Another wasm.
-    pub source: Option<Source>,
-    /// More environment variables, or other values.
-    pub environment: BTreeMap<String, String>,
-    /// Another build.
-    pub build: Option<Build>,
-}
-
 /// What the source and the files of a component turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
@@ -166,15 +187,6 @@ pub struct Resolved {
     pub source: Content,
     /// Its files, in any order.
     pub files: Vec<File>,
-}
-
-/// A profile that no component has.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: there is no profile `{name}`: {hint}")]
-pub struct UnknownProfile {
-    file: String,
-    name: String,
-    hint: String,
 }
 
 /// Why a [`Manifest`] does not become an [`Application`].
@@ -200,7 +212,9 @@ pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
     })
     .and_then(|manifest| {
         // `version` reports why there is none, so this is never reached with `None`.
-        manifest.ok_or_else(|| ManifestError { file: file.to_owned(), problems: Vec::new() })
+        let manifest = manifest.ok_or_else(|| ManifestError { file: file.to_owned(), problems: Vec::new() })?;
+        let problems = dependency::library_problems(&manifest);
+        if problems.is_empty() { Ok(manifest) } else { Err(ManifestError { file: file.to_owned(), problems }) }
     })
 }
 
@@ -244,43 +258,36 @@ fn read_name(table: &Table<'_>) -> String {
     name
 }
 
-/// Reads the rest of a component even when its source is wrong, so that all its problems are reported.
-fn read_with(source: Option<Source>, read: impl Fn(Source) -> ComponentSpec) -> Option<ComponentSpec> {
-    let found = source.is_some();
-    let nowhere = Place { line: 0, column: 0, field: String::new() };
-    let spec = read(source.unwrap_or(Source { place: nowhere, location: Location::Path(String::new()) }));
-    found.then_some(spec)
-}
-
 impl Manifest {
-    /// The manifest as it is in the profile `name`: components that have it use its source and build, and
-    /// its environment on top of theirs.
+    /// The manifest with some of its components only: see [`Application::select`].
     ///
     /// # Errors
-    /// When no component has such a profile.
-    pub fn with_profile(mut self, name: &str) -> Result<Self, UnknownProfile> {
-        let known: BTreeSet<&str> =
-            self.components.values().flat_map(|spec| spec.profiles.keys()).map(String::as_str).collect();
-        if !known.contains(name) {
-            let known: Vec<&str> = known.into_iter().collect();
-            let hint = if known.is_empty() {
-                format!("add `[component.….profile.{name}]`")
-            } else {
-                reader::suggest(name, &known)
-            };
-            return Err(UnknownProfile { file: self.file, name: name.to_owned(), hint });
-        }
-        for spec in self.components.values_mut() {
-            if let Some(profile) = spec.profiles.remove(name) {
-                spec.source = profile.source.unwrap_or_else(|| spec.source.clone());
-                spec.environment.extend(profile.environment);
-                spec.build = profile.build.or_else(|| spec.build.take());
-            }
-        }
+    /// When it has not all of them.
+    pub fn select<S: AsRef<str>>(mut self, ids: &[S]) -> Result<Self, UnknownComponents> {
+        let hosts = self.components.iter().map(|(id, spec)| (id, spec.allowed_outbound_hosts.as_slice()));
+        let mut selected = application::select(ids, &hosts.collect(), &self.variables)?;
+        let specs = self.components.iter().filter(|(id, _)| selected.contains(id));
+        let used: Vec<ComponentId> = specs.flat_map(|(_, spec)| spec.uses().cloned()).collect();
+        selected.extend(used);
+        self.components.retain(|id, _| selected.contains(id));
+        application::retain_routes(&mut self.routes, &selected);
         Ok(self)
     }
 
-    /// The application, once the content of every component is known.
+    /// The components that others use as dependencies or middleware, and that answer nothing themselves: they are no
+    /// components of the application.
+    #[must_use]
+    pub fn libraries(&self) -> BTreeSet<ComponentId> {
+        let mut used: BTreeSet<ComponentId> = self.components.values().flat_map(ComponentSpec::uses).cloned().collect();
+        for route in &self.routes {
+            if let Target::Component { id, .. } = &route.target {
+                used.remove(id);
+            }
+        }
+        used
+    }
+
+    /// The application, once the content of every component is known that is not one of [`Manifest::libraries`].
     ///
     /// # Errors
     /// When the content of a component is missing, or files have bad or clashing paths.
@@ -288,8 +295,9 @@ impl Manifest {
         self,
         mut resolved: BTreeMap<ComponentId, Resolved>,
     ) -> Result<Application, IntoApplicationError> {
+        let libraries = self.libraries();
         let mut components = BTreeMap::new();
-        for (id, spec) in self.components {
+        for (id, spec) in self.components.into_iter().filter(|(id, _)| !libraries.contains(id)) {
             let content = resolved.remove(&id).ok_or_else(|| IntoApplicationError::Unresolved(id.clone()))?;
             components.insert(id, spec.into_component(content));
         }
@@ -309,6 +317,14 @@ impl Manifest {
 }
 
 impl ComponentSpec {
+    /// The components of the application that it is composed with.
+    fn uses(&self) -> impl Iterator<Item = &ComponentId> {
+        self.dependencies.iter().chain(&self.middleware).filter_map(|dependency| match &dependency.wasm {
+            DependencyWasm::Component(id) => Some(id),
+            DependencyWasm::Own(_) => None,
+        })
+    }
+
     fn into_component(self, content: Resolved) -> Component {
         let mut files = content.files;
         files.sort_by(|a, b| a.path.cmp(&b.path));

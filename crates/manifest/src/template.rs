@@ -45,6 +45,32 @@ pub fn parse(template: &str) -> Result<Vec<Part<'_>>, TemplateError> {
     Ok(parts)
 }
 
+/// Why a template could not be filled in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FillError {
+    /// It is none.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A variable has no value.
+    #[error("the variable `{0}` has no value")]
+    NoValue(String),
+}
+
+/// `template` with the values of its variables, as `value` knows them.
+///
+/// # Errors
+/// When it is not a template, or when a variable has no value.
+pub fn fill<'v>(template: &str, value: impl Fn(&str) -> Option<&'v str>) -> Result<String, FillError> {
+    let mut filled = String::new();
+    for part in parse(template)? {
+        filled.push_str(match part {
+            Part::Text(text) => text,
+            Part::Variable(name) => value(name).ok_or_else(|| FillError::NoValue(name.to_owned()))?,
+        });
+    }
+    Ok(filled)
+}
+
 /// Whether `name` can be the name of a variable: `^[a-z][a-z0-9]*(_[a-z0-9]+)*$`, the rule of all Spin versions.
 ///
 /// # Errors

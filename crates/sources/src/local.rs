@@ -20,8 +20,8 @@ use std::{
 };
 
 use manifest::{
-    Application, ComponentId, File, ManifestError, Place,
-    spin_toml::{self, ComponentSpec, IntoApplicationError, Location, Resolved, UnknownProfile},
+    Application, ComponentId, File, ManifestError, Place, UnknownComponents,
+    spin_toml::{self, ComponentSpec, IntoApplicationError, Location, ProfileError, Resolved},
 };
 
 use crate::{
@@ -35,6 +35,8 @@ use crate::{
 pub struct Options {
     /// The profile, if not the default one.
     pub profile: Option<String>,
+    /// The ids of the components to load, with those that they reach by service chaining; all if it is empty.
+    pub components: Vec<String>,
     /// Whom to ask for a `source` that is a parcel of another bundle.
     pub bindle: Option<BindleClient>,
     /// Which certificates to accept when wasm is downloaded from a URL.
@@ -46,7 +48,13 @@ pub struct Options {
 impl Default for Options {
     /// The default profile, no Bindle server, the system's certificate authorities, 256 MiB.
     fn default() -> Self {
-        Self { profile: None, bindle: None, trust: Trust::default(), largest_download: 256 << 20 }
+        Self {
+            profile: None,
+            components: Vec::new(),
+            bindle: None,
+            trust: Trust::default(),
+            largest_download: 256 << 20,
+        }
     }
 }
 
@@ -81,7 +89,15 @@ pub enum LocalError {
     Manifest(#[from] ManifestError),
     /// There is no such profile.
     #[error(transparent)]
-    Profile(#[from] UnknownProfile),
+    Profile(#[from] ProfileError),
+    /// There are no such components.
+    #[error("{file}")]
+    Components {
+        /// The manifest.
+        file: String,
+        /// Which.
+        source: UnknownComponents,
+    },
     /// Something that the manifest names is not there, or is not what it should be.
     #[error("{at}: {problem}")]
     Content {
@@ -126,7 +142,7 @@ impl LocalError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoManifest { .. } | Self::Read { .. } => "NoManifest",
-            Self::Manifest(_) | Self::Profile(_) => "InvalidManifest",
+            Self::Manifest(_) | Self::Profile(_) | Self::Components { .. } => "InvalidManifest",
             Self::Content { .. } | Self::Application { .. } => "InvalidContent",
             Self::Unavailable { .. } => "Unavailable",
             Self::Store { source, .. } => source.reason(),
@@ -157,11 +173,16 @@ pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded
     if let Some(profile) = &options.profile {
         manifest = manifest.with_profile(profile)?;
     }
+    if !options.components.is_empty() {
+        let selected = manifest.select(&options.components);
+        manifest = selected.map_err(|source| LocalError::Components { file: file.clone(), source })?;
+    }
     let root = path.canonicalize().map_err(|source| LocalError::Read { path: path.clone(), source })?;
     let root = root.parent().map(Path::to_path_buf).unwrap_or_default();
     let app = AppDir { root, file, options, store };
     let (mut contents, mut wasm_names) = (BTreeMap::new(), BTreeMap::new());
-    for (id, spec) in &manifest.components {
+    let libraries = manifest.libraries();
+    for (id, spec) in manifest.components.iter().filter(|(id, _)| !libraries.contains(*id)) {
         contents.insert(id.clone(), app.resolve(spec)?);
         if let Location::Path(name) = &spec.source.location {
             wasm_names.insert(id.clone(), name.clone());
@@ -186,6 +207,12 @@ struct AppDir<'a> {
 impl AppDir<'_> {
     /// The content of a component, all of it in the store.
     fn resolve(&self, spec: &ComponentSpec) -> Result<Resolved, LocalError> {
+        if let Some(dependency) = spec.dependencies.iter().chain(&spec.middleware).next() {
+            return Err(self.problem(
+                &dependency.place,
+                "dependencies and middleware are not supported yet: compose the component before (`wac plug`)",
+            ));
+        }
         let source = self.wasm(spec)?;
         let mut files = Vec::new();
         for (path, found) in self.find_files(spec)? {

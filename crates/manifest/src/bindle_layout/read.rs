@@ -10,8 +10,8 @@ use crate::{
     application::{Application, Component, ComponentId, Content, File, Pattern, Route, Target, Variable, check_files},
     digest::Digest,
     fields::{
-        read_base, read_environment, read_executor, read_hosts, read_id, read_labels, read_pattern, read_templates,
-        read_variables, unsupported_trigger,
+        Hosts, check_header, read_base, read_environment, read_executor, read_hosts, read_id, read_labels,
+        read_pattern, read_status, read_templates, read_variables, unsupported_trigger,
     },
     problem::ManifestError,
     reader,
@@ -219,7 +219,7 @@ fn read_settings(table: &Table<'_>, variables: &BTreeMap<String, Variable>) -> C
         files: Vec::new(),
         environment: read_environment(table),
         variables: read_templates(table, "config", variables),
-        allowed_outbound_hosts: read_hosts(table, ("allowedOutboundHosts", "allowedHttpHosts"), true, variables),
+        allowed_outbound_hosts: read_hosts(table, ("allowedOutboundHosts", "allowedHttpHosts"), Hosts::V1, variables),
         key_value_stores: read_labels(table, "keyValueStores"),
         sqlite_databases: read_labels(table, "sqliteDatabases"),
         ai_models: read_labels(table, "aiModels"),
@@ -267,12 +267,11 @@ fn read_listed_route(table: &Table<'_>, manifest: &mut BundleManifest) {
 }
 
 fn read_response(response: &Table<'_>) -> Option<Target> {
-    let status = response.required("status", "`status = 200`")?;
-    let code = status.integer().and_then(|code| u16::try_from(code).ok()).filter(|code| (100..=599).contains(code));
-    if code.is_none() {
-        status.report("must be a status code from 100 to 599");
-    }
+    let code = response.required("status", "`status = 200`").and_then(|field| read_status(&field));
     let headers = response.string_map("headers");
+    for (name, field) in response.table("headers").iter().flat_map(Table::entries) {
+        check_header(name, &field);
+    }
     let body = response.string("body").unwrap_or_default();
     response.finish();
     Some(Target::Static { status: code?, headers, body })

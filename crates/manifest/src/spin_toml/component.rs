@@ -1,102 +1,74 @@
-//! What the components of both versions of `spin.toml` have in common: sources, files, builds.
+//! The components of both versions of `spin.toml`: files, builds, profiles, and what they are granted.
 
 use std::collections::BTreeMap;
 
-use super::{Build, FilesEntry, FilesPattern, Location, Profile, Source};
+use super::{
+    Build, ComponentSpec, FilesEntry, FilesPattern, Location, Profile, Source,
+    dependency::{Inherit, read_dependencies, read_inherit_all},
+    source::read_source,
+};
 use crate::{
-    application::check_path,
-    digest::Digest,
+    application::{Variable, check_path},
+    fields::{Hosts, read_environment, read_hosts, read_labels, read_names, read_templates},
+    problem::Place,
     reader::{Field, Table},
 };
 
-/// Which sources a version of the manifest knows.
+/// The versions of the manifest, where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sources {
-    /// Paths, URLs and parcels of other bundles.
+pub(super) enum Format {
+    /// Version 1.
     V1,
-    /// Paths, URLs and registry packages.
+    /// Version 2.
     V2,
 }
 
-/// The wasm of a component.
-pub(super) fn read_source(field: &Field<'_>, sources: Sources) -> Option<Source> {
-    let location = match (field.if_string(), field.if_table()) {
-        (Some(path), _) => read_path(field, path),
-        (None, Some(table)) => read_remote(&table, sources),
-        (None, None) => {
-            field.report("must be a path such as `\"main.wasm\"`, or a table such as `{ url = \"https://…\", digest = \"sha256:…\" }`");
-            None
-        }
-    }?;
-    Some(Source { place: field.place(), location })
-}
-
-fn read_path(field: &Field<'_>, path: &str) -> Option<Location> {
-    if path.is_empty() || path.contains('\0') {
-        field.report("must be the path of a wasm file, relative to the manifest");
-        return None;
-    }
-    Some(Location::Path(path.to_owned()))
-}
-
-fn read_remote(table: &Table<'_>, sources: Sources) -> Option<Location> {
-    let (url, digest) = (table.get("url"), table.get("digest"));
-    let location = if sources == Sources::V1 {
-        let (reference, parcel) = (table.get("reference"), table.get("parcel"));
-        match (url, reference) {
-            (Some(url), None) => read_url(table, &url, digest.as_ref()),
-            (None, Some(reference)) => {
-                let parcel = read_digest(table, "parcel", parcel.as_ref());
-                Some(Location::Bindle { reference: reference.string()?, parcel: parcel? })
-            }
-            _ => {
-                table.report("must have either `url` and `digest`, or `reference` and `parcel`");
-                None
-            }
-        }
-    } else {
-        let package = table.get("package");
-        let registry = table.string("registry");
-        let version = table.get("version");
-        match (url, package) {
-            (Some(url), None) => read_url(table, &url, digest.as_ref()),
-            (None, Some(package)) => {
-                if version.is_none() {
-                    table.missing("version", "`version = \"1.2.3\"`");
-                }
-                Some(Location::Registry { registry, package: package.string()?, version: version?.string()? })
-            }
-            _ => {
-                table.report("must have either `url` and `digest`, or `package` and `version`");
-                None
-            }
-        }
+/// A component without its id. Of one whose source is wrong, the rest is read too, so that all problems are reported.
+pub(super) fn read_component(
+    table: &Table<'_>,
+    format: Format,
+    variables: &BTreeMap<String, Variable>,
+) -> Option<ComponentSpec> {
+    let source = table.required("source", "`source = \"main.wasm\"`").and_then(|field| read_source(&field, format));
+    let found = source.is_some();
+    let nowhere = Place { line: 0, column: 0, field: String::new() };
+    let (templates, hosts) = match format {
+        Format::V1 => ("config", Hosts::V1),
+        Format::V2 => ("variables", Hosts::V2),
     };
-    table.finish();
-    location
-}
-
-fn read_url(table: &Table<'_>, url: &Field<'_>, digest: Option<&Field<'_>>) -> Option<Location> {
-    let digest = read_digest(table, "digest", digest);
-    let text = url.string()?;
-    let host = text.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
-    if host.is_none_or(str::is_empty) || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        url.report("must be an `https://` URL");
-        return None;
-    }
-    Some(Location::Url { url: text, digest: digest? })
-}
-
-fn read_digest(table: &Table<'_>, key: &str, field: Option<&Field<'_>>) -> Option<Digest> {
-    let Some(field) = field else {
-        table.missing(key, &format!("`{key} = \"sha256:…\"`, so that the content is known before it is fetched"));
-        return None;
+    let labels = |key| if format == Format::V2 { read_names(table, key) } else { read_labels(table, key) };
+    let mut spec = ComponentSpec {
+        place: table.place(),
+        description: table.string("description").filter(|text| !text.is_empty()),
+        source: source.unwrap_or(Source { place: nowhere, location: Location::Path(String::new()) }),
+        files: read_files(table),
+        exclude_files: table
+            .list("exclude_files")
+            .iter()
+            .filter_map(|field| read_glob(field, &field.string()?))
+            .collect(),
+        environment: read_environment(table),
+        variables: read_templates(table, templates, variables),
+        allowed_outbound_hosts: read_hosts(table, ("allowed_outbound_hosts", "allowed_http_hosts"), hosts, variables),
+        key_value_stores: labels("key_value_stores"),
+        sqlite_databases: labels("sqlite_databases"),
+        ai_models: read_labels(table, "ai_models"),
+        build: read_build(table),
+        profiles: BTreeMap::new(),
+        dependencies: Vec::new(),
+        middleware: Vec::new(),
     };
-    field.string()?.parse().map_err(|error| field.report(format!("{error}"))).ok()
+    if format == Format::V2 {
+        table.ignore(&["targets", "tool"]);
+        let inherit = read_inherit_all(table);
+        spec.dependencies = read_dependencies(table, &inherit);
+        spec.profiles = read_profiles(table, &inherit);
+    }
+    found.then_some(spec)
 }
 
 /// The files of a component.
-pub(super) fn read_files(table: &Table<'_>) -> Vec<FilesEntry> {
+fn read_files(table: &Table<'_>) -> Vec<FilesEntry> {
     table.list("files").iter().filter_map(read_files_entry).collect()
 }
 
@@ -108,7 +80,7 @@ fn read_files_entry(field: &Field<'_>) -> Option<FilesEntry> {
             let destination = table.required("destination", "`destination = \"/path/in/the/guest\"`");
             table.finish();
             FilesPattern::Placed {
-                source: source.and_then(|source| read_glob(&source, &source.string()?))?,
+                source: source.and_then(|source| read_below(&source, &source.string()?))?,
                 destination: destination.and_then(|destination| read_destination(&destination))?,
             }
         }
@@ -120,15 +92,24 @@ fn read_files_entry(field: &Field<'_>) -> Option<FilesEntry> {
     Some(FilesEntry { place: field.place(), pattern })
 }
 
-/// The patterns of files that are left out.
-pub(super) fn read_exclude_files(table: &Table<'_>) -> Vec<String> {
-    table.list("exclude_files").iter().filter_map(|field| read_glob(field, &field.string()?)).collect()
+/// A pattern below the directory of the manifest, without `./`.
+fn read_glob(field: &Field<'_>, text: &str) -> Option<String> {
+    let pattern = read_below(field, text)?;
+    let problem = if pattern.is_empty() || pattern.ends_with("/.") {
+        "must name something below the directory of the manifest: for all of a directory write `{ source = \"…\", destination = \"/…\" }`, or a pattern that ends in `/**/*`"
+    } else if pattern.split('/').any(|part| part.contains("**") && part != "**") {
+        "has `**` with something beside it: write `**` between slashes for any number of directories, `*` for a part of a name"
+    } else {
+        return Some(pattern);
+    };
+    field.report(problem);
+    None
 }
 
-/// A path or pattern below the directory of the manifest, without `./`.
-fn read_glob(field: &Field<'_>, text: &str) -> Option<String> {
-    let trimmed = text.strip_prefix("./").unwrap_or(text);
-    let problem = if trimmed.is_empty() || trimmed.contains('\0') {
+/// A path below the directory of the manifest, without `./`; empty for the directory itself.
+fn read_below(field: &Field<'_>, text: &str) -> Option<String> {
+    let trimmed = if text == "." { "" } else { text.strip_prefix("./").unwrap_or(text) };
+    let problem = if text.is_empty() || trimmed.contains('\0') {
         "must name something below the directory of the manifest"
     } else if trimmed.starts_with('/') || trimmed.contains('\\') {
         "must be relative to the directory of the manifest, with `/` between its parts"
@@ -160,36 +141,43 @@ fn read_destination(field: &Field<'_>) -> Option<String> {
 }
 
 /// How a component is built: of no meaning at run time, but the best advice when its wasm is not there.
-pub(super) fn read_build(table: &Table<'_>) -> Option<Build> {
+fn read_build(table: &Table<'_>) -> Option<Build> {
     let build = table.table("build")?;
-    let commands = match build.required("command", "`command = \"…\"`") {
-        Some(field) if field.if_string().is_some() => field.string().into_iter().collect(),
-        Some(field) => field.list().iter().filter_map(Field::string).collect(),
-        None => Vec::new(),
-    };
-    let read = Build { commands, workdir: build.string("workdir") };
-    build.ignore(&["watch"]);
+    let read = Build { commands: read_commands(&build), workdir: build.string("workdir") };
+    build.strings("watch");
     build.finish();
     Some(read)
 }
 
+fn read_commands(build: &Table<'_>) -> Vec<String> {
+    match build.required("command", "`command = \"…\"`") {
+        Some(field) if field.is_list() => field.list().iter().filter_map(Field::string).collect(),
+        Some(field) if field.if_string().is_some() => field.string().into_iter().collect(),
+        Some(field) => {
+            field.report("must be a command, or a list of commands");
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
 /// The profiles of a component.
-pub(super) fn read_profiles(table: &Table<'_>) -> BTreeMap<String, Profile> {
+fn read_profiles(table: &Table<'_>, inherit: &Inherit) -> BTreeMap<String, Profile> {
     let mut profiles = BTreeMap::new();
     for (name, field) in table.table("profile").iter().flat_map(Table::entries) {
         let Some(profile) = field.table() else { continue };
-        profile.unsupported("dependencies", DEPENDENCIES_ADVICE);
         let read = Profile {
-            source: profile.get("source").and_then(|source| read_source(&source, Sources::V2)),
-            environment: crate::fields::read_environment(&profile),
-            build: read_build(&profile),
+            source: profile.get("source").and_then(|source| read_source(&source, Format::V2)),
+            environment: read_environment(&profile),
+            dependencies: read_dependencies(&profile, inherit),
+            build: profile.table("build").map(|build| {
+                let commands = read_commands(&build);
+                build.finish();
+                commands
+            }),
         };
         profile.finish();
         profiles.insert(name.to_owned(), read);
     }
     profiles
 }
-
-/// What to do about component dependencies.
-pub(super) const DEPENDENCIES_ADVICE: &str =
-    "compose the component with its dependencies before (`wac plug`), use the result as `source`, and remove this";

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ComponentSpec, Manifest,
-    component::{Sources, read_build, read_exclude_files, read_files, read_source},
+    Manifest,
+    component::{Format, read_component},
+    dependency::is_kebab,
 };
 use crate::{
-    application::{ComponentId, Pattern, Route, Target, Variable},
-    fields::{
-        read_base, read_environment, read_executor, read_hosts, read_id, read_labels, read_pattern, read_templates,
-        read_variables, unsupported_trigger,
-    },
-    reader::Table,
+    application::{ComponentId, Pattern, Route, Target},
+    fields::{read_base, read_executor, read_id, read_pattern, read_variables, unsupported_trigger},
+    reader::{Field, Table},
 };
 
 pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
@@ -23,7 +21,7 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
     let mut manifest = Manifest {
         file: file.to_owned(),
         name: super::read_name(root),
-        version: root.required_string("version", "`version = \"1.0.0\"`"),
+        version: read_version(root),
         description: root.string("description").filter(|text| !text.is_empty()),
         authors: root.strings("authors"),
         base: read_trigger(root),
@@ -34,7 +32,7 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
     let components = root.list("component");
     for field in &components {
         if let Some(table) = field.table() {
-            read_component(table, &mut manifest);
+            read_listed(table, &mut manifest);
         }
     }
     if components.is_empty() {
@@ -60,18 +58,32 @@ fn read_trigger(root: &Table<'_>) -> String {
         }
         _ => {}
     }
+    if let Some(base) = trigger.get("base")
+        && base.if_string().is_some_and(|path| !path.starts_with('/'))
+    {
+        base.report("must start with `/`, such as `/base`: no path of a request would start with it");
+    }
     let base = read_base(&trigger);
     trigger.finish();
     base
 }
 
-fn read_component(mut table: Table<'_>, manifest: &mut Manifest) {
+/// The version of the application, which version 1 needs.
+fn read_version(root: &Table<'_>) -> String {
+    let Some(field) = root.required("version", "`version = \"1.0.0\"`") else { return String::new() };
+    if field.if_string().is_some_and(|version| version.trim().is_empty()) {
+        field.report("must be a version, such as `1.0.0`");
+    }
+    field.string().unwrap_or_default()
+}
+
+fn read_listed(mut table: Table<'_>, manifest: &mut Manifest) {
     let id_field = table.required("id", "`id = \"hello\"`");
-    let id = id_field.as_ref().and_then(read_id);
+    let id = id_field.as_ref().and_then(read_component_id);
     if let Some(id) = &id {
         table.rename(format!("component.{id}"));
     }
-    let spec = read_spec(&table, &manifest.variables);
+    let spec = read_component(&table, Format::V1, &manifest.variables);
     let target = id.clone().map(|id| (id, table.required("trigger", "`[component.trigger]` with `route = \"/...\"`")));
     if let Some((id, Some(trigger))) = target
         && let Some(route) = trigger.table().and_then(|trigger| read_route(&trigger, id))
@@ -82,29 +94,21 @@ fn read_component(mut table: Table<'_>, manifest: &mut Manifest) {
     table.finish();
     let (Some(id), Some(spec), Some(id_field)) = (id, spec, id_field) else { return };
     if manifest.components.insert(id.clone(), spec).is_some() {
-        id_field.report(format!("there is another component `{id}`: ids must be unique"));
+        id_field.report(format!(
+            "there is another component `{id}`: ids must be unique, also once `_` is `-` and capitals are small"
+        ));
     }
 }
 
-fn read_spec(table: &Table<'_>, variables: &BTreeMap<String, Variable>) -> Option<ComponentSpec> {
-    let source =
-        table.required("source", "`source = \"main.wasm\"`").and_then(|field| read_source(&field, Sources::V1));
-    let spec = |source| ComponentSpec {
-        place: table.place(),
-        description: table.string("description").filter(|text| !text.is_empty()),
-        source,
-        files: read_files(table),
-        exclude_files: read_exclude_files(table),
-        environment: read_environment(table),
-        variables: read_templates(table, "config", variables),
-        allowed_outbound_hosts: read_hosts(table, ("allowed_outbound_hosts", "allowed_http_hosts"), true, variables),
-        key_value_stores: read_labels(table, "key_value_stores"),
-        sqlite_databases: read_labels(table, "sqlite_databases"),
-        ai_models: read_labels(table, "ai_models"),
-        build: read_build(table),
-        profiles: BTreeMap::new(),
-    };
-    super::read_with(source, spec)
+/// The id that Spin gives the component in version 2: an old one that cannot be one there becomes one with `-` for `_` and
+/// in lower case, if that helps, and stays as it is otherwise.
+fn read_component_id(field: &Field<'_>) -> Option<ComponentId> {
+    let id = read_id(field)?;
+    let modern = id.as_str().replace('_', "-").to_lowercase();
+    match modern.parse() {
+        Ok(modern_id) if !is_kebab(id.as_str()) && is_kebab(&modern) => Some(modern_id),
+        _ => Some(id),
+    }
 }
 
 fn read_route(trigger: &Table<'_>, id: ComponentId) -> Option<Route> {

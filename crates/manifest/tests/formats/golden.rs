@@ -111,7 +111,7 @@ golden! {
     v2_sources_are_wrong,
     v2_files_are_wrong,
     v2_outbound_hosts_are_wrong,
-    v2_dependencies_are_refused,
+    v2_dependencies_by_version,
     v2_triggers_are_wrong,
     v2_base_path,
     v2_wrong_types,

@@ -345,3 +345,21 @@ async fn wasm_in_another_bundle_is_fetched_by_its_digest() {
     assert!(load(Digest::of(b"x"), &options).unwrap_err().contains("the bundle has no such parcel"));
     assert!(load(Digest::of(WASM), &Options::default()).unwrap_err().contains("needs a Bindle server"));
 }
+
+#[test]
+fn only_chosen_components_are_loaded_and_those_that_they_reach() {
+    let dir = Dir::new("");
+    let text = "spin_manifest_version = 2\n[application]\nname = \"x\"\n[[trigger.http]]\nroute = \"/a\"\ncomponent = \"a\"\n\
+        [[trigger.http]]\nroute = { private = true }\ncomponent = \"b\"\n[[trigger.http]]\nroute = \"/c\"\ncomponent = \"c\"\n\
+        [component.a]\nsource = \"hello.wasm\"\nallowed_outbound_hosts = [\"http://b.spin.internal\"]\n\
+        [component.b]\nsource = \"hello.wasm\"\n[component.c]\nsource = \"not-built.wasm\"\n";
+    fs::write(dir.path("spin.toml"), text).unwrap();
+    let choose = |id: &str| Options { components: vec![id.to_owned()], ..Options::default() };
+    let application = dir.load_with(&choose("a")).unwrap().application;
+    assert_eq!(application.components.keys().map(ComponentId::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(application.routes.len(), 2);
+    assert_eq!(
+        dir.problem_with(&choose("z")),
+        "spin.toml: the application has no component `z`: it has `a`, `b` and `c`"
+    );
+}

@@ -1,0 +1,460 @@
+//! `[component.x.dependencies]` and the middleware of triggers: what a component imports from other components.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use semver::{Version, VersionReq};
+
+use super::{
+    Location, Manifest, PackageVersion,
+    source::{read_path, read_registry, read_url},
+};
+use crate::{
+    application::ComponentId,
+    problem::{Place, Problem},
+    reader::{Field, Table, list, suggest},
+};
+
+/// A component that is composed into another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// Where it is in the manifest.
+    pub place: Place,
+    /// Which imports it is for; `None` for middleware, which is for the handler.
+    pub name: Option<DependencyName>,
+    /// Its wasm.
+    pub wasm: DependencyWasm,
+    /// The name of the export that is used, where it is not that of the import.
+    pub export: Option<String>,
+    /// What it may do of what the component may do.
+    pub inherit: Inherit,
+}
+
+/// The wasm of a [`Dependency`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DependencyWasm {
+    /// Its own.
+    Own(Location),
+    /// The source of a component of the application.
+    Component(ComponentId),
+}
+
+/// The imports that a [`Dependency`] satisfies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DependencyName {
+    /// The import of this name, such as `my-import`.
+    Plain(String),
+    /// Interfaces: `namespace:package[/interface][@version]`.
+    Package {
+        /// `namespace:package`.
+        package: String,
+        /// One interface; all of the package otherwise.
+        interface: Option<String>,
+        /// A version that the import's is compatible with; any otherwise.
+        version: Option<Version>,
+    },
+}
+
+/// What a dependency may do of what its component may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inherit {
+    /// Everything.
+    All,
+    /// These only; nothing if it is empty.
+    Only(BTreeSet<Capability>),
+}
+
+impl Default for Inherit {
+    /// Nothing.
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+impl Inherit {
+    /// Whether `capability` is inherited.
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(capabilities) => capabilities.contains(&capability),
+        }
+    }
+}
+
+/// Something that a component's manifest grants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// `ai_models`.
+    AiModels,
+    /// `allowed_outbound_hosts`: HTTP, sockets, and clients of servers such as Redis and PostgreSQL.
+    AllowedOutboundHosts,
+    /// `environment`.
+    Environment,
+    /// `files`.
+    Files,
+    /// `key_value_stores`.
+    KeyValueStores,
+    /// `sqlite_databases`.
+    SqliteDatabases,
+    /// `variables`.
+    Variables,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::AiModels,
+        Self::AllowedOutboundHosts,
+        Self::Environment,
+        Self::Files,
+        Self::KeyValueStores,
+        Self::SqliteDatabases,
+        Self::Variables,
+    ];
+
+    /// The key of a component in the manifest that grants it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::AiModels => "ai_models",
+            Self::AllowedOutboundHosts => "allowed_outbound_hosts",
+            Self::Environment => "environment",
+            Self::Files => "files",
+            Self::KeyValueStores => "key_value_stores",
+            Self::SqliteDatabases => "sqlite_databases",
+            Self::Variables => "variables",
+        }
+    }
+}
+
+/// Why a string is not a [`DependencyName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not the name of a dependency: use `namespace:package`, `namespace:package/interface`, either with `@1.2.3`, or the plain name of an import such as `my-import`"
+)]
+pub struct DependencyNameError(String);
+
+impl FromStr for DependencyName {
+    type Err = DependencyNameError;
+
+    fn from_str(text: &str) -> Result<Self, DependencyNameError> {
+        let bad = || DependencyNameError(text.to_owned());
+        if !text.contains([':', '/', '@']) {
+            return if is_kebab(text) { Ok(Self::Plain(text.to_owned())) } else { Err(bad()) };
+        }
+        let (path, version) = match text.split_once('@') {
+            Some((path, version)) => (path, Some(Version::parse(version).map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        let (package, interface) = path.split_once('/').map_or((path, None), |(package, rest)| (package, Some(rest)));
+        if !is_package(package) || interface.is_some_and(|interface| !is_kebab(interface)) {
+            return Err(bad());
+        }
+        Ok(Self::Package { package: package.to_owned(), interface: interface.map(str::to_owned), version })
+    }
+}
+
+impl fmt::Display for DependencyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(name) => f.write_str(name),
+            Self::Package { package, interface, version } => {
+                f.write_str(package)?;
+                if let Some(interface) = interface {
+                    write!(f, "/{interface}")?;
+                }
+                version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))
+            }
+        }
+    }
+}
+
+impl DependencyName {
+    /// Whether the import `import` of a component, such as `namespace:package/interface@1.2.3`, is meant.
+    #[must_use]
+    pub fn matches(&self, import: &str) -> bool {
+        match self {
+            Self::Plain(name) => name == import,
+            Self::Package { package, interface, version } => {
+                let Ok(Self::Package { package: theirs, interface: Some(their_interface), version: their_version }) =
+                    import.parse()
+                else {
+                    return false;
+                };
+                *package == theirs
+                    && interface.as_ref().is_none_or(|interface| *interface == their_interface)
+                    && match (version, &their_version) {
+                        (None, _) => true,
+                        (Some(ours), Some(theirs)) => is_compatible(ours, theirs),
+                        (Some(_), None) => false,
+                    }
+            }
+        }
+    }
+
+    /// Whether one import could be meant by both.
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Package { package, interface, version },
+                Self::Package { package: other, interface: other_interface, version: other_version },
+            ) => {
+                let versions = match (version, other_version) {
+                    (Some(one), Some(other)) => is_compatible(one, other),
+                    _ => true,
+                };
+                let interfaces = match (interface, other_interface) {
+                    (Some(one), Some(other)) => one == other,
+                    _ => true,
+                };
+                package == other && versions && interfaces
+            }
+            _ => self == other,
+        }
+    }
+}
+
+/// Whether code made for one of two versions runs with the other, by the rules of semantic versions: the same major
+/// version, the same minor one before 1.0, the same patch before 0.1; a pre-release is compatible with itself only.
+#[must_use]
+pub fn is_compatible(one: &Version, other: &Version) -> bool {
+    let track = |version: &Version| match (version.major, version.minor) {
+        _ if !version.pre.is_empty() => (version.major, version.minor, version.patch),
+        (0, 0) => (0, 0, version.patch),
+        (0, minor) => (0, minor, 0),
+        (major, _) => (major, 0, 0),
+    };
+    one.pre == other.pre && track(one) == track(other)
+}
+
+/// Words of ASCII letters and digits with `-` between them: each starts with a letter and is in one case.
+pub(super) fn is_kebab(text: &str) -> bool {
+    let word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.bytes().all(|b| b.is_ascii_alphanumeric())
+            && (word.bytes().all(|b| !b.is_ascii_uppercase()) || word.bytes().all(|b| !b.is_ascii_lowercase()))
+    };
+    text.split('-').all(word)
+}
+
+/// `namespace:package`.
+pub(super) fn is_package(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(namespace, name)| is_kebab(namespace) && is_kebab(name))
+}
+
+/// `dependencies` of a component or of a profile.
+pub(super) fn read_dependencies(table: &Table<'_>, inherit: &Inherit) -> Vec<Dependency> {
+    let mut dependencies: Vec<Dependency> = Vec::new();
+    for (key, field) in table.table("dependencies").iter().flat_map(Table::entries) {
+        let name: DependencyName = match key.parse() {
+            Ok(name) => name,
+            Err(error) => {
+                field.report(format!("{error}"));
+                continue;
+            }
+        };
+        dependencies.extend(read_dependency(&field, Some(name), inherit));
+    }
+    dependencies
+}
+
+/// `dependencies` of a trigger: only `middleware` means something.
+pub(super) fn read_middleware(table: &Table<'_>) -> Vec<Dependency> {
+    let Some(dependencies) = table.table("dependencies") else { return Vec::new() };
+    let fields = dependencies.list("middleware");
+    dependencies.finish();
+    fields.iter().filter_map(|field| read_dependency(field, None, &Inherit::default())).collect()
+}
+
+/// Whether dependencies inherit everything when they say nothing.
+pub(super) fn read_inherit_all(table: &Table<'_>) -> Inherit {
+    match table.boolean("dependencies_inherit_configuration") {
+        Some(true) => Inherit::All,
+        _ => Inherit::default(),
+    }
+}
+
+/// What a table must be that says where a dependency is.
+const FORMS: &str = "a table with one of `version`, `path`, `url` and `component`";
+
+fn read_dependency(field: &Field<'_>, name: Option<DependencyName>, inherit: &Inherit) -> Option<Dependency> {
+    let place = field.place();
+    if field.if_string().is_some() {
+        let wasm = name.as_ref().and_then(|name| read_version_only(field, name));
+        if name.is_none() {
+            field.report(format!("must be {FORMS}"));
+        }
+        return Some(Dependency {
+            place,
+            name,
+            wasm: DependencyWasm::Own(wasm?),
+            export: None,
+            inherit: inherit.clone(),
+        });
+    }
+    let Some(table) = field.if_table() else {
+        let version = if name.is_some() { "a version such as `\"1.0\"`, or " } else { "" };
+        field.report(format!("must be {version}{FORMS}"));
+        return None;
+    };
+    let wasm = read_wasm(&table, name.as_ref());
+    let export = if name.is_some() { read_export(&table, name.as_ref()) } else { None };
+    let inherit = table.get("inherit_configuration").and_then(|field| read_inherit(&field)).unwrap_or(inherit.clone());
+    table.finish();
+    Some(Dependency { place, name, wasm: wasm?, export, inherit })
+}
+
+/// `"ns:pkg/iface" = "1.0"`: from the default registry, the package that the name names.
+fn read_version_only(field: &Field<'_>, name: &DependencyName) -> Option<Location> {
+    let requirement = read_requirement(field);
+    let DependencyName::Package { package, .. } = name else {
+        field.report(format!(
+            "does not say which package: write `{{ package = \"namespace:{name}\", version = \"…\" }}`"
+        ));
+        return None;
+    };
+    Some(Location::Registry { registry: None, package: package.clone(), version: requirement? })
+}
+
+/// A version that is to be matched, as Cargo does.
+pub(super) fn read_requirement(field: &Field<'_>) -> Option<PackageVersion> {
+    let text = field.string()?;
+    match VersionReq::parse(&text) {
+        Ok(requirement) => Some(PackageVersion::Matching(requirement)),
+        Err(error) => {
+            field.report(format!(
+                "`{text}` is not a requirement for versions ({error}): write `1.2.3`, `^1.2`, `>=1.0, <2` or the like"
+            ));
+            None
+        }
+    }
+}
+
+fn read_wasm(table: &Table<'_>, name: Option<&DependencyName>) -> Option<DependencyWasm> {
+    let (path, url, component) = (table.get("path"), table.get("url"), table.get("component"));
+    let version = table.get("version");
+    match (path, url, component, version) {
+        (Some(path), None, None, None) => Some(DependencyWasm::Own(read_path(&path, &path.string()?)?)),
+        (None, Some(url), None, None) => {
+            let digest = table.get("digest");
+            Some(DependencyWasm::Own(read_url(table, &url, digest.as_ref())?))
+        }
+        (None, None, Some(component), None) => {
+            let id = component.string()?;
+            id.parse().map(DependencyWasm::Component).map_err(|error| component.report(format!("{error}"))).ok()
+        }
+        (None, None, None, Some(version)) => {
+            let requirement = read_requirement(&version);
+            let default = match name {
+                Some(DependencyName::Package { package, .. }) => Some(package.as_str()),
+                _ => None,
+            };
+            let (registry, package) = read_registry(table, default);
+            Some(DependencyWasm::Own(Location::Registry { registry, package: package?, version: requirement? }))
+        }
+        (None, None, None, None) => {
+            table.ignore(&["registry", "package", "digest"]);
+            table.report("does not say where the dependency is: add one of `version`, `path`, `url` and `component`");
+            None
+        }
+        _ => {
+            table.ignore(&["registry", "package", "digest"]);
+            table.report("must have exactly one of `version`, `path`, `url` and `component`");
+            None
+        }
+    }
+}
+
+fn read_export(table: &Table<'_>, name: Option<&DependencyName>) -> Option<String> {
+    let field = table.get("export")?;
+    let export = field.string()?;
+    if let Some(DependencyName::Package { interface: None, .. }) = name {
+        field.report(
+            "cannot be chosen for a whole package: name one interface of it, such as `namespace:package/interface`",
+        );
+    } else if export.parse::<DependencyName>().is_err() {
+        field.report(format!("`{export}` is not the name of an export: use `namespace:package/interface`, with a version if it has one, or a plain name"));
+    }
+    Some(export)
+}
+
+fn read_inherit(field: &Field<'_>) -> Option<Inherit> {
+    if let Some(all) = field.if_boolean() {
+        return Some(if all { Inherit::All } else { Inherit::default() });
+    }
+    if !field.is_list() {
+        let keys = Capability::ALL.map(Capability::key);
+        field.report(format!("must be true, false or a list of {}", list(&keys)));
+        return None;
+    }
+    let capabilities = field.list().iter().filter_map(read_capability).collect();
+    Some(Inherit::Only(capabilities))
+}
+
+fn read_capability(field: &Field<'_>) -> Option<Capability> {
+    let text = field.string()?;
+    let found = Capability::ALL.into_iter().find(|capability| capability.key() == text);
+    if found.is_none() {
+        let hint = suggest(&text, &Capability::ALL.map(Capability::key));
+        field.report(format!("`{text}` is nothing that can be inherited: {hint}"));
+    }
+    found
+}
+
+/// What is wrong with the components that others use as dependencies, and with dependencies that profiles changed.
+///
+/// As in Spin, such a component must not be granted anything: it would not get it.
+pub(super) fn library_problems(manifest: &Manifest) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (user, spec) in &manifest.components {
+        for (index, dependency) in spec.dependencies.iter().enumerate() {
+            let overlaps = |other: &&Dependency| match (&other.name, &dependency.name) {
+                (Some(other), Some(name)) => other.overlaps(name),
+                _ => false,
+            };
+            if let Some(other) =
+                spec.dependencies.iter().take(index).find(overlaps).and_then(|other| other.name.as_ref())
+            {
+                let message =
+                    format!("would satisfy the same imports as `{other}`: make one of the two names more specific");
+                problems.push(Problem { place: dependency.place.clone(), message });
+            }
+        }
+        for dependency in spec.dependencies.iter().chain(&spec.middleware) {
+            let DependencyWasm::Component(id) = &dependency.wasm else { continue };
+            if let Some(message) = library_problem(manifest, user, id) {
+                problems.push(Problem { place: dependency.place.clone(), message });
+            }
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    problems
+}
+
+fn library_problem(manifest: &Manifest, user: &ComponentId, id: &ComponentId) -> Option<String> {
+    let Some(spec) = manifest.components.get(id) else {
+        let known: Vec<&str> = manifest.components.keys().map(ComponentId::as_str).collect();
+        return Some(format!("there is no component `{id}`: add `[component.{id}]`; {}", suggest(id.as_str(), &known)));
+    };
+    if id == user {
+        return Some(format!("component `{id}` cannot be a dependency of itself"));
+    }
+    let granted = [
+        ("ai_models", spec.ai_models.is_empty()),
+        ("allowed_outbound_hosts", spec.allowed_outbound_hosts.is_empty()),
+        ("dependencies", spec.dependencies.is_empty()),
+        ("environment", spec.environment.is_empty()),
+        ("files", spec.files.is_empty()),
+        ("key_value_stores", spec.key_value_stores.is_empty()),
+        ("sqlite_databases", spec.sqlite_databases.is_empty()),
+        ("variables", spec.variables.is_empty()),
+    ];
+    let surprises: Vec<&str> = granted.iter().filter(|(_, empty)| !empty).map(|(key, _)| *key).collect();
+    (!surprises.is_empty()).then(|| {
+        format!(
+            "component `{id}` has {}, which it would not have as a dependency of `{user}`: remove them there, and let it inherit what `{user}` has with `inherit_configuration`",
+            list(&surprises)
+        )
+    })
+}

@@ -1,0 +1,223 @@
+//! `[[trigger.http]]` of version 2: routes, and the components, static responses and middleware behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    ComponentSpec, Dependency, Manifest,
+    component::{Format, read_component},
+    dependency::{is_kebab, read_middleware},
+};
+use crate::{
+    application::{ComponentId, Executor, Pattern, Route, Target, WagiExecutor},
+    fields::{check_header, read_executor, read_pattern, read_status, unsupported_trigger},
+    reader::{Field, Table, suggest},
+};
+
+/// A trigger, read but not part of the manifest yet.
+struct Trigger {
+    id: String,
+    route: Route,
+    middleware: Vec<Dependency>,
+}
+
+/// Everything that is needed while triggers are read.
+struct Reading<'a> {
+    /// The ids of `[component]`; those that could not be read have been reported already.
+    declared: &'a BTreeSet<&'a str>,
+    manifest: &'a mut Manifest,
+    /// The ids of triggers, given and made.
+    ids: BTreeSet<String>,
+}
+
+/// All triggers: the routes of the manifest, and the components that are written in them.
+pub(super) fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifest: &mut Manifest) {
+    let hint = "`[[trigger.http]]` with `route = \"/...\"` and `component = \"…\"`: an application needs one";
+    let Some(triggers) = root.required("trigger", hint).and_then(|field| field.table()) else { return };
+    let http = triggers.list("http");
+    for (kind, field) in triggers.entries() {
+        if kind != "http" {
+            field.report(unsupported_trigger(kind));
+        }
+    }
+    if http.is_empty() {
+        triggers.missing("http", hint);
+    }
+    let tables: Vec<Table<'_>> = http.iter().filter_map(Field::table).collect();
+    let given = tables.iter().filter_map(|table| table.get("id")?.if_string()).filter(|id| !id.is_empty());
+    let mut reading = Reading { declared, ids: given.map(str::to_owned).collect(), manifest };
+    let read: Vec<Trigger> = tables.iter().filter_map(|table| reading.trigger(table)).collect();
+    if !read.is_empty()
+        && read.len() == http.len()
+        && read.iter().all(|trigger| trigger.route.pattern == Pattern::Private)
+    {
+        triggers.missing("http", "a trigger with a path as its `route`: private ones are reached by other components only, so nothing could reach this application");
+    }
+    add_routes(read, reading.manifest);
+}
+
+impl Reading<'_> {
+    fn trigger(&mut self, table: &Table<'_>) -> Option<Trigger> {
+        let pattern = table
+            .required("route", "`route = \"/...\"` or `route = { private = true }`")
+            .and_then(|field| read_route(&field));
+        let executor = read_executor(table);
+        check_entrypoint(table, &executor);
+        let id = self.trigger_id(table);
+        let (component, others) = (table.get("component"), table.table("components"));
+        let others = others.iter().flat_map(Table::entries).flat_map(|(_, field)| one_or_many(field));
+        let mut specs: Vec<Field<'_>> = others.collect();
+        let static_response = table.table("static_response");
+        let middleware = read_middleware(table);
+        if !middleware.is_empty() && (static_response.is_some() || matches!(executor, Executor::Wagi(_))) {
+            table.report("has middleware, which wraps components that handle HTTP themselves: not static responses, and not the Wagi executor");
+        }
+        let several = !specs.is_empty() && component.is_some() || specs.len() > 1;
+        let target = match (component, static_response) {
+            (Some(field), None) => {
+                let id = self.component(&field, &id, several);
+                id.map(|id| Target::Component { id, executor })
+            }
+            (None, Some(response)) => read_static(&response),
+            (Some(_), Some(_)) => {
+                table.report("a trigger has either `component` or `static_response`: remove one of the two");
+                None
+            }
+            (None, None) => {
+                table.missing("component", "`component = \"…\"` or `static_response = { … }`");
+                None
+            }
+        };
+        for field in specs.drain(..) {
+            self.component(&field, &id, several);
+        }
+        table.finish();
+        Some(Trigger { id, route: Route { pattern: pattern?, target: target? }, middleware })
+    }
+
+    /// The id of a trigger: its own, or the one that Spin gives it.
+    fn trigger_id(&mut self, table: &Table<'_>) -> String {
+        let own = table.string("id").filter(|id| !id.is_empty());
+        if let Some(id) = own {
+            return id;
+        }
+        let component = table.get("component").and_then(|field| field.if_string());
+        let natural = component.map(|component| format!("{component}-http-trigger"));
+        let numbered = (1..).map(|number: u32| format!("http-trigger{number}"));
+        let free = natural.into_iter().chain(numbered).find(|id| !self.ids.contains(id)).unwrap_or_default();
+        self.ids.insert(free.clone());
+        free
+    }
+
+    /// The id of the component that `field` names, or that is written there.
+    fn component(&mut self, field: &Field<'_>, trigger: &str, several: bool) -> Option<ComponentId> {
+        let Some(table) = field.if_table() else { return self.reference(field) };
+        let spec = read_component(&table, Format::V2, &self.manifest.variables);
+        table.finish();
+        let natural = (!several).then(|| format!("{trigger}-component")).filter(|id| is_kebab(id));
+        let numbered = (1..).map(|number: u32| format!("inline-component{number}"));
+        let id = natural.into_iter().chain(numbered).find(|id| !self.is_taken(id))?.parse::<ComponentId>().ok()?;
+        self.manifest.components.insert(id.clone(), spec?);
+        Some(id)
+    }
+
+    fn is_taken(&self, id: &str) -> bool {
+        self.declared.contains(id) || self.manifest.components.keys().any(|known| known.as_str() == id)
+    }
+
+    /// The id of one of the declared components.
+    fn reference(&self, field: &Field<'_>) -> Option<ComponentId> {
+        let text = field.string()?;
+        if !self.declared.contains(text.as_str()) {
+            let known: Vec<&str> = self.declared.iter().copied().collect();
+            let hint = if known.is_empty() { String::new() } else { format!("; {}", suggest(&text, &known)) };
+            field.report(format!("there is no component `{text}`: add `[component.{text}]`{hint}"));
+        }
+        text.parse().ok().filter(|id| self.manifest.components.contains_key(id))
+    }
+}
+
+/// `components` of a trigger has one component or a list of them under each key. HTTP triggers give them no meaning.
+fn one_or_many(field: Field<'_>) -> Vec<Field<'_>> {
+    if field.is_list() { field.list() } else { vec![field] }
+}
+
+/// Version 2 kept the field, but not what it is for.
+fn check_entrypoint(table: &Table<'_>, executor: &Executor) {
+    let standard = WagiExecutor::default().entrypoint;
+    if let Executor::Wagi(wagi) = executor
+        && wagi.entrypoint != standard
+        && let Some(field) = table.get("executor").and_then(|field| field.if_table()?.get("entrypoint"))
+    {
+        field.report(format!("must be `{standard}` in version 2, where it says nothing else: remove it"));
+    }
+}
+
+fn read_route(field: &Field<'_>) -> Option<Pattern> {
+    let Some(table) = field.if_table() else { return read_pattern(field).map(Pattern::Path) };
+    let private = table.boolean("private");
+    table.finish();
+    if private != Some(true) {
+        table.report("must be a path such as `\"/...\"`, or `{ private = true }`");
+        return None;
+    }
+    Some(Pattern::Private)
+}
+
+fn read_static(response: &Table<'_>) -> Option<Target> {
+    let status = response.get("status_code").map_or(Some(200), |field| read_status(&field));
+    let headers = response.string_map("headers");
+    for (name, field) in response.table("headers").iter().flat_map(Table::entries) {
+        check_header(name, &field);
+    }
+    let body = response.string("body").unwrap_or_default();
+    response.finish();
+    Some(Target::Static { status: status?, headers, body })
+}
+
+/// Makes the triggers routes. A component that is behind middleware for some of its triggers only, or behind different
+/// ones, is there once more for each of those.
+fn add_routes(triggers: Vec<Trigger>, manifest: &mut Manifest) {
+    let mut chains: BTreeMap<ComponentId, Vec<Vec<Dependency>>> = BTreeMap::new();
+    for trigger in &triggers {
+        if let Target::Component { id, .. } = &trigger.route.target {
+            let known = chains.entry(id.clone()).or_default();
+            if !known.iter().any(|chain| same_chain(chain, &trigger.middleware)) {
+                known.push(trigger.middleware.clone());
+            }
+        }
+    }
+    for trigger in triggers {
+        let mut route = trigger.route;
+        if let Target::Component { id, .. } = &mut route.target
+            && !trigger.middleware.is_empty()
+        {
+            if chains.get(id).is_some_and(|chains| chains.len() > 1) {
+                *id = wrapped(id, &trigger.id, trigger.middleware, manifest).unwrap_or_else(|| id.clone());
+            } else if let Some(spec) = manifest.components.get_mut(id) {
+                spec.middleware = trigger.middleware;
+            }
+        }
+        manifest.routes.push(route);
+    }
+}
+
+fn same_chain(one: &[Dependency], other: &[Dependency]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| one.wasm == other.wasm && one.inherit == other.inherit)
+}
+
+/// The id of a copy of `component` behind the middleware of a trigger: the one that Spin would give it.
+fn wrapped(
+    component: &ComponentId,
+    trigger: &str,
+    middleware: Vec<Dependency>,
+    manifest: &mut Manifest,
+) -> Option<ComponentId> {
+    let spec = ComponentSpec { middleware, ..manifest.components.get(component)?.clone() };
+    let known = |id: &ComponentId| manifest.components.contains_key(id);
+    let natural = std::iter::once(format!("{trigger}-component")).filter(|id| is_kebab(id));
+    let numbered = (1..).map(|number: u32| format!("{component}-middleware{number}"));
+    let id = natural.chain(numbered).filter_map(|id| id.parse().ok()).find(|id| !known(id))?;
+    manifest.components.insert(id.clone(), spec);
+    Some(id)
+}
