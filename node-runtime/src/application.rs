@@ -225,6 +225,8 @@ impl FixedResponse {
         let headers = headers.iter().filter_map(|(name, value)| {
             Some((name.parse::<http::HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
         });
+        // The length is that of the body, whatever the manifest says.
+        let headers = headers.filter(|(name, _)| name != header::CONTENT_LENGTH);
         Some(Self {
             status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             headers: headers.collect(),

@@ -1,6 +1,6 @@
 //! How guests are called: the executors.
 //!
-//! [`SpinHttpExecutor`] calls guests that handle HTTP: components that export `wasi:http/incoming-handler`, and core
+//! [`SpinHttpExecutor`] calls guests that handle HTTP: components that export a handler of `wasi:http`, and core
 //! modules with the Spin HTTP ABI of 2022 and 2023. [`WagiHttpExecutor`] calls programs, as CGI does.
 //!
 //! Promise: every request gets a fresh instance, and when the response's future or body is dropped the guest is gone.
@@ -16,7 +16,8 @@ mod wagi;
 
 use ::http::{HeaderMap, HeaderValue, Request, Response, header};
 use bytes::Bytes;
-use http_body::Body;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
 use node_runtime_core::{headers::RouteHeaders, router::Match};
 use std::{sync::Arc, time::Instant};
 use wasmtime::{Linker, Module, component::Component, component::Linker as ComponentLinker};
@@ -42,7 +43,7 @@ pub(crate) enum Executor {
 /// Calls guests that handle HTTP.
 #[derive(Debug)]
 pub(crate) enum SpinHttpExecutor {
-    /// A component with `wasi:http/incoming-handler@0.2.x`: bodies are streamed both ways.
+    /// A component with a handler of `wasi:http` 0.2 or 0.3: bodies are streamed both ways.
     Component(HttpGuest),
     /// A core module with `handle-http-request`: bodies are held in memory.
     Legacy(LegacyGuest),
@@ -108,6 +109,7 @@ impl Executor {
     {
         let (mut parts, body) = request.into_parts();
         node_runtime_core::headers::drop_reserved(&mut parts.headers);
+        let body = body.map_frame(without_reserved_trailers);
         if parts.uri.authority().is_some() {
             // HTTP/2 and absolute targets have the host there; guests look for it here (RFC 9112, 3.2.2).
             parts.headers.insert(header::HOST, node_runtime_core::headers::text(&exchange.authority));
@@ -150,6 +152,17 @@ impl Exchange<'_> {
     }
 }
 
+/// Trailers are no way around what callers must not set.
+fn without_reserved_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            node_runtime_core::headers::drop_reserved(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
+    }
+}
+
 /// Makes a response of what a guest without streams returned. Headers about the connection are not its business, and the
 /// length is that of the body, except in answer to `HEAD`, where only the guest knows it.
 fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<ResponseBody>, RequestError> {
@@ -160,6 +173,8 @@ fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<Response
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
+    let without_body = error::has_no_body(response.status());
+    let headers = response.headers_mut();
     if head {
         if headers
             .get(header::CONTENT_LENGTH)
@@ -170,5 +185,5 @@ fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<Response
     } else {
         headers.remove(header::CONTENT_LENGTH);
     }
-    Ok(response.map(ResponseBody::full))
+    Ok(response.map(|body| ResponseBody::full(if without_body { Bytes::new() } else { body })))
 }

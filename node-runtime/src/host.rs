@@ -100,7 +100,7 @@ impl WasiHttpView for RuntimeContext {
     }
 }
 
-/// The interfaces that components find here under exactly these names, beside WASI 0.2: one list per module.
+/// The interfaces that components find here under exactly these names, beside WASI 0.2 and 0.3: one list per module.
 pub(crate) const INTERFACES: &[&[&str]] = &[&variables::INTERFACES];
 
 /// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
@@ -113,11 +113,13 @@ pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linke
     Ok(linker)
 }
 
-/// The linker of components: WASI 0.2, `wasi:http` and [`INTERFACES`].
+/// The linker of components: WASI 0.2 and 0.3 with `wasi:http`, and [`INTERFACES`].
 pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<ComponentLinker<RuntimeContext>> {
     let mut linker = ComponentLinker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     variables::link_components(&mut linker)?;
     Ok(linker)
 }

@@ -21,6 +21,8 @@ mod languages;
 mod legacy;
 #[path = "guests/outbound.rs"]
 mod outbound;
+#[path = "guests/p3.rs"]
+mod p3;
 #[path = "guests/server.rs"]
 mod server;
 #[path = "guests/variables.rs"]

@@ -153,6 +153,8 @@ build_rust() {
   put "$made/wagi-rust.wasm" "$out/wagi-rust.wasm"
   put "$made/legacy_rust.wasm" "$out/legacy-rust.wasm"
   put "$made/http_rust.wasm" "$out/http-rust.wasm"
+  put "$made/http_p3.wasm" "$out/http-p3.wasm"
+  put "$made/deps/http_p3.core.wasm" "$out/http-p3.core.wasm"
   put "$made/http_spin_sdk.wasm" "$out/http-spin-sdk.wasm"
   put "$made/deps/http_spin_sdk.core.wasm" "$out/http-spin-sdk.core.wasm"
 

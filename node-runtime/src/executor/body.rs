@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::WasiBody;
 
 use super::RequestError;
 use crate::engine::Guest;
@@ -53,7 +53,7 @@ struct Streamed {
     first: Bytes,
     /// What came after it.
     waiting: Option<Frame<Bytes>>,
-    body: HyperOutgoingBody,
+    body: WasiBody,
     run: Run,
     /// How many bytes are missing until the announced length is reached.
     missing: Option<u64>,
@@ -98,6 +98,15 @@ impl Run {
         }
     }
 
+    /// Its response is complete: what little may be left is done now, what takes longer goes on by itself.
+    fn finish(&mut self, context: &mut Context<'_>) -> Result<(), RequestError> {
+        if let Poll::Ready(result) = self.poll(context) {
+            return result;
+        }
+        self.detach();
+        Ok(())
+    }
+
     /// Lets it go on by itself, until its deadline at the latest.
     fn detach(&mut self) {
         let Some(call) = self.call.take() else { return };
@@ -132,7 +141,7 @@ impl ResponseBody {
     pub(super) fn of_guest(
         context: &mut Context<'_>,
         mut run: Run,
-        mut body: HyperOutgoingBody,
+        mut body: WasiBody,
         length: Option<u64>,
     ) -> Result<Self, RequestError> {
         let mut whole = Bytes::new();
@@ -143,8 +152,14 @@ impl ResponseBody {
             }
             let waiting = match Pin::new(&mut body).poll_frame(context) {
                 Poll::Ready(None) => {
-                    run.detach();
-                    return Ok(Self::full(whole));
+                    run.finish(context)?;
+                    let written = whole.len() as u64;
+                    return match length {
+                        Some(announced) if announced != written => {
+                            Err(RequestError::Response(format!("it announced {announced} bytes and wrote {written}")))
+                        }
+                        _ => Ok(Self::full(whole)),
+                    };
                 }
                 Poll::Ready(Some(Ok(frame))) if whole.is_empty() && frame.is_data() => {
                     whole = frame.into_data().unwrap_or_default();
@@ -187,8 +202,15 @@ impl Streamed {
             }
             Poll::Ready(None) => {
                 self.state = State::Ended;
-                self.run.detach();
-                Poll::Ready(None)
+                if let Err(error) = self.run.finish(context) {
+                    error.log(&self.run.guest);
+                }
+                match self.missing {
+                    Some(missing @ 1..) => Poll::Ready(Some(Err(BodyError::Incomplete(format!(
+                        "{missing} bytes of its length are missing"
+                    ))))),
+                    _ => Poll::Ready(None),
+                }
             }
             Poll::Pending => Poll::Pending,
         }

@@ -138,6 +138,11 @@ impl RequestError {
     }
 }
 
+/// Whether responses with this status never have a body (RFC 9110, 6.4.1).
+pub(crate) const fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Refuses what is no status of a final response (RFC 9110, 15): what is below 200 is about the connection, and there
 /// is nothing from 600 on.
 pub(crate) fn check_status(status: StatusCode) -> Result<(), RequestError> {

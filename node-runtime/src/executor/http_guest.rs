@@ -1,57 +1,74 @@
-//! Guests that are components with `wasi:http/incoming-handler@0.2.x`.
+//! Guests that are components and stream their bodies both ways: `wasi:http/incoming-handler@0.2.x` and
+//! `wasi:http/handler@0.3.x`.
 //!
 //! The guest runs inside the future of the request and then inside the response's body: no task of its own, and a client
 //! that goes away takes its guest along. Only a guest that goes on after its response is complete gets a task.
+//!
+//! Both kinds get a fresh instance per request. Spin reuses instances of 0.3 by default; here that would be for the app to
+//! ask, because a guest's state then leaks from one caller to the next.
+
+mod incoming_handler;
+mod kind;
+mod service;
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, header, uri::Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, header, uri::Scheme};
 use http_body::Body;
 use tokio::sync::oneshot;
-use wasmtime::component::{Component, Linker, types::ComponentItem};
-use wasmtime_wasi_http::{
-    WasiHttpView as _,
-    p2::{
-        bindings::{ProxyPre, http::types},
-        body::HyperOutgoingBody,
-    },
+use wasmtime::{
+    Store,
+    component::{Component, Linker},
 };
+use wasmtime_wasi_http::{WasiBody, p2::bindings::ProxyPre, p3::bindings::ServicePre};
+
+pub(super) use kind::HandlerKind;
 
 use super::{
     Exchange, RequestError, ResponseBody,
     body::Run,
-    error::check_status,
+    error::{check_status, has_no_body},
     link::{self, LinkError},
 };
 use crate::host::{GuestStream, RuntimeContext};
 
-type Head = Result<Response<HyperOutgoingBody>, types::ErrorCode>;
+/// What a guest answers, before its body is written.
+type Head = Result<Response<WasiBody>, RequestError>;
 
 /// A component, linked.
 #[derive(Clone)]
-pub(crate) struct HttpGuest {
-    pre: ProxyPre<RuntimeContext>,
+pub(crate) enum HttpGuest {
+    /// `wasi:http/incoming-handler@0.2.x`.
+    IncomingHandler(ProxyPre<RuntimeContext>),
+    /// `wasi:http/handler@0.3.x`.
+    Service(ServicePre<RuntimeContext>),
 }
 
 impl std::fmt::Debug for HttpGuest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpGuest").finish_non_exhaustive()
+        f.write_str(match self {
+            Self::IncomingHandler(_) => "HttpGuest::IncomingHandler",
+            Self::Service(_) => "HttpGuest::Service",
+        })
     }
 }
 
 impl HttpGuest {
     /// Checks that `component` is one, and links it.
     pub(super) fn link(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
-        expect_handler(component)?;
+        let kind = HandlerKind::of(component)?;
         let linker = link::complete_component(linker, component)?;
         let pre = linker.instantiate_pre(component).map_err(LinkError::of)?;
-        Ok(Self { pre: ProxyPre::new(pre).map_err(LinkError::of)? })
+        Ok(match kind {
+            HandlerKind::IncomingHandler => Self::IncomingHandler(ProxyPre::new(pre).map_err(LinkError::of)?),
+            HandlerKind::Service => Self::Service(ServicePre::new(pre).map_err(LinkError::of)?),
+        })
     }
 
     /// Calls it.
@@ -69,8 +86,12 @@ impl HttpGuest {
         let mut run = self.start(&exchange, request, sender).map_err(RequestError::of_wasmtime)?;
         let response = poll_fn(|context| poll_head(context, &mut run, &mut head)).await?;
         check_status(response.status())?;
-        let (parts, body) = response.into_parts();
-        if head_only {
+        let (mut parts, body) = response.into_parts();
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110, 8.6.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        if head_only || has_no_body(parts.status) {
             // Such guests announce a length and write nothing, which would look like a broken body.
             return Ok(Response::from_parts(parts, ResponseBody::omitted(run)));
         }
@@ -98,24 +119,33 @@ impl HttpGuest {
         let mut wasi = guest.wasi()?;
         wasi.stdout(guest.output(GuestStream::Stdout)).envs(guest.environment());
         let deadline = exchange.deadline;
-        let mut store = guest.store(wasi, deadline);
-        let scheme =
-            if *exchange.connection.scheme() == Scheme::HTTPS { types::Scheme::Https } else { types::Scheme::Http };
-        let request = store.data_mut().http().new_incoming_request(scheme, addressed(request, &exchange.authority)?)?;
-        let response = store.data_mut().http().new_response_outparam(head)?;
-        let pre = self.pre.clone();
-        let call = async move {
-            let run = async {
-                let proxy = pre.instantiate_async(&mut store).await?;
-                proxy.wasi_http_incoming_handler().call_handle(&mut store, request, response).await
-            };
-            match tokio::time::timeout_at(deadline.into(), run).await {
-                Ok(result) => result.map_err(RequestError::of_wasmtime),
-                Err(_) => Err(RequestError::Deadline(None)),
+        let store = guest.store(wasi, deadline);
+        let scheme = exchange.connection.scheme();
+        let request = addressed(request, scheme, &exchange.authority)?;
+        let guest = Arc::clone(guest);
+        Ok(match self {
+            Self::IncomingHandler(pre) => {
+                Run::new(guest, until(deadline, incoming_handler::call(pre, store, scheme, request, head)?))
             }
-        };
-        Ok(Run::new(Arc::clone(guest), call))
+            Self::Service(pre) => Run::new(guest, until(deadline, service::call(pre.clone(), store, request, head))),
+        })
     }
+}
+
+/// `call`, ended at `deadline`.
+async fn until(
+    deadline: std::time::Instant,
+    call: impl Future<Output = wasmtime::Result<()>>,
+) -> Result<(), RequestError> {
+    match tokio::time::timeout_at(deadline.into(), call).await {
+        Ok(result) => result.map_err(RequestError::of_wasmtime),
+        Err(_) => Err(RequestError::Deadline(None)),
+    }
+}
+
+/// A guest answered with an error code instead of a response.
+fn answered_with(code: &impl std::fmt::Debug) -> RequestError {
+    RequestError::Response(format!("it answered with {code:?}"))
 }
 
 /// Waits for the head of the response, or for the guest to fail.
@@ -123,7 +153,7 @@ fn poll_head(
     context: &mut Context<'_>,
     run: &mut Run,
     head: &mut oneshot::Receiver<Head>,
-) -> Poll<Result<Response<HyperOutgoingBody>, RequestError>> {
+) -> Poll<Result<Response<WasiBody>, RequestError>> {
     let ended = run.poll(context);
     match Pin::new(head).poll(context) {
         // What it fails with after it has answered is found when the body is read.
@@ -131,7 +161,7 @@ fn poll_head(
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(response)),
         },
-        Poll::Ready(Ok(Err(code))) => Poll::Ready(Err(RequestError::Response(format!("it answered with {code:?}")))),
+        Poll::Ready(Ok(Err(error))) => Poll::Ready(Err(error)),
         Poll::Ready(Err(_)) => match ended {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) | Poll::Pending => {
@@ -142,46 +172,19 @@ fn poll_head(
     }
 }
 
-/// The request with its authority in the URI, where the guest's binding looks for it.
-fn addressed<B>(mut request: Request<B>, authority: &str) -> wasmtime::Result<Request<B>> {
-    if request.uri().authority().is_none() {
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+/// The request with its scheme and authority in the URI, where the guests' bindings look for them.
+fn addressed<B>(mut request: Request<B>, scheme: &Scheme, authority: &str) -> wasmtime::Result<Request<B>> {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if parts.authority.is_none() {
         parts.authority = Some(authority.parse()?);
-        parts.scheme = Some(Scheme::HTTP);
-        *request.uri_mut() = Uri::from_parts(parts)?;
     }
+    parts.scheme = Some(scheme.clone());
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    *request.uri_mut() = Uri::from_parts(parts)?;
     Ok(request)
 }
 
-/// Checks that `component` exports exactly one handler, of a version that is supported.
-fn expect_handler(component: &Component) -> Result<(), LinkError> {
-    let exports: Vec<String> = component
-        .component_type()
-        .exports(component.engine())
-        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)))
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    let handlers: Vec<&String> =
-        exports.iter().filter(|name| HANDLERS.iter().any(|handler| name.split('@').next() == Some(*handler))).collect();
-    let expected = "expected a component that exports `wasi:http/incoming-handler@0.2`";
-    match handlers[..] {
-        [one] if is_supported(one) => Ok(()),
-        [] => Err(LinkError(format!(
-            "it handles no HTTP: {expected}. It exports: {}",
-            if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
-        ))),
-        [one] => Err(LinkError(format!("it exports `{one}`, which this runtime does not call: {expected}"))),
-        _ => Err(LinkError(format!(
-            "it exports more than one handler ({}): which is meant is not clear; {expected} and no other handler",
-            handlers.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
-        ))),
-    }
-}
-
-/// The interfaces by which some version of Spin calls a guest over HTTP.
-const HANDLERS: [&str; 3] = ["wasi:http/incoming-handler", "wasi:http/handler", "fermyon:spin/inbound-http"];
-
-/// Released versions of 0.2 are compatible; the drafts before are not.
-fn is_supported(handler: &str) -> bool {
-    handler.strip_prefix("wasi:http/incoming-handler@0.2.").is_some_and(|patch| patch.parse::<u32>().is_ok())
-}
+/// The store of one request.
+type RequestStore = Store<RuntimeContext>;

@@ -42,12 +42,44 @@ const HOST_INTERFACES: [&str; 29] = [
     "wasi:sockets/udp-create-socket",
 ];
 
+/// The same of WASI 0.3, in every 0.3.x version.
+const HOST_INTERFACES_0_3: [&str; 23] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/types",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/system-clock",
+    "wasi:clocks/types",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/client",
+    "wasi:http/types",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/types",
+];
+
 /// Why wasm is not a guest: what it has, what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct LinkError(pub(super) String);
 
 impl LinkError {
+    /// With this message.
+    pub(super) fn new(message: String) -> Self {
+        Self(message)
+    }
+
     /// For `map_err` of wasmtime's errors.
     #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]
     pub(super) fn of(error: wasmtime::Error) -> Self {
@@ -86,7 +118,12 @@ fn is_host_interface(name: &str) -> bool {
         return true;
     }
     let Some((interface, version)) = name.split_once('@') else { return false };
-    version.starts_with("0.2.") && !version.contains('-') && HOST_INTERFACES.contains(&interface)
+    let known: &[&str] = match version.get(..4) {
+        Some("0.2.") => &HOST_INTERFACES,
+        Some("0.3.") => &HOST_INTERFACES_0_3,
+        _ => return false,
+    };
+    !version.contains('-') && known.contains(&interface)
 }
 
 /// What a resource is that only the guest's own imports know.
@@ -116,8 +153,14 @@ fn define(
     item: &ComponentItem,
 ) -> wasmtime::Result<()> {
     match item {
-        ComponentItem::ComponentFunc(_) => {
+        ComponentItem::ComponentFunc(function) => {
             let error = NotProvided(format!("{path}{name}"));
+            if function.async_() {
+                return linker.func_new_concurrent(name, move |_, _, _, _| {
+                    let error = error.clone();
+                    Box::pin(async move { Err(error.into()) })
+                });
+            }
             linker.func_new(name, move |_, _, _, _| Err(error.clone().into()))
         }
         ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<Unprovided>(), |_, _| Ok(())),
@@ -154,7 +197,10 @@ mod tests {
         assert!(is_host_interface("fermyon:spin/variables@2.0.0"));
         assert!(is_host_interface("wasi:config/store@0.2.0-draft-2024-09-27"));
         assert!(!is_host_interface("wasi:http/types@0.2.0-rc-2023-10-18"));
-        assert!(!is_host_interface("wasi:http/types@0.3.0"));
+        assert!(is_host_interface("wasi:http/client@0.3.1"));
+        assert!(!is_host_interface("wasi:http/outgoing-handler@0.3.0"));
+        assert!(!is_host_interface("wasi:http/types@0.3.0-rc-2026-03-15"));
+        assert!(!is_host_interface("wasi:http/types@0.4.0"));
         assert!(!is_host_interface("wasi:keyvalue/store@0.2.0-draft2"));
         assert!(!is_host_interface("wasi:http/types"));
         assert!(!is_host_interface("fermyon:spin/llm@2.0.0"));

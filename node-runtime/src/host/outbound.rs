@@ -2,12 +2,16 @@
 
 mod legacy_http;
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, LazyLock},
+};
 
 use http::HeaderName;
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{
-    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
+    default_send_request,
 };
 
 use super::{Grants, RuntimeContext};
@@ -35,10 +39,20 @@ pub(super) fn link_modules(linker: &mut wasmtime::Linker<RuntimeContext>) -> was
     legacy_http::link(linker)
 }
 
+fn is_forbidden(name: &HeaderName) -> bool {
+    name != http::header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
+}
+
 impl WasiHttpHooks for Outbound {
     /// As wasmtime's, except that a guest sees the `host` it was asked for, as Spin's guests do.
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        name != http::header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        is_forbidden(name)
+    }
+
+    /// The same, for trailers that pass without a store.
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        static FILTER: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden));
+        Arc::clone(&FILTER)
     }
 
     fn send_request(

@@ -66,7 +66,7 @@ async fn a_component_with_two_handlers_or_one_of_another_version_is_refused() {
     let (_, message) = refusal(&component(&["wasi:http/incoming-handler@0.2.0", "wasi:http/handler@0.3.0"])).await;
     assert!(message.contains("more than one handler"), "{message}");
     for other in
-        ["wasi:http/handler@0.3.0", "wasi:http/incoming-handler@0.2.0-rc-2023-10-18", "fermyon:spin/inbound-http"]
+        ["wasi:http/handler@0.4.0", "wasi:http/incoming-handler@0.2.0-rc-2023-10-18", "fermyon:spin/inbound-http"]
     {
         let (_, message) = refusal(&component(&[other])).await;
         assert!(message.contains(&format!("exports `{other}`, which this runtime does not call")), "{message}");

@@ -292,6 +292,19 @@ impl Served {
         (sender.send_request(request).await.unwrap(), tasks)
     }
 
+    /// Sends `GET path` over HTTP/2, where trailers need no announcement.
+    pub(crate) async fn get_h2(&self, path: &str) -> Reply {
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let _closed = connection.await;
+        });
+        let request = Request::get(format!("http://{}{path}", self.address)).body(Full::new(Bytes::new())).unwrap();
+        collect(sender.send_request(request).await.unwrap()).await.unwrap()
+    }
+
     /// What guests have printed, as `stream: text`.
     pub(crate) fn lines(&self) -> Vec<String> {
         let lines = self.lines.lock().unwrap();
