@@ -16,7 +16,9 @@ use daemon::{AdminArgs, HttpSettings, LogArgs};
 use node_runtime_core::converge::{Backoff, Room};
 use sources::http::Trust;
 
-use crate::{apps::AppsSettings, control::ControlSettings, engine::EngineConfig, trigger::TriggerSettings};
+use crate::{
+    apps::AppsSettings, control::ControlSettings, engine::EngineConfig, host::BlockedNetworks, trigger::TriggerSettings,
+};
 
 /// Runs Spin applications that an operator assigns to it
 #[derive(Debug, Parser)]
@@ -49,6 +51,9 @@ pub struct Flags {
 
     #[command(flatten)]
     guests: GuestFlags,
+
+    #[command(flatten)]
+    outbound: OutboundFlags,
 
     #[command(flatten)]
     admin: AdminArgs,
@@ -146,6 +151,23 @@ struct GuestFlags {
     buffered_body: usize,
 }
 
+/// Where guests may not connect to on a cluster: this pod itself, and what hands out a node's credentials (link-local, and
+/// the addresses of AWS, Azure and Alibaba beside it).
+const BLOCK_NETWORKS: &str = "0.0.0.0/8,127.0.0.0/8,169.254.0.0/16,::/128,::1/128,fe80::/10,fd00:ec2::254/128,168.63.129.16/32,100.100.100.200/32";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Outgoing connections")]
+struct OutboundFlags {
+    /// Where no guest may connect to, whatever its manifest allows: networks with commas between them, or `private` for all
+    /// that the internet does not route. This process's control and admin ports are always closed to them
+    #[arg(long, env = "SPINDLE_BLOCK_NETWORKS", default_value = BLOCK_NETWORKS, value_name = "NETWORKS")]
+    block_networks: BlockedNetworks,
+
+    /// How many connections the guests of one app may have open at a time; more wait
+    #[arg(long, env = "SPINDLE_OUTBOUND_CONNECTIONS", default_value_t = 256, value_name = "CONNECTIONS")]
+    outbound_connections: usize,
+}
+
 /// Everything that a process can be told.
 #[derive(Debug)]
 pub struct Config {
@@ -189,9 +211,25 @@ impl TryFrom<Flags> for Config {
     type Error = ConfigError;
 
     fn try_from(flags: Flags) -> Result<Self, ConfigError> {
-        let Flags { runtime_name, capacity, data_dir, secrets_dir, control, traffic, work, guests, admin, logs: _ } =
-            flags;
-        let engine = engine(&guests, &work, &data_dir);
+        let Flags {
+            runtime_name,
+            capacity,
+            data_dir,
+            secrets_dir,
+            control,
+            traffic,
+            work,
+            guests,
+            outbound,
+            admin,
+            logs: _,
+        } = flags;
+        let own_ports = [control.control_address.port(), admin.admin_address.port()];
+        let engine = EngineConfig {
+            outbound_connections: outbound.outbound_connections,
+            blocked_networks: outbound.block_networks.and_own_ports(own_ports),
+            ..engine(&guests, &work, &data_dir)
+        };
         let drain_timeout = Duration::from_secs(traffic.drain_timeout);
         let trust = match work.source_ca_file {
             None => Trust::System,

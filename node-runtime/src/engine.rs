@@ -32,7 +32,7 @@ pub use config::EngineConfig;
 pub use context::{ExecutionContext, Guest};
 pub(crate) use ticker::Running;
 
-use crate::host::{GuestLogs, RuntimeContext};
+use crate::host::{GuestLogs, Roots, RuntimeContext};
 
 /// What lives as long as the process. Cheap to clone; clones are the same engine.
 #[derive(Clone)]
@@ -48,6 +48,7 @@ struct Inner {
     ticker: ticker::Ticker,
     logs: GuestLogs,
     tails: TaskTracker,
+    roots: Arc<Roots>,
     modules: Linker<RuntimeContext>,
     components: ComponentLinker<RuntimeContext>,
 }
@@ -112,6 +113,7 @@ impl Engine {
                 ticker,
                 logs,
                 tails: TaskTracker::new(),
+                roots: Arc::default(),
                 modules,
                 components,
             }),
@@ -156,6 +158,11 @@ impl Engine {
 
     pub(crate) fn running(&self) -> Running {
         self.inner.ticker.running()
+    }
+
+    /// The certificate authorities that guests' connections trust by default.
+    fn roots(&self) -> &Arc<Roots> {
+        &self.inner.roots
     }
 
     fn compiler(&self) -> &compiler::Compiler {

@@ -7,8 +7,10 @@ mod grants;
 pub(crate) mod guest_memory;
 mod limits;
 mod logs;
+mod network;
 mod outbound;
 mod services;
+mod tls;
 mod variables;
 
 use std::{sync::Arc, time::Instant};
@@ -21,17 +23,22 @@ pub(crate) use grants::Grants;
 pub(crate) use limits::InstanceLimits;
 pub use logs::{GuestLine, GuestLog, GuestStream, LogLabels};
 pub(crate) use logs::{GuestLogs, LineStream, trace_line};
-pub(crate) use outbound::Outbound;
+pub use network::{BlockedNetworkError, BlockedNetworks, NetworkConfigError};
+pub(crate) use network::{ConnectionKind, ConnectionPermit, Network, NetworkError, SharedNetwork};
+pub(crate) use outbound::{HttpPool, HttpPools, Outbound};
 pub(crate) use services::Services;
+pub(crate) use tls::Roots;
+pub use tls::TlsError;
 pub(crate) use variables::Variables;
 
 use crate::engine::{Engine, Running};
 
 /// What a store holds: the life of one request.
 pub struct RuntimeContext {
+    // First, because fields are dropped in order: requests must know that the guest is gone before their bodies end.
+    outbound: Outbound,
     wasi: WasiP1Ctx,
     http: WasiHttpCtx,
-    outbound: Outbound,
     limits: InstanceLimits,
     deadline: Instant,
     _running: Running,
@@ -60,7 +67,7 @@ impl RuntimeContext {
         let context = Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: Outbound::new(grants),
+            outbound: Outbound::new(grants, deadline),
             limits,
             deadline,
             _running: engine.running(),
@@ -80,6 +87,11 @@ impl RuntimeContext {
     /// What the guest may use.
     fn grants(&self) -> &Arc<Grants> {
         self.outbound.grants()
+    }
+
+    /// When the guest is stopped: no call of the host goes on beyond it.
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// The guest's variables.

@@ -47,7 +47,7 @@ pub enum HostPattern {
         /// How many of its bits count.
         bits: u8,
     },
-    /// `self`: the application itself.
+    /// `self`, or `self.alt`: the application itself.
     Own,
 }
 
@@ -165,7 +165,8 @@ fn parse_host(host: &str, text: &str) -> Result<HostPattern, HostError> {
     }
     match host {
         "*" => Ok(HostPattern::Any),
-        "self" => Ok(HostPattern::Own),
+        // SDKs that insist on a host with a dot have the second (Spin 3).
+        "self" | "self.alt" => Ok(HostPattern::Own),
         _ => {
             let (name, below) = host.strip_prefix("*.").map_or((host, false), |domain| (domain, true));
             let name = if is_name(name) { name.to_lowercase() } else { return Err(bad()) };

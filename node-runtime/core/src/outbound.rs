@@ -1,17 +1,18 @@
-//! [`AllowedHosts`]: where a component may connect to.
+//! [`AllowedHosts`]: where a component may connect to, by its `allowed_outbound_hosts`.
 //!
-//! The syntax is that of Spin's `allowed_outbound_hosts`: `scheme://host[:port]`, where the scheme may be `*`; the host a
-//! name, `*`, `*.domain`, an address or a network (`10.0.0.0/8`); the port a number, `*` or a range `a..b` without its end.
-//! Without a port, the scheme's own is meant. `self` (the application itself) is understood, and matches no other host.
+//! The syntax is [`OutboundHost`]'s. A host is compared as what it means: letters' case, one dot at its end, the two ways to
+//! write a domain beyond ASCII and an IPv4 address written as IPv6 make no difference.
 //!
 //! Absent on purpose: resolving names. What a name resolves to is not looked at here.
 
 use std::net::IpAddr;
 
+use manifest::hosts::{HostError, HostPattern, OutboundHost, Ports, Scheme, default_port};
+
 /// A component's allowed hosts, parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AllowedHosts {
-    entries: Vec<Entry>,
+    entries: Vec<OutboundHost>,
 }
 
 /// Why an entry is not understood.
@@ -21,34 +22,7 @@ pub struct AllowedHostError {
     /// The entry, as written.
     pub entry: String,
     /// What is wrong with it and what to write instead.
-    pub problem: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    scheme: Option<String>,
-    host: Host,
-    ports: Ports,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
-    Any,
-    /// Without the leading `*`, so `.example.com`.
-    Below(String),
-    Name(String),
-    Network {
-        address: IpAddr,
-        bits: u8,
-    },
-    Itself,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ports {
-    Any,
-    /// The last one excluded.
-    Range(u32, u32),
+    pub problem: HostError,
 }
 
 impl AllowedHosts {
@@ -58,28 +32,36 @@ impl AllowedHosts {
     /// # Errors
     /// The first entry that is not understood.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, AllowedHostError> {
-        let mut parsed = Vec::new();
-        for entry in entries {
-            let entry = entry.as_ref().trim();
-            if entry.is_empty() || entry.ends_with("://") {
-                continue;
-            }
-            parsed.push(Entry::parse(entry).map_err(|problem| AllowedHostError { entry: entry.to_owned(), problem })?);
-        }
-        Ok(Self { entries: parsed })
+        let entries = entries.iter().map(|entry| entry.as_ref().trim());
+        let entries = entries.filter(|entry| !entry.is_empty() && !entry.ends_with("://"));
+        let parse = |entry: &str| {
+            let parsed = entry.parse::<OutboundHost>();
+            parsed.map(comparable).map_err(|problem| AllowedHostError { entry: entry.to_owned(), problem })
+        };
+        Ok(Self { entries: entries.map(parse).collect::<Result<_, _>>()? })
     }
 
     /// Whether a connection to `host` is allowed. `host` may be a bracketed IPv6 address; without a `port` the
     /// scheme's own counts.
     #[must_use]
     pub fn permits(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let Some(port) = port.or_else(|| default_port(scheme)) else { return false };
-        self.entries.iter().any(|entry| {
-            entry.scheme.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(scheme))
-                && entry.host.matches(host)
-                && entry.ports.matches(port)
-        })
+        if self.entries.is_empty() {
+            return false;
+        }
+        let own_port = || default_port(&scheme.to_ascii_lowercase());
+        let Some(port) = port.map(u32::from).or_else(own_port) else { return false };
+        let ascii = (!host.is_ascii()).then(|| ascii(host));
+        let host = Host::of(ascii.as_deref().unwrap_or(host));
+        self.entries
+            .iter()
+            .any(|entry| has_scheme(entry, scheme) && host.is(&entry.host) && has_port(&entry.ports, port))
+    }
+
+    /// Whether the application may call itself by `scheme`: `self`, or every host. Ports do not matter.
+    #[must_use]
+    pub fn permits_own(&self, scheme: &str) -> bool {
+        let own = |entry: &OutboundHost| matches!(entry.host, HostPattern::Own | HostPattern::Any);
+        self.entries.iter().any(|entry| has_scheme(entry, scheme) && own(entry))
     }
 
     /// Whether nothing is allowed.
@@ -89,95 +71,88 @@ impl AllowedHosts {
     }
 }
 
-impl Entry {
-    fn parse(entry: &str) -> Result<Self, &'static str> {
-        if entry == "insecure:allow-all" {
-            return Err("write `*://*:*` to allow everything");
+/// A host that is asked for.
+enum Host<'a> {
+    Name(&'a str),
+    Address(IpAddr),
+}
+
+impl<'a> Host<'a> {
+    fn of(text: &'a str) -> Self {
+        let bare = text.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(text);
+        match bare.parse::<IpAddr>() {
+            Ok(address) => Self::Address(address.to_canonical()),
+            Err(_) => Self::Name(without_dot(text)),
         }
-        let (scheme, rest) = entry.split_once("://").ok_or("it needs a scheme, as in `https://example.com`")?;
-        if scheme.is_empty() || scheme != "*" && !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-        {
-            return Err("its scheme must be a name or `*`");
+    }
+
+    fn is(&self, pattern: &HostPattern) -> bool {
+        match (pattern, self) {
+            (HostPattern::Any, _) => true,
+            (HostPattern::Name(name), Self::Name(host)) => name.eq_ignore_ascii_case(host),
+            (HostPattern::Below(domain), Self::Name(host)) => is_below(host, domain),
+            (HostPattern::Network { address, bits }, Self::Address(host)) => same_network(*address, *host, *bits),
+            (HostPattern::Name(_) | HostPattern::Below(_) | HostPattern::Network { .. } | HostPattern::Own, _) => false,
         }
-        let (host, port) = split_port(rest);
-        let (host, cidr) = match host.split_once('/') {
-            Some((host, "")) => (host, None),
-            Some((host, bits)) => (host, Some(bits)),
-            None => (host, None),
-        };
-        let port = port.map(|port| port.strip_suffix('/').unwrap_or(port));
-        let ports = match port {
-            Some(port) => Ports::parse(port)?,
-            None => default_port(scheme)
-                .map(|port| Ports::Range(u32::from(port), u32::from(port) + 1))
-                .ok_or("it needs a port, because its scheme has none of its own; `*` means any")?,
-        };
-        let scheme = (scheme != "*").then(|| scheme.to_owned());
-        Ok(Self { scheme, host: Host::parse(host, cidr)?, ports })
     }
 }
 
-/// Separates `host` or `[v6]` from `:port`.
-fn split_port(text: &str) -> (&str, Option<&str>) {
-    let after = text.rfind(']').map_or(0, |end| end + 1);
-    match text.get(after..).and_then(|rest| rest.find(':')) {
-        Some(colon) => (text.get(..after + colon).unwrap_or(text), text.get(after + colon + 1..)),
-        None => (text, None),
+/// Whether `host` is `anything.domain`.
+fn is_below(host: &str, domain: &str) -> bool {
+    let start = host.len().checked_sub(domain.len() + 1).filter(|start| *start > 0);
+    let end = start.and_then(|start| host.get(start..)).and_then(|end| end.strip_prefix('.'));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(domain))
+}
+
+fn has_scheme(entry: &OutboundHost, scheme: &str) -> bool {
+    match &entry.scheme {
+        Scheme::Any => true,
+        Scheme::Named(name) => name.eq_ignore_ascii_case(scheme),
     }
 }
 
-impl Host {
-    fn parse(host: &str, cidr: Option<&str>) -> Result<Self, &'static str> {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            let bits = match cidr {
-                Some(bits) => {
-                    bits.parse().ok().filter(|bits| *bits <= most).ok_or("its network length is no number of bits")?
-                }
-                None => most,
-            };
-            return Ok(Self::Network { address, bits });
-        }
-        if cidr.is_some() {
-            return Err("a path is not allowed: whole hosts are allowed or not");
-        }
-        match bare {
-            "*" => Ok(Self::Any),
-            "self" => Ok(Self::Itself),
-            _ => match bare.strip_prefix('*') {
-                Some(domain) if domain.len() > 1 && domain.starts_with('.') && !domain.contains('*') => {
-                    Ok(Self::Below(domain.to_ascii_lowercase()))
-                }
-                Some(_) => Err("`*` stands for a whole host, or for all names below a domain as in `*.example.com`"),
-                None if bare.is_empty() || bare.contains(['*', '?', '#', '@', ' ']) => {
-                    Err("its host is not a name or an address")
-                }
-                None => Ok(Self::Name(bare.to_ascii_lowercase())),
-            },
-        }
+fn has_port(ports: &Ports, port: u32) -> bool {
+    match ports {
+        Ports::Any => true,
+        Ports::Range(range) => range.contains(&port),
     }
+}
 
-    fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Itself => false,
-            Self::Name(name) => name.eq_ignore_ascii_case(host),
-            Self::Below(domain) => host
-                .len()
-                .checked_sub(domain.len())
-                .filter(|start| *start > 0)
-                .and_then(|start| host.get(start..))
-                .is_some_and(|end| end.eq_ignore_ascii_case(domain)),
-            Self::Network { address, bits } => {
-                host.parse::<IpAddr>().is_ok_and(|host| same_network(*address, host, u32::from(*bits)))
+/// The entry with its host as requests have it: DNS' form of names, IPv4 addresses as such.
+fn comparable(mut entry: OutboundHost) -> OutboundHost {
+    entry.host = match entry.host {
+        HostPattern::Name(name) => HostPattern::Name(without_dot(&ascii(&name)).to_owned()),
+        HostPattern::Below(domain) => HostPattern::Below(without_dot(&ascii(&domain)).to_owned()),
+        HostPattern::Network { address, bits } => match (address, address.to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(mapped)) if bits >= MAPPED_BITS => {
+                HostPattern::Network { address: mapped.into(), bits: bits - MAPPED_BITS }
             }
-        }
+            _ => HostPattern::Network { address, bits },
+        },
+        host @ (HostPattern::Any | HostPattern::Own) => host,
+    };
+    entry
+}
+
+/// What precedes an IPv4 address in `::ffff:0:0/96`.
+const MAPPED_BITS: u8 = 96;
+
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// A name as DNS has it (`xn--...`), where there is such a form.
+fn ascii(name: &str) -> String {
+    match url::Host::parse(name) {
+        Ok(url::Host::Domain(name)) => name,
+        Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => name.to_owned(),
     }
 }
 
 /// Whether the first `bits` of two addresses are the same.
-fn same_network(one: IpAddr, other: IpAddr, bits: u32) -> bool {
+#[must_use]
+pub fn same_network(one: IpAddr, other: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
             (one.to_bits() ^ other.to_bits()).checked_shr(32_u32.saturating_sub(bits)).unwrap_or(0) == 0
@@ -187,43 +162,6 @@ fn same_network(one: IpAddr, other: IpAddr, bits: u32) -> bool {
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }
-}
-
-impl Ports {
-    fn parse(port: &str) -> Result<Self, &'static str> {
-        const PROBLEM: &str = "its port must be a number, `*`, or a range such as `8000..9000`";
-        let number = |text: &str| text.parse::<u16>().map(u32::from).map_err(|_| PROBLEM);
-        if port == "*" {
-            return Ok(Self::Any);
-        }
-        match port.split_once("..") {
-            Some((first, end)) => {
-                let (first, end) = (number(first)?, number(end)?);
-                if first < end { Ok(Self::Range(first, end)) } else { Err("its range of ports is empty") }
-            }
-            None => number(port).map(|port| Self::Range(port, port + 1)),
-        }
-    }
-
-    fn matches(&self, port: u16) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Range(first, end) => (*first..*end).contains(&u32::from(port)),
-        }
-    }
-}
-
-/// The port a scheme has of its own.
-fn default_port(scheme: &str) -> Option<u16> {
-    Some(match scheme.to_ascii_lowercase().as_str() {
-        "http" => 80,
-        "https" => 443,
-        "postgres" => 5432,
-        "mysql" => 3306,
-        "redis" => 6379,
-        "mqtt" => 1883,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

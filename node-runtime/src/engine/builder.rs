@@ -1,6 +1,12 @@
 //! [`Builder`]: from an application and its content to an [`ExecutionContext`].
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use control::{Limits, SecretString};
 use futures::future::try_join_all;
@@ -9,14 +15,14 @@ use node_runtime_core::outbound::{AllowedHostError, AllowedHosts};
 use sources::{Store, StoreError};
 
 use super::{
-    Engine, ExecutionContext, Guest,
+    Engine, EngineConfig, ExecutionContext, Guest,
     compiler::{Code, CompileError},
     guest::Variant,
     template::{self, TemplateError},
 };
 use crate::{
     executor::{Executor, LinkError},
-    host::{Grants, GuestLog, InstanceLimits, LogLabels, Services},
+    host::{Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, NetworkConfigError, Services, SharedNetwork},
 };
 
 /// What one revision is given besides its application.
@@ -61,6 +67,13 @@ pub struct Builder {
     application: Arc<Application>,
     store: Store,
     settings: RevisionSettings,
+}
+
+/// What the components of a revision share while it is built.
+struct Shared {
+    services: Arc<Services>,
+    network: Arc<SharedNetwork>,
+    pools: Mutex<HttpPools>,
 }
 
 /// Why an application cannot run.
@@ -113,6 +126,9 @@ pub enum BuildError {
         /// Which.
         source: AllowedHostError,
     },
+    /// The runtime configuration says something about the network that cannot be used.
+    #[error("runtime configuration: {0}")]
+    Network(#[from] NetworkConfigError),
     /// The wasm is not valid, or does not compile.
     #[error("component `{component}`: {problem}")]
     Compile {
@@ -142,6 +158,7 @@ impl BuildError {
             Self::VariableMissing { .. } => "VariableMissing",
             Self::Template { .. } => "InvalidTemplate",
             Self::AllowedHosts { .. } => "InvalidAllowedHosts",
+            Self::Network(_) => "InvalidRuntimeConfig",
             Self::Compile { .. } => "InvalidWasm",
             Self::Link { .. } => "UnsupportedGuest",
         }
@@ -161,7 +178,7 @@ impl Builder {
     /// The first problem found; nothing is left behind but compiled code in the cache.
     pub async fn build(self) -> Result<ExecutionContext, BuildError> {
         let variables = self.variables()?;
-        let services = Arc::new(Services::new(&self.settings));
+        let shared = self.shared().await?;
         let mut wanted: Vec<(&ComponentId, &manifest::Executor)> = Vec::new();
         let mut routes = Vec::new();
         for route in &self.application.routes {
@@ -177,7 +194,8 @@ impl Builder {
             });
         }
         let guests =
-            try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables, &services))).await?;
+            try_join_all(wanted.into_iter().map(|(id, executor)| self.guest(id, executor, &variables, &shared)))
+                .await?;
         let routes = routes.into_iter().map(|guest| guests.get(guest?).cloned()).collect();
         Ok(ExecutionContext {
             buffered_body: self.engine.config().buffered_body,
@@ -185,6 +203,26 @@ impl Builder {
             bundle: self.settings.bundle,
             routes,
         })
+    }
+
+    /// What its components share.
+    async fn shared(&self) -> Result<Shared, BuildError> {
+        let network = self.network().await?;
+        Ok(Shared { services: Arc::new(Services::new(&self.settings)), network, pools: Mutex::default() })
+    }
+
+    async fn network(&self) -> Result<Arc<SharedNetwork>, BuildError> {
+        let (config, engine) = (Arc::clone(&self.settings.runtime_config), self.engine.clone());
+        let make = move || {
+            let EngineConfig { blocked_networks, outbound_connections, .. } = engine.config();
+            SharedNetwork::new(&config, blocked_networks, *outbound_connections, engine.roots()).map(Arc::new)
+        };
+        if self.settings.runtime_config.client_tls.is_empty() {
+            return Ok(make()?);
+        }
+        // It reads files.
+        let made = tokio::task::spawn_blocking(make).await;
+        Ok(made.map_err(|stopped| NetworkConfigError::Stopped(stopped.to_string()))??)
     }
 
     /// The values of all variables, given or default.
@@ -204,14 +242,14 @@ impl Builder {
         id: &ComponentId,
         executor: &manifest::Executor,
         variables: &BTreeMap<&str, &str>,
-        services: &Arc<Services>,
+        shared: &Shared,
     ) -> Result<Arc<Guest>, BuildError> {
         let component = self
             .application
             .components
             .get(id)
             .ok_or_else(|| BuildError::UnknownComponent { route: self.first_route_of(id), component: id.clone() })?;
-        let grants = Arc::new(self.grants(id, component, variables, services)?);
+        let grants = Arc::new(self.grants(id, component, variables, shared)?);
         let code = self.compile(id, component, executor).await?;
         let files = self.files(id, component).await?;
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
@@ -253,7 +291,7 @@ impl Builder {
         id: &ComponentId,
         component: &Component,
         variables: &BTreeMap<&str, &str>,
-        services: &Arc<Services>,
+        shared: &Shared,
     ) -> Result<Grants, BuildError> {
         let expand = |template| {
             let text = template::expand(template, variables);
@@ -265,11 +303,15 @@ impl Builder {
             AllowedHosts::parse(&hosts).map_err(|source| BuildError::AllowedHosts { component: id.clone(), source })?;
         let variables = component.variables.iter().map(|(name, template)| Ok((name.clone(), expand(template)?)));
         let variables = variables.collect::<Result<_, BuildError>>()?;
+        let network = shared.network.of_component(id.as_str(), allowed_hosts);
+        let reuse = self.settings.runtime_config.outbound_http.connection_pooling;
+        let http = shared.pools.lock().unwrap_or_else(PoisonError::into_inner).of(&network, reuse);
         Ok(Grants {
-            allowed_hosts,
+            network,
+            http,
             variables,
             buffered_body: self.engine.config().buffered_body,
-            services: Arc::clone(services),
+            services: Arc::clone(&shared.services),
         })
     }
 

@@ -9,6 +9,8 @@ use std::{path::PathBuf, time::Duration};
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::host::BlockedNetworks;
+
 /// How much of a used slot's memory stays mapped, in bytes.
 const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 /// How much of a used slot's table stays mapped, in bytes.
@@ -52,6 +54,11 @@ pub struct EngineConfig {
     /// How many lines of guest output may wait to be written before further ones are dropped (and counted). Default
     /// 10,000.
     pub log_queue_lines: usize,
+    /// How many connections the guests of one app may have open at a time, of all kinds together, where its runtime
+    /// configuration sets no `max_total_connections`; further ones wait. Default 256.
+    pub outbound_connections: usize,
+    /// Where no guest may connect to, whatever its manifest and its runtime configuration say. Default: nothing.
+    pub blocked_networks: BlockedNetworks,
 }
 
 impl Default for EngineConfig {
@@ -69,6 +76,8 @@ impl Default for EngineConfig {
             cache_dir: None,
             compile_threads: cores.saturating_sub(1).max(1),
             log_queue_lines: 10_000,
+            outbound_connections: 256,
+            blocked_networks: BlockedNetworks::default(),
         }
     }
 }

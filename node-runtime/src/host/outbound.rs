@@ -1,37 +1,109 @@
 //! Outgoing HTTP: only to hosts that the component's manifest allows.
+//!
+//! Every interface by which guests send requests ends in [`Outbound::send`]: `wasi:http` 0.2 and 0.3 by way of wasmtime's
+//! hooks, and those that know whole bodies only.
 
+mod body;
+mod client;
+mod connector;
+mod failure;
 mod legacy_http;
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{Arc, LazyLock},
+    time::Instant,
 };
 
-use http::HeaderName;
+use http::{HeaderName, Method, Uri};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
-    default_send_request,
 };
 
-use super::{Grants, RuntimeContext};
+use super::{Grants, Network, RuntimeContext};
+use body::Presence;
+pub(crate) use client::HttpPool;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Sent = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send>;
+type Answer = Result<(http::Response<WasiBody>, Io), Error>;
+type Sent = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What `wasi:http` asks before it acts.
+/// How a guest sends requests.
+#[derive(Debug)]
 pub(crate) struct Outbound {
     grants: Arc<Grants>,
+    deadline: Instant,
+    presence: Presence,
+}
+
+/// The clients of one revision: one for each identity that its components have. Used while it is built.
+#[derive(Debug, Default)]
+pub(crate) struct HttpPools(Vec<(Network, Arc<HttpPool>)>);
+
+impl HttpPools {
+    /// The client of the component with `network`.
+    pub(crate) fn of(&mut self, network: &Network, reuse: bool) -> Arc<HttpPool> {
+        let known = self.0.iter().find(|(other, _)| Arc::ptr_eq(other.identity(), network.identity()));
+        if let Some((_, pool)) = known {
+            return Arc::clone(pool);
+        }
+        let pool = HttpPool::new(network, reuse);
+        self.0.push((network.clone(), Arc::clone(&pool)));
+        pool
+    }
 }
 
 impl Outbound {
-    pub(crate) fn new(grants: &Arc<Grants>) -> Self {
-        Self { grants: Arc::clone(grants) }
+    /// For a guest that is stopped at `deadline`.
+    pub(crate) fn new(grants: &Arc<Grants>, deadline: Instant) -> Self {
+        Self { grants: Arc::clone(grants), deadline, presence: Presence::default() }
     }
 
     pub(super) fn grants(&self) -> &Arc<Grants> {
         &self.grants
     }
+
+    /// Sends a request with an absolute URI, if the component may. The second future that comes with the response must go on
+    /// while the body is read.
+    pub(super) fn send(&self, mut request: http::Request<WasiBody>, options: RequestOptions) -> Sent {
+        if let Err(error) = check(&request).and_then(|()| self.permit(request.uri())) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        // The URI decides whom a request is for, not a header that was copied from another one. The client writes its own.
+        request.headers_mut().remove(http::header::HOST);
+        let request = request.map(|body| self.presence.body(body));
+        let (grants, until) = (Arc::clone(&self.grants), self.deadline);
+        Box::pin(async move {
+            let response = grants.http.send(request, options, until).await?;
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                return Err(Error::HttpUpgradeFailed);
+            }
+            Ok((response.map(BodyExt::boxed_unsync), Box::new(std::future::ready(Ok(()))) as Io))
+        })
+    }
+
+    /// Whether the manifest allows it.
+    fn permit(&self, uri: &Uri) -> Result<(), Error> {
+        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
+        if self.grants.network.permits(scheme, host, uri.port_u16()) { Ok(()) } else { Err(Error::HttpRequestDenied) }
+    }
+}
+
+/// Refuses what is no request to a server: tunnels, and URIs that name a user or an interface of this host.
+fn check(request: &http::Request<WasiBody>) -> Result<(), Error> {
+    if request.method() == Method::CONNECT {
+        return Err(Error::HttpRequestMethodInvalid);
+    }
+    let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?;
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    // A port that is no number would be read as none.
+    let port_is_one = port.is_empty() || port == ":" || authority.port_u16().is_some_and(|port| port != 0);
+    if authority.host().is_empty() || authority.as_str().contains(['@', '%']) || !port_is_one {
+        return Err(Error::HttpRequestUriInvalid);
+    }
+    Ok(())
 }
 
 /// Defines the import by which core modules send requests.
@@ -55,28 +127,47 @@ impl WasiHttpHooks for Outbound {
         Arc::clone(&FILTER)
     }
 
+    /// The client does.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
     fn send_request(
         &mut self,
-        mut request: http::Request<WasiBody>,
+        request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Sent {
-        // A guest may set a host header of its own, as proxies do that copy a request; the URI decides.
-        let host = request.uri().authority().and_then(|host| http::HeaderValue::from_str(host.as_str()).ok());
-        if let Some(host) = host {
-            request.headers_mut().insert(http::header::HOST, host);
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        Box::new(self.send(request, options.unwrap_or_default()))
+    }
+}
+
+fn is_forbidden(name: &HeaderName) -> bool {
+    name != http::header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn checked(method: Method, uri: &str) -> Result<(), Error> {
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        check(&Request::builder().method(method).uri(uri).body(body).unwrap())
+    }
+
+    #[test]
+    fn only_requests_to_servers_are_sent() {
+        for good in
+            ["http://h", "https://h:1/a?b", "http://[::1]:8/", "http://h:/", "http://h?q", "http://xn--bcher-kva.de/"]
+        {
+            assert!(checked(Method::GET, good).is_ok(), "{good}");
         }
-        let uri = request.uri();
-        let allowed = match (uri.scheme_str(), uri.host()) {
-            (Some(scheme), Some(host)) => self.grants.allowed_hosts.permits(scheme, host, uri.port_u16()),
-            _ => false,
-        };
-        if !allowed {
-            return Box::new(async { Err(Error::HttpRequestDenied) });
+        for bad in ["http://u@h/", "http://u:p@h/", "http://h:0/", "http://h:65536/", "/a"] {
+            assert!(matches!(checked(Method::GET, bad), Err(Error::HttpRequestUriInvalid)), "{bad}");
         }
-        Box::new(async move {
-            let (response, io) = default_send_request(request, options).await?;
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Io))
-        })
+        assert!(matches!(checked(Method::CONNECT, "http://h/"), Err(Error::HttpRequestMethodInvalid)));
+        assert!(checked(Method::from_bytes(b"BREW").unwrap(), "http://h/").is_ok());
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpHooks as _};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody};
 
 use super::{RuntimeContext, Sent};
 use crate::host::guest_memory::{GuestHeap, GuestMemory, METHODS, MemoryError};
@@ -53,7 +53,7 @@ async fn request(mut caller: Caller<'_, RuntimeContext>, arguments: Arguments) -
     let limit = context.grants().buffered_body;
     let answer = match read(memory, &arguments, limit)? {
         Ok(request) => {
-            let sent = context.outbound.send_request(request, None, Box::new(std::future::ready(Ok(()))));
+            let sent = context.outbound.send(request, RequestOptions::default());
             receive(sent, limit).await
         }
         Err(failure) => Err(failure),
@@ -122,7 +122,7 @@ fn drop_forbidden(headers: &mut http::HeaderMap) {
 
 /// Waits for the whole response.
 async fn receive(sent: Sent, limit: usize) -> Result<Response<Bytes>, Failure> {
-    let (response, io) = Box::into_pin(sent).await.map_err(|error| failure(&error))?;
+    let (response, io) = sent.await.map_err(|error| failure(&error))?;
     let (mut parts, body) = response.into_parts();
     let mut body = pin!(Limited::new(body, limit).collect());
     // The connection must go on while the body is read; what it has delivered is there after its end.

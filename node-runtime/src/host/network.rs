@@ -1,0 +1,272 @@
+//! [`Network`]: the one way out for the guests of a component, whatever protocol they speak.
+//!
+//! Promise: what a component's manifest does not allow is not resolved, what is blocked is not connected to, and no
+//! application has more connections than it may. Checks are made on the address that is then connected to, so a name that
+//! resolves to something else the second time gains nothing.
+//!
+//! Absent on purpose: protocols.
+
+mod blocked;
+mod connect;
+mod connections;
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use manifest::RuntimeConfig;
+use node_runtime_core::outbound::AllowedHosts;
+use tokio::net::TcpStream;
+
+pub use blocked::{BlockedNetworkError, BlockedNetworks};
+pub(crate) use connections::{ConnectionKind, ConnectionPermit, Connections};
+
+use super::tls::{Roots, TlsError, TlsIdentities, TlsIdentity};
+
+/// Where one component may connect to, and with what.
+#[derive(Clone)]
+pub(crate) struct Network {
+    allowed: AllowedHosts,
+    identity: Arc<TlsIdentity>,
+    shared: Arc<SharedNetwork>,
+}
+
+/// What the components of one revision share of the network.
+#[derive(Debug)]
+pub(crate) struct SharedNetwork {
+    blocked: BlockedNetworks,
+    connections: Arc<Connections>,
+    identities: TlsIdentities,
+}
+
+/// Why a runtime configuration's network cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkConfigError {
+    /// An entry of `block_networks` is none.
+    #[error("outbound_networking.block_networks: {0}")]
+    Blocked(#[from] BlockedNetworkError),
+    /// The files could not be read at all.
+    #[error("its files were not read: {0}")]
+    Stopped(String),
+    /// A certificate or key is not usable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetworkError {
+    /// The name has no address, or nobody who knows it answered.
+    #[error("`{host}` cannot be resolved: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There are addresses, and all are blocked.
+    #[error("`{host}` is in a network that this runtime does not let guests reach")]
+    Blocked {
+        /// The name or address.
+        host: String,
+    },
+    /// No address took a connection.
+    #[error("no connection to `{host}`: {source}")]
+    Connect {
+        /// The name or address.
+        host: String,
+        /// What the last one said.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("no connection to `{host}` in time")]
+    Timeout {
+        /// The name or address.
+        host: String,
+    },
+    /// There are too many connections already.
+    #[error("no {kind} connection became free in time: at most {most} may be open", kind = .kind.name())]
+    Limit {
+        /// Of what kind.
+        kind: ConnectionKind,
+        /// How many there may be.
+        most: usize,
+    },
+}
+
+impl SharedNetwork {
+    /// The network of a revision with `config`: `blocked` and what it blocks itself, `connections` at most unless it says
+    /// otherwise. Reads the files of `[[client_tls]]`, so this blocks.
+    ///
+    /// # Errors
+    /// When a network or a file is not usable.
+    pub(crate) fn new(
+        config: &RuntimeConfig,
+        blocked: &BlockedNetworks,
+        connections: usize,
+        roots: &Arc<Roots>,
+    ) -> Result<Self, NetworkConfigError> {
+        let own = BlockedNetworks::parse(&config.outbound_networking.block_networks)?;
+        Ok(Self {
+            blocked: own.and(blocked),
+            connections: Arc::new(Connections::new(config, connections)),
+            identities: TlsIdentities::load(&config.client_tls, roots)?,
+        })
+    }
+
+    /// The part of the component `id`, which may connect to `allowed`.
+    pub(crate) fn of_component(self: &Arc<Self>, id: &str, allowed: AllowedHosts) -> Network {
+        Network { allowed, identity: self.identities.of_component(id), shared: Arc::clone(self) }
+    }
+}
+
+impl Network {
+    /// Whether the manifest allows a connection. `host` may be a bracketed IPv6 address; without a `port` the scheme's own
+    /// counts.
+    pub(crate) fn permits(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        self.allowed.permits(scheme, host, port)
+    }
+
+    /// Whether the component may call its own application.
+    pub(crate) fn permits_own(&self, scheme: &str) -> bool {
+        self.allowed.permits_own(scheme)
+    }
+
+    /// Whether nobody may connect there.
+    pub(crate) fn is_blocked(&self, address: SocketAddr) -> bool {
+        self.shared.blocked.contains(address)
+    }
+
+    /// The addresses of `host` (a name, or an address with or without brackets) that may be connected to, at least one.
+    /// Whoever asks must have been permitted, and bounds the time.
+    ///
+    /// # Errors
+    /// When there is none, or all are blocked.
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, NetworkError> {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let mut addresses: Vec<SocketAddr> = match bare.parse::<IpAddr>() {
+            Ok(address) => vec![(address, port).into()],
+            Err(_) => {
+                let found = tokio::net::lookup_host((bare, port)).await;
+                found.map_err(|source| NetworkError::Resolve { host: host.to_owned(), source })?.collect()
+            }
+        };
+        if addresses.is_empty() {
+            let source = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+            return Err(NetworkError::Resolve { host: host.to_owned(), source });
+        }
+        addresses.retain(|address| !self.is_blocked(*address));
+        if addresses.is_empty() {
+            return Err(NetworkError::Blocked { host: host.to_owned() });
+        }
+        Ok(addresses)
+    }
+
+    /// A TCP connection to the first of the [addresses](Self::addresses) of `host` that takes one.
+    ///
+    /// # Errors
+    /// When there is none until then.
+    pub(crate) async fn connect(&self, host: &str, port: u16, until: Instant) -> Result<TcpStream, NetworkError> {
+        let connect = async {
+            let addresses = self.addresses(host, port).await?;
+            let stream = connect::first_of(addresses).await;
+            stream.map_err(|source| NetworkError::Connect { host: host.to_owned(), source })
+        };
+        let timeout = |_| NetworkError::Timeout { host: host.to_owned() };
+        tokio::time::timeout_at(until.into(), connect).await.map_err(timeout)?
+    }
+
+    /// The right to open one connection, waited for until then: until the request's deadline, or the connection's own
+    /// timeout. Keep it as long as the connection.
+    ///
+    /// # Errors
+    /// [`NetworkError::Limit`] when none became free.
+    pub(crate) async fn permit(&self, kind: ConnectionKind, until: Instant) -> Result<ConnectionPermit, NetworkError> {
+        self.shared.connections.permit(kind, until).await
+    }
+
+    /// The application's connections.
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.shared.connections
+    }
+
+    /// How the component proves itself to servers, and whom it trusts.
+    pub(crate) fn identity(&self) -> &Arc<TlsIdentity> {
+        &self.identity
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").field("allowed", &self.allowed).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Network {
+    /// One that may connect to `allowed`, with no runtime configuration, for tests.
+    pub(crate) fn allowing(allowed: &[&str]) -> Self {
+        let roots = Arc::new(Roots::default());
+        let shared = SharedNetwork::new(&RuntimeConfig::default(), &BlockedNetworks::default(), 256, &roots).unwrap();
+        Arc::new(shared).of_component("main", AllowedHosts::parse(allowed).unwrap())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn blocking(networks: &[&str]) -> Network {
+        let mut config = RuntimeConfig::default();
+        config.outbound_networking.block_networks = networks.iter().map(|&network| network.to_owned()).collect();
+        let always = "127.0.0.2".parse().unwrap();
+        let shared = SharedNetwork::new(&config, &always, 1, &Arc::new(Roots::default())).unwrap();
+        Arc::new(shared).of_component("main", AllowedHosts::default())
+    }
+
+    #[tokio::test]
+    async fn blocked_addresses_are_left_out_and_none_left_is_an_error() {
+        let open = blocking(&[]);
+        assert_eq!(open.addresses("127.0.0.1", 80).await.unwrap(), ["127.0.0.1:80".parse().unwrap()]);
+        assert_eq!(open.addresses("[::1]", 80).await.unwrap(), ["[::1]:80".parse().unwrap()]);
+        for host in ["127.0.0.2", "[::ffff:127.0.0.2]"] {
+            assert!(matches!(open.addresses(host, 80).await, Err(NetworkError::Blocked { .. })), "{host}");
+        }
+        let closed = blocking(&["private"]);
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert!(matches!(closed.addresses(host, 80).await, Err(NetworkError::Blocked { .. })), "{host}");
+        }
+        assert!(matches!(open.addresses("no such name", 80).await, Err(NetworkError::Resolve { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_says_so() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let until = Instant::now() + Duration::from_secs(60);
+        let network = blocking(&[]);
+        network.connect("localhost", port, until).await.unwrap();
+        drop(listener);
+        let refused = network.connect("127.0.0.1", port, until).await;
+        assert!(
+            matches!(refused, Err(NetworkError::Connect { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused)
+        );
+    }
+
+    #[test]
+    fn a_wrong_network_is_named_with_its_key() {
+        let mut config = RuntimeConfig::default();
+        config.outbound_networking.block_networks = vec!["everything".to_owned()];
+        let error =
+            SharedNetwork::new(&config, &BlockedNetworks::default(), 1, &Arc::new(Roots::default())).unwrap_err();
+        assert!(
+            error.to_string().starts_with("outbound_networking.block_networks: `everything` is no network"),
+            "{error}"
+        );
+    }
+}

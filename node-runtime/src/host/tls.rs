@@ -1,0 +1,353 @@
+//! [`TlsIdentity`]: whom a component trusts when it connects over TLS, and how it proves itself.
+//!
+//! By default that is the system's certificate authorities and Mozilla's, and no certificate of its own. `[[client_tls]]`
+//! of the runtime configuration says otherwise for components and hosts; the first entry that names both counts.
+//!
+//! Promise: files are read when a revision is built, so that a wrong one is known before it serves; its error names file and
+//! component.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use manifest::runtime_config::ClientTls;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
+
+/// The authorities that are trusted by default. Read when they are first needed: once in a process.
+#[derive(Default)]
+pub(crate) struct Roots {
+    system: OnceLock<Vec<CertificateDer<'static>>>,
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+/// The identities of a revision's components.
+pub(crate) struct TlsIdentities {
+    components: BTreeMap<String, Arc<TlsIdentity>>,
+    other: Arc<TlsIdentity>,
+}
+
+/// The identity of one component, by host.
+pub(crate) struct TlsIdentity {
+    hosts: BTreeMap<String, Arc<ClientConfig>>,
+    roots: Arc<Roots>,
+}
+
+/// Why a `[[client_tls]]` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not there, or not readable.
+    #[error("client_tls of component `{component}`: cannot read {}: {source}", .path.display())]
+    File {
+        /// Whose.
+        component: String,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds something else.
+    #[error("client_tls of component `{component}`: {} holds no {what} in PEM form: {source}", .path.display())]
+    Pem {
+        /// Whose.
+        component: String,
+        /// Which.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// What files hold is no certificate, or does not fit together.
+    #[error("client_tls of component `{component}`: {} cannot be used: {source}", .path.display())]
+    Unusable {
+        /// Whose.
+        component: String,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// A certificate without a key, or the other way round.
+    #[error(
+        "client_tls of component `{component}`: a certificate needs its key: set both client_cert_file and \
+         client_private_key_file, or none"
+    )]
+    Half {
+        /// Whose.
+        component: String,
+    },
+    /// Nobody is trusted.
+    #[error(
+        "client_tls of component `{component}`: it trusts nobody: set ca_roots_file, ca_use_platform_roots or \
+         ca_use_webpki_roots"
+    )]
+    NoRoots {
+        /// Whose.
+        component: String,
+    },
+    /// It is for no component or no host, or a host is none.
+    #[error("client_tls: {0}")]
+    Entry(String),
+    /// No version of TLS is possible.
+    #[error("no TLS configuration")]
+    Provider(#[from] rustls::Error),
+}
+
+impl Roots {
+    /// The system's authorities. What cannot be read of them is left out: Mozilla's are there too.
+    fn system(&self) -> &[CertificateDer<'static>] {
+        self.system.get_or_init(|| {
+            let found = rustls_native_certs::load_native_certs();
+            for problem in &found.errors {
+                tracing::debug!(error = %problem, "certificate authorities of the system not read");
+            }
+            found.certs
+        })
+    }
+
+    fn store(&self, system: bool, webpki: bool) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        if webpki {
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        if system {
+            let (_added, ignored) = store.add_parsable_certificates(self.system().iter().cloned());
+            if ignored > 0 {
+                tracing::debug!(ignored, "certificate authorities of the system not understood");
+            }
+        }
+        store
+    }
+
+    fn default_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = builder()?.with_root_certificates(self.store(true, true)).with_no_client_auth();
+        Ok(Arc::clone(self.config.get_or_init(|| Arc::new(config))))
+    }
+}
+
+impl TlsIdentities {
+    /// Reads the files of all `entries`.
+    ///
+    /// # Errors
+    /// The first entry that cannot be used.
+    pub(crate) fn load(entries: &[ClientTls], roots: &Arc<Roots>) -> Result<Self, TlsError> {
+        let mut components: BTreeMap<String, BTreeMap<String, Arc<ClientConfig>>> = BTreeMap::new();
+        for entry in entries {
+            let component = entry.component_ids.join("`, `");
+            if entry.component_ids.is_empty() || entry.hosts.is_empty() {
+                return Err(TlsError::Entry("component_ids and hosts must each name at least one".to_owned()));
+            }
+            let hosts = entry.hosts.iter().map(|host| checked_host(host)).collect::<Result<Vec<_>, _>>()?;
+            let config = Arc::new(config(entry, &component, roots)?);
+            for id in &entry.component_ids {
+                let own = components.entry(id.clone()).or_default();
+                for host in &hosts {
+                    own.entry(host.clone()).or_insert_with(|| Arc::clone(&config));
+                }
+            }
+        }
+        let identity = |hosts| Arc::new(TlsIdentity { hosts, roots: Arc::clone(roots) });
+        Ok(Self {
+            components: components.into_iter().map(|(id, hosts)| (id, identity(hosts))).collect(),
+            other: identity(BTreeMap::new()),
+        })
+    }
+
+    /// The identity of the component `id`. Components without one of their own share one.
+    pub(crate) fn of_component(&self, id: &str) -> Arc<TlsIdentity> {
+        Arc::clone(self.components.get(id).unwrap_or(&self.other))
+    }
+}
+
+impl TlsIdentity {
+    /// The configuration of connections to `host` (without a port).
+    ///
+    /// # Errors
+    /// When TLS is not possible at all.
+    pub(crate) async fn config(&self, host: &str) -> Result<Arc<ClientConfig>, TlsError> {
+        if !self.hosts.is_empty()
+            && let Some(config) = self.hosts.get(&comparable(host))
+        {
+            return Ok(Arc::clone(config));
+        }
+        if let Some(config) = self.roots.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        // Reads many small files.
+        let roots = Arc::clone(&self.roots);
+        let made = tokio::task::spawn_blocking(move || roots.default_config()).await;
+        made.map_err(|stopped| TlsError::Provider(rustls::Error::General(stopped.to_string())))?
+    }
+}
+
+/// The configuration that `entry` describes, for `component`.
+fn config(entry: &ClientTls, component: &str, roots: &Roots) -> Result<ClientConfig, TlsError> {
+    let component = || component.to_owned();
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Unusable { component: component(), path, source }
+    };
+    let mut store = roots.store(entry.platform_roots, entry.webpki_roots);
+    if let Some(path) = &entry.ca_roots_file {
+        for certificate in certificates(path, &component())? {
+            store.add(certificate).map_err(unusable(path))?;
+        }
+    }
+    if store.is_empty() {
+        return Err(TlsError::NoRoots { component: component() });
+    }
+    let config = builder()?.with_root_certificates(store);
+    match (&entry.client_cert_file, &entry.client_private_key_file) {
+        (None, None) => Ok(config.with_no_client_auth()),
+        (Some(chain), Some(key_path)) => {
+            let chain_read = certificates(chain, &component())?;
+            let key = PrivateKeyDer::from_pem_slice(&read(key_path, &component())?).map_err(|source| {
+                TlsError::Pem { component: component(), path: key_path.clone(), what: "private key", source }
+            })?;
+            config.with_client_auth_cert(chain_read, key).map_err(unusable(key_path))
+        }
+        _ => Err(TlsError::Half { component: component() }),
+    }
+}
+
+fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsError> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?)
+}
+
+fn read(path: &Path, component: &str) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::File { component: component.to_owned(), path: path.to_owned(), source })
+}
+
+/// At least one certificate.
+fn certificates(path: &Path, component: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path, component)?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let found = found.and_then(|found| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) });
+    found.map_err(|source| TlsError::Pem {
+        component: component.to_owned(),
+        path: path.to_owned(),
+        what: "certificate",
+        source,
+    })
+}
+
+/// A host of an entry, as connections have it.
+fn checked_host(host: &str) -> Result<String, TlsError> {
+    match host.parse::<http::uri::Authority>() {
+        Ok(authority) if authority.port().is_none() && authority.host() == host => Ok(comparable(host)),
+        _ => Err(TlsError::Entry(format!("`{host}` is no host: write a name or an address, without a port"))),
+    }
+}
+
+fn comparable(host: &str) -> String {
+    host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roots").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TlsIdentities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.components).finish()
+    }
+}
+
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.hosts.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(dir: &Path) -> ClientTls {
+        ClientTls {
+            component_ids: vec!["shop".to_owned()],
+            hosts: vec!["Pay.example".to_owned(), "[::1]".to_owned()],
+            platform_roots: false,
+            webpki_roots: false,
+            ca_roots_file: Some(dir.join("ca.pem")),
+            client_cert_file: None,
+            client_private_key_file: None,
+        }
+    }
+
+    /// A directory with `ca.pem`, `cert.pem` and `key.pem`.
+    fn files() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["pay.example".to_owned()]).unwrap();
+        fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
+        fs::write(dir.path().join("cert.pem"), made.cert.pem()).unwrap();
+        fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        dir
+    }
+
+    fn load(entries: &[ClientTls]) -> Result<TlsIdentities, TlsError> {
+        TlsIdentities::load(entries, &Arc::default())
+    }
+
+    #[tokio::test]
+    async fn the_first_entry_of_a_component_and_a_host_counts_and_others_have_the_default() {
+        let dir = files();
+        let with_certificate = ClientTls {
+            client_cert_file: Some(dir.path().join("cert.pem")),
+            client_private_key_file: Some(dir.path().join("key.pem")),
+            ..entry(dir.path())
+        };
+        let identities = load(&[with_certificate, entry(dir.path())]).unwrap();
+        let shop = identities.of_component("shop");
+        for host in ["pay.example", "PAY.example.", "[::1]", "::1"] {
+            let config = shop.config(host).await.unwrap();
+            assert!(config.client_auth_cert_resolver.has_certs(), "{host}");
+        }
+        let default = shop.config("other.example").await.unwrap();
+        let other = identities.of_component("blog").config("pay.example").await.unwrap();
+        assert!(Arc::ptr_eq(&default, &other) && !default.client_auth_cert_resolver.has_certs());
+    }
+
+    #[test]
+    fn a_wrong_entry_is_refused_with_its_component_and_file() {
+        let dir = files();
+        let good = entry(dir.path());
+        fs::write(dir.path().join("junk"), "junk").unwrap();
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        fs::write(dir.path().join("other.pem"), other).unwrap();
+        let file = |name: &str| Some(dir.path().join(name));
+        let cases = [
+            (ClientTls { ca_roots_file: file("none"), ..good.clone() }, "`shop`: cannot read "),
+            (ClientTls { ca_roots_file: file("junk"), ..good.clone() }, "/junk holds no certificate"),
+            (ClientTls { ca_roots_file: None, ..good.clone() }, "it trusts nobody"),
+            (ClientTls { client_cert_file: file("cert.pem"), ..good.clone() }, "needs its key"),
+            (
+                ClientTls { client_cert_file: file("cert.pem"), client_private_key_file: file("junk"), ..good.clone() },
+                "/junk holds no private key",
+            ),
+            (
+                ClientTls {
+                    client_cert_file: file("cert.pem"),
+                    client_private_key_file: file("other.pem"),
+                    ..good.clone()
+                },
+                "/other.pem cannot be used",
+            ),
+            (ClientTls { hosts: Vec::new(), ..good.clone() }, "at least one"),
+            (ClientTls { hosts: vec!["a:1".to_owned()], ..good.clone() }, "`a:1` is no host"),
+        ];
+        for (entry, expected) in cases {
+            let error = load(&[entry]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
