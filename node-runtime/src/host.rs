@@ -23,7 +23,7 @@ pub(crate) use grants::Grants;
 pub(crate) use limits::InstanceLimits;
 pub use logs::{GuestLine, GuestLog, GuestStream, LogLabels};
 pub(crate) use logs::{GuestLogs, LineStream, trace_line};
-pub use network::{BlockedNetworkError, BlockedNetworks, NetworkConfigError};
+pub use network::{BlockedNetworkError, BlockedNetworks};
 pub(crate) use network::{ConnectionKind, ConnectionPermit, Network, NetworkError, SharedNetwork};
 pub(crate) use outbound::{HttpPool, HttpPools, Outbound};
 pub(crate) use services::Services;

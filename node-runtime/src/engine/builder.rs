@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     executor::{Executor, LinkError},
-    host::{Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, NetworkConfigError, Services, SharedNetwork},
+    host::{Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork, TlsError},
 };
 
 /// What one revision is given besides its application.
@@ -126,9 +126,9 @@ pub enum BuildError {
         /// Which.
         source: AllowedHostError,
     },
-    /// The runtime configuration says something about the network that cannot be used.
+    /// The runtime configuration names certificates or keys that cannot be used.
     #[error("runtime configuration: {0}")]
-    Network(#[from] NetworkConfigError),
+    Network(#[from] TlsError),
     /// The wasm is not valid, or does not compile.
     #[error("component `{component}`: {problem}")]
     Compile {
@@ -222,7 +222,7 @@ impl Builder {
         }
         // It reads files.
         let made = tokio::task::spawn_blocking(make).await;
-        Ok(made.map_err(|stopped| NetworkConfigError::Stopped(stopped.to_string()))??)
+        Ok(made.map_err(|stopped| TlsError::Entry(stopped.to_string()))??)
     }
 
     /// The values of all variables, given or default.

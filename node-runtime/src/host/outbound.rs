@@ -111,10 +111,6 @@ pub(super) fn link_modules(linker: &mut wasmtime::Linker<RuntimeContext>) -> was
     legacy_http::link(linker)
 }
 
-fn is_forbidden(name: &HeaderName) -> bool {
-    name != http::header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
-}
-
 impl WasiHttpHooks for Outbound {
     /// As wasmtime's, except that a guest sees the `host` it was asked for, as Spin's guests do.
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {

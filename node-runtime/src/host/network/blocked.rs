@@ -5,6 +5,7 @@ use std::{
     str::FromStr,
 };
 
+use manifest::runtime_config::BlockedNetwork;
 use node_runtime_core::outbound::same_network;
 
 /// A set of addresses. The default is empty.
@@ -23,19 +24,17 @@ pub struct BlockedNetworks {
 pub struct BlockedNetworkError(String);
 
 impl BlockedNetworks {
-    /// Reads entries of `block_networks`: `private`, an address, or a network.
-    ///
-    /// # Errors
-    /// The first entry that is none of these.
-    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, BlockedNetworkError> {
+    /// The addresses that `block_networks` names.
+    #[must_use]
+    pub fn new(networks: &[BlockedNetwork]) -> Self {
         let mut blocked = Self::default();
-        for entry in entries {
-            match entry.as_ref().trim() {
-                "private" => blocked.private = true,
-                entry => blocked.networks.push(network(entry)?),
+        for network in networks {
+            match *network {
+                BlockedNetwork::Private => blocked.private = true,
+                BlockedNetwork::Network { address, bits } => blocked.networks.push(canonical(address, bits)),
             }
         }
-        Ok(blocked)
+        blocked
     }
 
     /// The addresses of both.
@@ -93,23 +92,17 @@ impl FromStr for BlockedNetworks {
 
     /// Reads a list with commas.
     fn from_str(list: &str) -> Result<Self, BlockedNetworkError> {
-        let entries: Vec<&str> = list.split(',').filter(|entry| !entry.trim().is_empty()).collect();
-        Self::parse(&entries)
+        let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let parse = |entry: &str| entry.parse().map_err(|()| BlockedNetworkError(entry.to_owned()));
+        Ok(Self::new(&entries.map(parse).collect::<Result<Vec<_>, _>>()?))
     }
 }
 
-fn network(entry: &str) -> Result<(IpAddr, u8), BlockedNetworkError> {
-    let bad = || BlockedNetworkError(entry.to_owned());
-    let (address, bits) = entry.split_once('/').map_or((entry, None), |(address, bits)| (address, Some(bits)));
-    let address: IpAddr = address.trim_matches(['[', ']']).parse().map_err(|_| bad())?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
-        Some(bits) => bits.parse().ok().filter(|bits| *bits <= width).ok_or_else(bad)?,
-        None => width,
-    };
+/// The network with IPv4 addresses as such: `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
+fn canonical(address: IpAddr, bits: u8) -> (IpAddr, u8) {
     match (address, address.to_canonical()) {
-        (IpAddr::V6(_), IpAddr::V4(mapped)) if bits >= MAPPED_BITS => Ok((mapped.into(), bits - MAPPED_BITS)),
-        _ => Ok((address, bits)),
+        (IpAddr::V6(_), IpAddr::V4(mapped)) if bits >= MAPPED_BITS => (mapped.into(), bits - MAPPED_BITS),
+        _ => (address, bits),
     }
 }
 
