@@ -274,20 +274,20 @@ impl Manifest {
         Ok(self)
     }
 
-    /// The components that others use as dependencies or middleware, and that answer nothing themselves: they are no
-    /// components of the application.
+    /// The components that no trigger leads to: others use them as dependencies or middleware, or nobody does. They are
+    /// no components of the application.
     #[must_use]
-    pub fn libraries(&self) -> BTreeSet<ComponentId> {
-        let mut used: BTreeSet<ComponentId> = self.components.values().flat_map(ComponentSpec::uses).cloned().collect();
+    pub fn unrouted(&self) -> BTreeSet<ComponentId> {
+        let mut unrouted: BTreeSet<ComponentId> = self.components.keys().cloned().collect();
         for route in &self.routes {
             if let Target::Component { id, .. } = &route.target {
-                used.remove(id);
+                unrouted.remove(id);
             }
         }
-        used
+        unrouted
     }
 
-    /// The application, once the content of every component is known that is not one of [`Manifest::libraries`].
+    /// The application, once the content of every component is known that is not one of [`Manifest::unrouted`].
     ///
     /// # Errors
     /// When the content of a component is missing, or files have bad or clashing paths.
@@ -295,9 +295,9 @@ impl Manifest {
         self,
         mut resolved: BTreeMap<ComponentId, Resolved>,
     ) -> Result<Application, IntoApplicationError> {
-        let libraries = self.libraries();
+        let unrouted = self.unrouted();
         let mut components = BTreeMap::new();
-        for (id, spec) in self.components.into_iter().filter(|(id, _)| !libraries.contains(id)) {
+        for (id, spec) in self.components.into_iter().filter(|(id, _)| !unrouted.contains(id)) {
             let content = resolved.remove(&id).ok_or_else(|| IntoApplicationError::Unresolved(id.clone()))?;
             components.insert(id, spec.into_component(content));
         }

@@ -6,6 +6,7 @@
 //! Absent on purpose: the meaning of manifests and invoices, which is `manifest`'s.
 
 pub mod bindle;
+pub mod compose;
 pub mod http;
 pub mod local;
 pub mod store;

@@ -20,8 +20,8 @@ use std::{
 };
 
 use manifest::{
-    Application, ComponentId, File, ManifestError, Place, UnknownComponents,
-    spin_toml::{self, ComponentSpec, IntoApplicationError, Location, ProfileError, Resolved},
+    Application, ComponentId, File, Manifest, ManifestError, Place, UnknownComponents,
+    spin_toml::{self, Build, ComponentSpec, IntoApplicationError, Location, ProfileError, Resolved},
 };
 
 use crate::{
@@ -179,18 +179,17 @@ pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded
     }
     let root = path.canonicalize().map_err(|source| LocalError::Read { path: path.clone(), source })?;
     let root = root.parent().map(Path::to_path_buf).unwrap_or_default();
-    let app = AppDir { root, file, options, store };
+    let app = AppDir { root, file, manifest: &manifest, options, store };
     let (mut contents, mut wasm_names) = (BTreeMap::new(), BTreeMap::new());
-    let libraries = manifest.libraries();
-    for (id, spec) in manifest.components.iter().filter(|(id, _)| !libraries.contains(*id)) {
-        contents.insert(id.clone(), app.resolve(spec)?);
+    let unrouted = manifest.unrouted();
+    for (id, spec) in manifest.components.iter().filter(|(id, _)| !unrouted.contains(*id)) {
+        contents.insert(id.clone(), app.resolve(id, spec)?);
         if let Location::Path(name) = &spec.source.location {
             wasm_names.insert(id.clone(), name.clone());
         }
     }
-    let application = manifest
-        .into_application(contents)
-        .map_err(|source| LocalError::Application { file: app.file.clone(), source })?;
+    let file = app.file;
+    let application = manifest.into_application(contents).map_err(|source| LocalError::Application { file, source })?;
     Ok(Loaded { application, wasm_names })
 }
 
@@ -200,20 +199,15 @@ struct AppDir<'a> {
     root: PathBuf,
     /// The manifest, as it was named.
     file: String,
+    manifest: &'a Manifest,
     options: &'a Options,
     store: &'a Store,
 }
 
 impl AppDir<'_> {
     /// The content of a component, all of it in the store.
-    fn resolve(&self, spec: &ComponentSpec) -> Result<Resolved, LocalError> {
-        if let Some(dependency) = spec.dependencies.iter().chain(&spec.middleware).next() {
-            return Err(self.problem(
-                &dependency.place,
-                "dependencies and middleware are not supported yet: compose the component before (`wac plug`)",
-            ));
-        }
-        let source = self.wasm(spec)?;
+    fn resolve(&self, id: &ComponentId, spec: &ComponentSpec) -> Result<Resolved, LocalError> {
+        let source = self.composed(id, spec)?;
         let mut files = Vec::new();
         for (path, found) in self.find_files(spec)? {
             let content = self.store.insert_file(&found.file).map_err(|source| LocalError::Store {
@@ -242,8 +236,8 @@ fn open(path: &Path) -> io::Result<fs::File> {
 }
 
 /// The advice to build a component, if its manifest says how.
-fn build_advice(spec: &ComponentSpec) -> String {
-    let Some(build) = &spec.build else { return "check the path, or build the component first".to_owned() };
+fn build_advice(build: Option<&Build>) -> String {
+    let Some(build) = build else { return "check the path, or build the component first".to_owned() };
     let place = build.workdir.as_ref().map(|dir| format!(" in {dir}")).unwrap_or_default();
     format!("check the path, or run the component's build command{place}: {}", build.commands.join(" && "))
 }

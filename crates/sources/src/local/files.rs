@@ -35,7 +35,7 @@ impl AppDir<'_> {
                 let pattern = match &entry.pattern {
                     FilesPattern::Glob(pattern) | FilesPattern::Placed { source: pattern, .. } => pattern,
                 };
-                let problem = format!("no file matches `{pattern}`: {}", build_advice(spec));
+                let problem = format!("no file matches `{pattern}`: {}", build_advice(spec.build.as_ref()));
                 return Err(self.problem(&entry.place, problem));
             }
             for (path, file) in found {

@@ -7,44 +7,125 @@ use std::{
 };
 
 use manifest::{
-    Content, Digest,
-    spin_toml::{ComponentSpec, Location, Source},
+    ComponentId, Content, Digest, Place,
+    spin_toml::{Build, ComponentSpec, Dependency, DependencyWasm, Location, Source},
 };
 use reqwest::{StatusCode, Url};
 
 use super::{AppDir, LocalError, Options, build_advice, open};
 use crate::{
     bindle::{BindleClient, BindleId},
+    compose::{self, ComposeError, Part},
     http::{self, HttpClient, HttpOptions},
 };
 
 /// What every wasm module and component starts with.
 const MAGIC: [u8; 4] = *b"\0asm";
 
+/// One of the ways to compose.
+type Compose = fn(&[u8], &[Part<'_>]) -> Result<Vec<u8>, ComposeError>;
+
 impl AppDir<'_> {
-    /// The component's wasm, in the store.
-    pub(super) fn wasm(&self, spec: &ComponentSpec) -> Result<Content, LocalError> {
-        match &spec.source.location {
-            Location::Path(path) => self.wasm_file(spec, path),
-            Location::Url { url, digest } => self.wasm_url(&spec.source, url, digest),
-            Location::Bindle { reference, parcel } => self.wasm_parcel(&spec.source, reference, *parcel),
+    /// The component's wasm with everything that it depends on, in the store.
+    pub(super) fn composed(&self, id: &ComponentId, spec: &ComponentSpec) -> Result<Content, LocalError> {
+        let content = self.wasm(&spec.source, spec.build.as_ref())?;
+        if spec.dependencies.is_empty() && spec.middleware.is_empty() {
+            return Ok(content);
+        }
+        let mut wasm = self.bytes(&spec.source.place, &content)?;
+        for (parts, compose) in
+            [(&spec.dependencies, compose::compose as Compose), (&spec.middleware, compose::wrap as Compose)]
+        {
+            if !parts.is_empty() {
+                wasm = self.compose(id, spec, &wasm, parts, compose)?;
+            }
+        }
+        let stored = self.store.insert_bytes(&wasm);
+        stored.map_err(|source| LocalError::Store {
+            at: self.at(&spec.place),
+            what: format!("the composed component `{id}`"),
+            source,
+        })
+    }
+
+    fn compose(
+        &self,
+        id: &ComponentId,
+        spec: &ComponentSpec,
+        wasm: &[u8],
+        dependencies: &[Dependency],
+        compose: Compose,
+    ) -> Result<Vec<u8>, LocalError> {
+        let mut loaded = Vec::new();
+        for (dependency, number) in dependencies.iter().zip(1..) {
+            let (source, build) = self.dependency_source(dependency)?;
+            let bytes = self.bytes(&dependency.place, &self.wasm(&source, build.as_ref())?)?;
+            let name = dependency.name.as_ref().map_or_else(|| format!("middleware {number}"), ToString::to_string);
+            loaded.push((dependency, name, bytes));
+        }
+        let parts: Vec<Part<'_>> = loaded
+            .iter()
+            .map(|(dependency, name, bytes)| Part {
+                name,
+                imports: dependency.name.as_ref(),
+                wasm: bytes,
+                export: dependency.export.as_deref(),
+                inherit: &dependency.inherit,
+            })
+            .collect();
+        compose(wasm, &parts).map_err(|error| {
+            let place = error
+                .dependency()
+                .and_then(|name| loaded.iter().find(|(_, known, _)| known == name))
+                .map_or(&spec.source.place, |(dependency, ..)| &dependency.place);
+            self.problem(place, format!("component `{id}`: {error}"))
+        })
+    }
+
+    /// Where the wasm of a dependency is, and how it is built if it is a component of the application.
+    fn dependency_source(&self, dependency: &Dependency) -> Result<(Source, Option<Build>), LocalError> {
+        match &dependency.wasm {
+            DependencyWasm::Own(location) => {
+                Ok((Source { place: dependency.place.clone(), location: location.clone() }, None))
+            }
+            DependencyWasm::Component(id) => match self.manifest.components.get(id) {
+                Some(spec) => Ok((spec.source.clone(), spec.build.clone())),
+                None => Err(self.problem(&dependency.place, format!("there is no component `{id}`"))),
+            },
+        }
+    }
+
+    /// The bytes of what is in the store.
+    fn bytes(&self, place: &Place, content: &Content) -> Result<Vec<u8>, LocalError> {
+        let lost = |source| LocalError::Store { at: self.at(place), what: content.digest.to_string(), source };
+        let bytes = self.store.read(content).map_err(lost)?;
+        bytes.ok_or_else(|| self.problem(place, format!("{} was lost while it was loaded", content.digest)))
+    }
+
+    /// Some wasm, in the store.
+    fn wasm(&self, source: &Source, build: Option<&Build>) -> Result<Content, LocalError> {
+        match &source.location {
+            Location::Path(path) => self.wasm_file(source, path, build),
+            Location::Url { url, digest } => self.wasm_url(source, url, digest),
+            Location::Bindle { reference, parcel } => self.wasm_parcel(source, reference, *parcel),
             Location::Registry { package, .. } => Err(self.problem(
-                &spec.source.place,
+                &source.place,
                 format!("component registries are not supported yet: download `{package}` (`wkg get {package}`) and name the file"),
             )),
         }
     }
 
-    fn wasm_file(&self, spec: &ComponentSpec, path: &str) -> Result<Content, LocalError> {
-        let place = &spec.source.place;
+    fn wasm_file(&self, source: &Source, path: &str, build: Option<&Build>) -> Result<Content, LocalError> {
+        let place = &source.place;
         let file = self.root.join(path);
+        let advice = || build_advice(build);
         let problem = match starts_like_wasm(&file) {
             Ok(true) => None,
-            Ok(false) => Some(format!("{path} is not WebAssembly: {}", build_advice(spec))),
+            Ok(false) => Some(format!("{path} is not WebAssembly: {}", advice())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Some(format!("there is no file {path}: {}", build_advice(spec)))
+                Some(format!("there is no file {path}: {}", advice()))
             }
-            Err(error) => Some(format!("cannot read {path} ({error}): {}", build_advice(spec))),
+            Err(error) => Some(format!("cannot read {path} ({error}): {}", advice())),
         };
         match problem {
             Some(problem) => Err(self.problem(place, problem)),

@@ -1,6 +1,6 @@
 //! What no real server says.
 
-use control::{assignment::Credentials, SecretString};
+use control::{SecretString, assignment::Credentials};
 use sources::bindle::{BindleClient, ClientOptions, SourceError};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! What the real server says.
 
-use control::{assignment::Credentials, SecretString};
+use control::{SecretString, assignment::Credentials};
 use manifest::Digest;
 use sources::{
     bindle::{ClientOptions, Largest, SecretKeys, SourceError, Verification},

@@ -1,0 +1,11 @@
+(module
+  (import "docs:lib/probe@1.0.0" "add" (func $add (param i32) (result i32)))
+  (import "docs:lib/probe@1.0.0" "environment" (func $environment (param i32) (result i32)))
+  (import "docs:lib/probe@1.0.0" "store" (func $store (param i32) (result i32)))
+  (import "docs:lib/probe@1.0.0" "variable" (func $variable (param i32) (result i32)))
+  (import "docs:lib/probe@1.0.0" "builder" (func $builder (param i32) (result i32)))
+  (export "docs:main/run#add" (func $add))
+  (export "docs:main/run#environment" (func $environment))
+  (export "docs:main/run#store" (func $store))
+  (export "docs:main/run#variable" (func $variable))
+  (export "docs:main/run#builder" (func $builder)))
