@@ -5,11 +5,15 @@
 
 mod grants;
 pub(crate) mod guest_memory;
+mod handles;
+mod key_value;
 mod limits;
 mod logs;
 mod network;
 mod outbound;
 mod services;
+mod sqlite;
+mod stores;
 mod tls;
 mod variables;
 
@@ -27,6 +31,8 @@ pub use network::{BlockedNetworkError, BlockedNetworks};
 pub(crate) use network::{ConnectionKind, ConnectionPermit, Network, NetworkError, SharedNetwork};
 pub(crate) use outbound::{HttpPool, HttpPools, Outbound};
 pub(crate) use services::Services;
+pub(crate) use stores::check as check_stores;
+pub use stores::{StoreConfigError, StoreUseError};
 pub(crate) use tls::Roots;
 pub use tls::TlsError;
 pub(crate) use variables::Variables;
@@ -39,6 +45,9 @@ pub struct RuntimeContext {
     outbound: Outbound,
     wasi: WasiP1Ctx,
     http: WasiHttpCtx,
+    buckets: key_value::Opened,
+    swaps: key_value::Swaps,
+    connections: sqlite::Connections,
     limits: InstanceLimits,
     deadline: Instant,
     _running: Running,
@@ -68,6 +77,9 @@ impl RuntimeContext {
             wasi,
             http: WasiHttpCtx::new(),
             outbound: Outbound::new(grants, deadline),
+            buckets: key_value::Opened::default(),
+            swaps: key_value::Swaps::default(),
+            connections: sqlite::Connections::default(),
             limits,
             deadline,
             _running: engine.running(),
@@ -113,7 +125,7 @@ impl WasiHttpView for RuntimeContext {
 }
 
 /// The interfaces that components find here under exactly these names, beside WASI 0.2 and 0.3: one list per module.
-pub(crate) const INTERFACES: &[&[&str]] = &[&variables::INTERFACES];
+pub(crate) const INTERFACES: &[&[&str]] = &[&variables::INTERFACES, &key_value::INTERFACES, &sqlite::INTERFACES];
 
 /// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
@@ -121,6 +133,8 @@ pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linke
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
     wasmtime_wasi::p0::add_to_linker_async(&mut linker, |context: &mut RuntimeContext| &mut context.wasi)?;
     variables::link_modules(&mut linker)?;
+    key_value::link_modules(&mut linker)?;
+    sqlite::link_modules(&mut linker)?;
     outbound::link_modules(&mut linker)?;
     Ok(linker)
 }
@@ -133,5 +147,7 @@ pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Co
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     variables::link_components(&mut linker)?;
+    key_value::link_components(&mut linker)?;
+    sqlite::link_components(&mut linker)?;
     Ok(linker)
 }

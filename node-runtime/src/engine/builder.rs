@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     executor::{Executor, LinkError},
-    host::{Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork, TlsError},
+    host::{
+        Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork, StoreConfigError, TlsError,
+        check_stores,
+    },
 };
 
 /// What one revision is given besides its application.
@@ -129,6 +132,9 @@ pub enum BuildError {
     /// The runtime configuration names certificates or keys that cannot be used.
     #[error("runtime configuration: {0}")]
     Network(#[from] TlsError),
+    /// A store or a database cannot be what the manifest and the runtime configuration say.
+    #[error(transparent)]
+    Stores(#[from] StoreConfigError),
     /// The wasm is not valid, or does not compile.
     #[error("component `{component}`: {problem}")]
     Compile {
@@ -159,6 +165,7 @@ impl BuildError {
             Self::Template { .. } => "InvalidTemplate",
             Self::AllowedHosts { .. } => "InvalidAllowedHosts",
             Self::Network(_) => "InvalidRuntimeConfig",
+            Self::Stores(_) => "InvalidStores",
             Self::Compile { .. } => "InvalidWasm",
             Self::Link { .. } => "UnsupportedGuest",
         }
@@ -202,13 +209,16 @@ impl Builder {
             application: self.application,
             bundle: self.settings.bundle,
             routes,
+            services: Arc::clone(&shared.services),
         })
     }
 
     /// What its components share.
     async fn shared(&self) -> Result<Shared, BuildError> {
         let network = self.network().await?;
-        Ok(Shared { services: Arc::new(Services::new(&self.settings)), network, pools: Mutex::default() })
+        let services = Arc::new(Services::new(&self.settings, self.engine.config())?);
+        check_stores(&self.application, &services)?;
+        Ok(Shared { services, network, pools: Mutex::default() })
     }
 
     async fn network(&self) -> Result<Arc<SharedNetwork>, BuildError> {
@@ -309,6 +319,8 @@ impl Builder {
         Ok(Grants {
             network,
             http,
+            key_value_stores: component.key_value_stores.clone(),
+            sqlite_databases: component.sqlite_databases.clone(),
             variables,
             buffered_body: self.engine.config().buffered_body,
             services: Arc::clone(&shared.services),

@@ -44,6 +44,15 @@ pub struct EngineConfig {
     /// How large a body may be that must be held in memory, because the guest's ABI (legacy Spin, Wagi) knows no
     /// streams: a larger request is answered 413, a larger response 500. In bytes, default 16 MiB.
     pub buffered_body: usize,
+    /// How large one result of a store or a database may be, and one value that is written to a store, in bytes. Default
+    /// 64 MiB.
+    pub store_result: usize,
+    /// What an app's local stores and databases may take on disk together, in bytes, where the app sets no limit; their
+    /// logs may take half as much for a while. Default 1 GiB.
+    pub store_disk: u64,
+    /// What SQLite may have of memory, over all apps, in bytes: pages of files, and what does not fit a sort or a temporary
+    /// table. The first engine of a process decides. Default 256 MiB.
+    pub sqlite_memory: u64,
     /// How often a guest that computes lets others run and looks at its deadline. Default 10 ms.
     pub epoch_tick: Duration,
     /// Where compiled code is kept. It must be a directory of this user alone, since what is in there is executed.
@@ -72,6 +81,9 @@ impl Default for EngineConfig {
             table_elements: 100_000,
             default_timeout: Duration::from_secs(60),
             buffered_body: 16 << 20,
+            store_result: 64 << 20,
+            store_disk: 1 << 30,
+            sqlite_memory: 256 << 20,
             epoch_tick: Duration::from_millis(10),
             cache_dir: None,
             compile_threads: cores.saturating_sub(1).max(1),

@@ -14,7 +14,9 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 use super::Engine;
 use crate::{
     executor::Executor,
-    host::{Grants, GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext},
+    host::{
+        Grants, GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services, StoreUseError,
+    },
 };
 
 /// What lives as long as an app's revision: its guests, linked and pre-instantiated.
@@ -25,6 +27,7 @@ pub struct ExecutionContext {
     /// The guest of each route, in the application's order; `None` where no wasm answers.
     pub(super) routes: Vec<Option<Arc<Guest>>>,
     pub(super) buffered_body: usize,
+    pub(super) services: Arc<Services>,
 }
 
 /// One component with one executor, ready to be instantiated for a request.
@@ -58,6 +61,22 @@ impl ExecutionContext {
     #[must_use]
     pub fn guest(&self, route: usize) -> Option<&Arc<Guest>> {
         self.routes.get(route)?.as_ref()
+    }
+
+    /// Gives `key` a value in the key-value store `default`, for whoever runs the application.
+    ///
+    /// # Errors
+    /// When the store does not work, or the key or value is too large.
+    pub async fn set_key_value(&self, key: &str, value: &[u8]) -> Result<(), StoreUseError> {
+        self.services.set_key_value(key, value).await
+    }
+
+    /// Runs SQL, also several statements, in the SQLite database `label`, for whoever runs the application.
+    ///
+    /// # Errors
+    /// When there is no such database, when it does not work, or when a statement fails.
+    pub async fn execute_sqlite(&self, label: &str, statements: &str) -> Result<(), StoreUseError> {
+        self.services.execute_sqlite(label, statements).await
     }
 
     /// How large a body may be that must be held in memory, in bytes.

@@ -12,10 +12,33 @@ pub(crate) struct Grants {
     pub(crate) network: Network,
     /// By which client it sends HTTP requests.
     pub(crate) http: Arc<HttpPool>,
+    /// The labels of the key-value stores that it may open.
+    pub(crate) key_value_stores: Vec<String>,
+    /// The labels of the SQLite databases that it may open.
+    pub(crate) sqlite_databases: Vec<String>,
     /// Its variables.
     pub(crate) variables: Variables,
     /// How large a body may be that the host holds in memory for it, in bytes.
     pub(crate) buffered_body: usize,
     /// What it shares with the other components of its revision; each interface asks what this component may first.
     pub(crate) services: Arc<Services>,
+}
+
+#[cfg(test)]
+impl Grants {
+    /// A component that may use nothing, of an app that keeps its stores in memory.
+    pub(crate) fn none() -> Self {
+        let settings = crate::engine::RevisionSettings::default();
+        let services = Services::new(&settings, &crate::engine::EngineConfig::default());
+        let network = Network::allowing(&[]);
+        Self {
+            http: HttpPool::new(&network, true),
+            network,
+            key_value_stores: Vec::new(),
+            sqlite_databases: Vec::new(),
+            variables: Variables::default(),
+            buffered_body: 0,
+            services: Arc::new(services.unwrap()),
+        }
+    }
 }

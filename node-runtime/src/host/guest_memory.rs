@@ -45,6 +45,17 @@ pub(crate) enum MemoryError {
         /// What it is.
         tag: u32,
     },
+    /// A tag is none of those that there are.
+    #[error("its {what} has the unknown tag {tag}")]
+    Case {
+        /// Of what.
+        what: &'static str,
+        /// What it is.
+        tag: u32,
+    },
+    /// Text is not UTF-8.
+    #[error("its {0} is not UTF-8")]
+    NotUtf8(&'static str),
     /// No HTTP header.
     #[error("its header `{0}` is not valid")]
     Header(String),
@@ -74,6 +85,11 @@ impl<'a> GuestMemory<'a> {
         let at = base.checked_add(offset).ok_or(MemoryError::OutOfBounds { what, at: base, size: 4 })?;
         let bytes = self.slice(what, at, 4)?;
         Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+    }
+
+    /// The text of `size` bytes at `at`.
+    pub(crate) fn string(&self, what: &'static str, at: u32, size: u32) -> Result<&'a str, MemoryError> {
+        std::str::from_utf8(self.slice(what, at, size.into())?).map_err(|_| MemoryError::NotUtf8(what))
     }
 
     /// A list of headers. HTTP's rules decide what is valid, so a name or value may be any bytes here.
@@ -153,6 +169,24 @@ impl GuestHeap {
         }
         let (at, _) = self.give(&mut store, &list, 4).await?;
         Ok((at, u32::try_from(headers.len())?))
+    }
+
+    /// Copies a list of strings. Returns the list's pointer and count.
+    pub(crate) async fn give_strings(
+        &self,
+        mut store: impl AsContextMut<Data = RuntimeContext> + Send,
+        strings: impl IntoIterator<Item = String, IntoIter: ExactSizeIterator + Send> + Send,
+    ) -> wasmtime::Result<(u32, u32)> {
+        let strings = strings.into_iter();
+        let count = u32::try_from(strings.len())?;
+        let mut list = Vec::with_capacity(strings.len() * 8);
+        for string in strings {
+            let (at, size) = self.give(&mut store, string.as_bytes(), 1).await?;
+            list.extend_from_slice(&at.to_le_bytes());
+            list.extend_from_slice(&size.to_le_bytes());
+        }
+        let (at, _) = self.give(&mut store, &list, 4).await?;
+        Ok((at, count))
     }
 
     /// Copies `bytes` to `at`.

@@ -1,10 +1,13 @@
 //! [`Services`]: what the components of one revision share: stores, pools of connections, clients.
 
-use std::{path::PathBuf, sync::Arc};
-
 use manifest::{RuntimeConfig, runtime_config::Directory};
 
-use crate::engine::RevisionSettings;
+use super::{
+    key_value::Stores,
+    sqlite::{Databases, session::FileLimits},
+    stores::{DEFAULT, Places, StoreConfigError, StoreUseError},
+};
+use crate::engine::{EngineConfig, RevisionSettings};
 
 /// Made once when the revision is built, and gone when its last request has ended.
 ///
@@ -12,19 +15,44 @@ use crate::engine::RevisionSettings;
 /// and not the revision.
 #[derive(Debug)]
 pub(crate) struct Services {
-    config: Arc<RuntimeConfig>,
-    state_dir: Option<PathBuf>,
+    /// Key-value stores.
+    pub(crate) key_value: Stores,
+    /// SQLite databases.
+    pub(crate) sqlite: Databases,
 }
 
 impl Services {
     /// The services that `settings` describe.
-    pub(crate) fn new(settings: &RevisionSettings) -> Self {
-        let config = Arc::clone(&settings.runtime_config);
-        let state_dir = match &config.state_dir {
+    ///
+    /// # Errors
+    /// When the runtime configuration names what cannot be.
+    pub(crate) fn new(settings: &RevisionSettings, engine: &EngineConfig) -> Result<Self, StoreConfigError> {
+        let (app, config): (_, &RuntimeConfig) = (&settings.app, &settings.runtime_config);
+        let places = Places::new(match &config.state_dir {
             Directory::At(path) => Some(path.clone()),
             Directory::None => None,
             Directory::Default => settings.state_dir.clone(),
+        });
+        let limits = FileLimits {
+            result: engine.store_result,
+            disk: settings.limits.disk.unwrap_or(engine.store_disk),
+            memory: engine.sqlite_memory,
         };
-        Self { config, state_dir }
+        Ok(Self {
+            key_value: Stores::new(app, &config.key_value_stores, &places, limits)?,
+            sqlite: Databases::new(app, &config.sqlite_databases, &places, limits)?,
+        })
+    }
+
+    /// Gives `key` a value in the key-value store `default`.
+    pub(crate) async fn set_key_value(&self, key: &str, value: &[u8]) -> Result<(), StoreUseError> {
+        let set = async { self.key_value.open(DEFAULT)?.set(key.to_owned(), value.to_vec()).await };
+        set.await.map_err(|error| StoreUseError::KeyValue { key: key.to_owned(), problem: error.to_string() })
+    }
+
+    /// Runs SQL in the SQLite database `label`.
+    pub(crate) async fn execute_sqlite(&self, label: &str, statements: &str) -> Result<(), StoreUseError> {
+        let done = self.sqlite.execute(label, statements.to_owned()).await;
+        done.map_err(|error| StoreUseError::Sqlite { label: label.to_owned(), problem: error.to_string() })
     }
 }

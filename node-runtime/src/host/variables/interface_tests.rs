@@ -9,8 +9,8 @@ use wasmtime::component::{Component, Val};
 
 use super::Variables;
 use crate::{
-    engine::{Engine, EngineConfig, RevisionSettings},
-    host::{Grants, HttpPool, InstanceLimits, Network, RuntimeContext, Services, component_linker},
+    engine::{Engine, EngineConfig},
+    host::{Grants, InstanceLimits, RuntimeContext, component_linker},
 };
 
 /// A component that exports as `run` the function `function` of `interface`, which has the error cases `cases`.
@@ -47,14 +47,8 @@ fn relay(interface: &str, function: &str, cases: &[&str], key: bool, value: &str
 async fn run(wat: &str, key: Option<&str>) -> Val {
     let engine = Engine::new(EngineConfig { pooling: false, ..EngineConfig::default() }).unwrap();
     let variables = [("greeting", "Hello"), ("name", "Wasm")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let network = Network::allowing(&[]);
-    let grants = Grants {
-        http: HttpPool::new(&network, true),
-        network,
-        variables: variables.into_iter().collect::<Variables>(),
-        buffered_body: 0,
-        services: Arc::new(Services::new(&RevisionSettings::default())),
-    };
+    let variables = variables.into_iter().collect::<Variables>();
+    let grants = Grants { variables, ..Grants::none() };
     let wasi = wasmtime_wasi::WasiCtx::builder().build_p1();
     let limits = InstanceLimits::new(1 << 20, 100);
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,0 +1,210 @@
+//! Stores on a Redis server (`type = "redis"`): the store is the database that the URL names.
+//!
+//! Keys are stored as they are, as Spin does: whoever has the URL, another app or Redis client, sees the same keys, and two
+//! labels with one URL are one store. Only where a cluster's runtimes give one server to all apps, each app has a prefix.
+//!
+//! Promise: one connection per store, made when it is first needed, and made again when it breaks; every wait ends.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use manifest::runtime_config::Secret;
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::sync::OnceCell;
+
+use super::{Failure, Fingerprint, Pair, Store, TABLE, fingerprint, too_large};
+use crate::host::stores::StoreConfigError;
+
+/// How long to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long to wait for an answer.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How many keys are asked for at a time.
+const SCAN: usize = 1000;
+
+/// A database of a Redis server.
+pub(super) struct RedisStore {
+    client: Client,
+    connection: OnceCell<ConnectionManager>,
+    /// Goes before every key.
+    prefix: String,
+    /// How large a result may be, in bytes.
+    limit: usize,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore").finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// The store at `url`, of the keys that begin with `prefix`.
+    pub(super) fn new(label: &str, url: &Secret, prefix: Option<&str>, limit: usize) -> Result<Self, StoreConfigError> {
+        let client = Client::open(url.expose()).map_err(|_| StoreConfigError::Url {
+            table: TABLE,
+            label: label.to_owned(),
+            problem: "`url` is no URL of a Redis server, such as redis://host:6379/0".to_owned(),
+        })?;
+        Ok(Self { client, connection: OnceCell::new(), prefix: prefix.unwrap_or_default().to_owned(), limit })
+    }
+
+    async fn connection(&self) -> Result<ConnectionManager, Failure> {
+        let connect = || {
+            let config = ConnectionManagerConfig::new()
+                .set_number_of_retries(1)
+                .set_max_delay(Duration::from_millis(500))
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(ANSWER));
+            self.client.get_connection_manager_with_config(config)
+        };
+        Ok(self.connection.get_or_try_init(connect).await.map_err(|error| failure(&error))?.clone())
+    }
+
+    /// The key as the server has it.
+    fn full(&self, key: &str) -> String {
+        [self.prefix.as_str(), key].concat()
+    }
+
+    fn all(&self, keys: &[String]) -> Vec<String> {
+        keys.iter().map(|key| self.full(key)).collect()
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Failure> {
+        command.query_async(&mut self.connection().await?).await.map_err(|error| failure(&error))
+    }
+
+    /// The value of `key` if it has at most `limit` bytes. Looks at both in one step, so that no answer is larger.
+    async fn get_limited(&self, key: &str, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+        let key = &self.full(key);
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("EXISTS").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(limit);
+        let (exists, value): (bool, Vec<u8>) =
+            pipe.query_async(&mut self.connection().await?).await.map_err(|error| failure(&error))?;
+        if value.len() > limit { Err(too_large(self.limit)) } else { Ok(exists.then_some(value)) }
+    }
+}
+
+/// A pattern of Redis that is `text` and nothing else.
+fn literal(text: &str) -> String {
+    let special = |c| matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-');
+    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// Whose matter an error is. Its text holds no password: it is what the server says, or what the system says.
+fn failure(error: &RedisError) -> Failure {
+    let message = format!("Redis: {error}");
+    match error.kind() {
+        // The server works, and says what is wrong with the command.
+        ErrorKind::Server(_) if error.code().is_some_and(|code| matches!(code, "WRONGTYPE" | "ERR")) => {
+            Failure::Refused(message)
+        }
+        _ => Failure::Broken(message),
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Failure> {
+        self.get_limited(&key, self.limit).await
+    }
+
+    async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Failure> {
+        self.ask(redis::cmd("SET").arg(self.full(&key)).arg(value)).await
+    }
+
+    async fn delete(&self, key: String) -> Result<(), Failure> {
+        self.ask(redis::cmd("DEL").arg(self.full(&key))).await
+    }
+
+    async fn exists(&self, key: String) -> Result<bool, Failure> {
+        self.ask(redis::cmd("EXISTS").arg(self.full(&key))).await
+    }
+
+    /// Asks for some at a time: `KEYS` would stop the server for everybody.
+    async fn keys(&self) -> Result<Vec<String>, Failure> {
+        let (mut keys, mut size, mut cursor) = (BTreeSet::new(), 0_usize, 0_u64);
+        let pattern = format!("{}*", literal(&self.prefix));
+        loop {
+            let (next, some): (u64, Vec<Vec<u8>>) =
+                self.ask(redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN)).await?;
+            for key in some {
+                // Keys that are no text are not ours: no guest can name them.
+                let Some(key) = key.strip_prefix(self.prefix.as_bytes()) else { continue };
+                let Ok(key) = String::from_utf8(key.to_vec()) else { continue };
+                size = size.saturating_add(size_of::<String>() + key.len());
+                // The server may name a key more than once.
+                if !keys.insert(key) {
+                    continue;
+                }
+                if size > self.limit {
+                    return Err(too_large(self.limit));
+                }
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(keys.into_iter().collect());
+            }
+        }
+    }
+
+    async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Pair>, Failure> {
+        let mut sizes = redis::pipe();
+        for key in &keys {
+            sizes.cmd("STRLEN").arg(self.full(key));
+        }
+        let sizes: Vec<usize> =
+            sizes.query_async(&mut self.connection().await?).await.map_err(|error| failure(&error))?;
+        let held = keys.iter().map(|key| size_of::<Pair>() + key.len()).chain(sizes);
+        if held.fold(0_usize, usize::saturating_add) > self.limit {
+            return Err(too_large(self.limit));
+        }
+        let values: Vec<Option<Vec<u8>>> = self.ask(redis::cmd("MGET").arg(self.all(&keys))).await?;
+        Ok(keys.into_iter().zip(values).collect())
+    }
+
+    async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
+        let mut command = redis::cmd("MSET");
+        for (key, value) in pairs {
+            command.arg(self.full(&key)).arg(value);
+        }
+        self.ask(&command).await
+    }
+
+    async fn delete_many(&self, keys: Vec<String>) -> Result<(), Failure> {
+        self.ask(redis::cmd("DEL").arg(self.all(&keys))).await
+    }
+
+    /// A number is decimal text here, which Redis itself counts up.
+    async fn increment(&self, key: String, delta: i64) -> Result<i64, Failure> {
+        self.ask(redis::cmd("INCRBY").arg(self.full(&key)).arg(delta)).await
+    }
+
+    /// In a transaction, which belongs to a connection: so this has one of its own.
+    async fn swap(&self, key: String, from: Option<Fingerprint>, to: Vec<u8>) -> Result<bool, Failure> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+        let key = self.full(&key);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = connecting.await.map_err(|error| failure(&error))?;
+        redis::cmd("WATCH").arg(&key).exec_async(&mut connection).await.map_err(|error| failure(&error))?;
+        let size: usize =
+            redis::cmd("STRLEN").arg(&key).query_async(&mut connection).await.map_err(|error| failure(&error))?;
+        if size > self.limit {
+            return Err(too_large(self.limit));
+        }
+        let current: Option<Vec<u8>> =
+            redis::cmd("GET").arg(&key).query_async(&mut connection).await.map_err(|error| failure(&error))?;
+        if current.as_deref().map(fingerprint) != from {
+            return Ok(false);
+        }
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("SET").arg(&key).arg(to).ignore();
+        // Nothing where somebody else has changed the value since.
+        let done: Option<()> = pipe.query_async(&mut connection).await.map_err(|error| failure(&error))?;
+        Ok(done.is_some())
+    }
+}
