@@ -8,10 +8,11 @@
 //!
 //! Absent on purpose: sockets, TLS, draining.
 
+mod chain;
 mod respond;
 mod target;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
@@ -22,8 +23,13 @@ use node_runtime_core::{
     router::{Match, RESERVED, RouteWarning, Router},
 };
 
+pub(crate) use chain::{Caller, OwnApplication};
+
 pub use crate::executor::{BodyError, RequestError, ResponseBody};
-use crate::{engine::ExecutionContext, executor::Exchange};
+use crate::{
+    engine::{ExecutionContext, Guest},
+    executor::Exchange,
+};
 
 /// One application, ready to answer HTTP requests.
 #[derive(Debug)]
@@ -36,6 +42,7 @@ pub struct HttpApplication {
     /// Per route; `None` where a guest answers.
     fixed: Vec<Option<FixedResponse>>,
     info: Bytes,
+    links: chain::Links,
 }
 
 /// The connection that a request came on.
@@ -91,15 +98,18 @@ impl Connection {
 }
 
 impl HttpApplication {
-    /// Serves what `context` runs.
+    /// Serves what `context` runs. Its guests can call each other, and it, from now on.
     #[must_use]
-    pub fn new(context: ExecutionContext) -> Self {
+    pub fn new(context: ExecutionContext) -> Arc<Self> {
         let application = context.application();
         let (router, warnings) = Router::new(&application.base, &application.routes);
         let headers = router.paths().iter().map(|path| path.as_ref().map(RouteHeaders::new)).collect();
         let fixed = application.routes.iter().map(|route| FixedResponse::of(&route.target)).collect();
         let info = info(&application.name, &application.version, context.bundle());
-        Self { context, router, warnings, headers, fixed, info }
+        let links = chain::Links::new(application);
+        let application = Arc::new(Self { context, router, warnings, headers, fixed, info, links });
+        application.context.own().set(&application);
+        application
     }
 
     /// What it runs.
@@ -141,6 +151,14 @@ impl HttpApplication {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
+        self.answer(request, connection, Caller::default()).await
+    }
+
+    async fn answer<B>(&self, request: Request<B>, connection: &Connection, caller: Caller) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
         if let Some(below) = request.uri().path().strip_prefix(RESERVED) {
             return self.built_in(below);
         }
@@ -159,7 +177,7 @@ impl HttpApplication {
         else {
             return respond::to_error(&RequestError::NoRoute, None);
         };
-        match self.call(request, &found, headers, connection).await {
+        match self.call(guest, request, &found, headers, connection, caller).await {
             Ok(response) => response,
             Err(error) => respond::to_error(&error, Some(guest)),
         }
@@ -167,16 +185,17 @@ impl HttpApplication {
 
     async fn call<B>(
         &self,
+        guest: &Arc<Guest>,
         request: Request<B>,
         found: &Match<'_>,
         headers: &RouteHeaders,
         connection: &Connection,
+        caller: Caller,
     ) -> Result<Response<ResponseBody>, RequestError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let guest = self.context.guest(found.route).ok_or(RequestError::NoRoute)?;
         let target = target::Target::of(&request, connection)?;
         let exchange = Exchange {
             guest,
@@ -186,7 +205,8 @@ impl HttpApplication {
             authority: target.authority,
             full_url: target.full_url,
             buffered_body: self.context.buffered_body(),
-            deadline: guest.deadline(),
+            deadline: caller.earliest(guest.deadline()),
+            caller,
         };
         guest.executor().execute(exchange, request).await
     }

@@ -20,13 +20,19 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use node_runtime_core::{headers::RouteHeaders, router::Match};
 use std::{sync::Arc, time::Instant};
-use wasmtime::{Linker, Module, component::Component, component::Linker as ComponentLinker};
+use wasmtime::{Linker, Module, Store, component::Component, component::Linker as ComponentLinker};
+
+use wasmtime_wasi::WasiCtxBuilder;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::RequestError;
 pub(crate) use link::LinkError;
 
-use crate::{application::Connection, engine::Guest, host::RuntimeContext};
+use crate::{
+    application::{Caller, Connection},
+    engine::Guest,
+    host::RuntimeContext,
+};
 use http_guest::HttpGuest;
 use legacy::LegacyGuest;
 use wagi::WagiGuest;
@@ -66,6 +72,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) buffered_body: usize,
     /// When the guest must have ended.
     pub(crate) deadline: Instant,
+    /// Whose request it is, if a guest sends it.
+    pub(crate) caller: Caller,
 }
 
 impl Executor {
@@ -114,6 +122,9 @@ impl Executor {
             // HTTP/2 and absolute targets have the host there; guests look for it here (RFC 9112, 3.2.2).
             parts.headers.insert(header::HOST, node_runtime_core::headers::text(&exchange.authority));
         }
+        if is_internal(&exchange.authority) {
+            parts.headers.remove(header::HOST);
+        }
         match self {
             Self::Spin(SpinHttpExecutor::Component(guest)) => {
                 exchange.inject(&mut parts.headers);
@@ -135,7 +146,15 @@ impl Executor {
     }
 }
 
+/// The end of the hosts by which components call each other: `http://<component-id>.spin.internal`.
+pub(crate) const INTERNAL: &str = ".spin.internal";
+
 impl Exchange<'_> {
+    /// The guest's store for this request.
+    pub(crate) fn store(&self, wasi: WasiCtxBuilder) -> Store<RuntimeContext> {
+        self.guest.store(wasi, self.deadline, self.caller)
+    }
+
     /// Reads all of the request's body.
     async fn collect<B>(&self, body: B, headers: &HeaderMap) -> Result<Bytes, RequestError>
     where
@@ -161,6 +180,13 @@ fn without_reserved_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
         }
         Err(data) => data,
     }
+}
+
+/// Whether it is the name of a component, which means nothing outside of its application.
+fn is_internal(authority: &str) -> bool {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _port)| host);
+    let start = host.len().checked_sub(INTERNAL.len());
+    start.and_then(|start| host.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(INTERNAL))
 }
 
 /// Makes a response of what a guest without streams returned. Headers about the connection are not its business, and the

@@ -37,7 +37,10 @@ pub(crate) use tls::Roots;
 pub use tls::TlsError;
 pub(crate) use variables::Variables;
 
-use crate::engine::{Engine, Running};
+use crate::{
+    application::Caller,
+    engine::{Engine, Running},
+};
 
 /// What a store holds: the life of one request.
 pub struct RuntimeContext {
@@ -72,11 +75,12 @@ impl RuntimeContext {
         grants: &Arc<Grants>,
         limits: InstanceLimits,
         deadline: Instant,
+        caller: Caller,
     ) -> Store<Self> {
         let context = Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: Outbound::new(grants, deadline),
+            outbound: Outbound::new(grants, deadline, caller),
             buckets: key_value::Opened::default(),
             swaps: key_value::Swaps::default(),
             connections: sqlite::Connections::default(),
@@ -125,7 +129,8 @@ impl WasiHttpView for RuntimeContext {
 }
 
 /// The interfaces that components find here under exactly these names, beside WASI 0.2 and 0.3: one list per module.
-pub(crate) const INTERFACES: &[&[&str]] = &[&variables::INTERFACES, &key_value::INTERFACES, &sqlite::INTERFACES];
+pub(crate) const INTERFACES: &[&[&str]] =
+    &[&variables::INTERFACES, &outbound::INTERFACES, &key_value::INTERFACES, &sqlite::INTERFACES];
 
 /// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
@@ -143,9 +148,8 @@ pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linke
 pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<ComponentLinker<RuntimeContext>> {
     let mut linker = ComponentLinker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    outbound::link_components(&mut linker)?;
     variables::link_components(&mut linker)?;
     key_value::link_components(&mut linker)?;
     sqlite::link_components(&mut linker)?;

@@ -79,7 +79,7 @@ impl Loader {
     ///
     /// # Errors
     /// When it cannot run.
-    pub async fn build(&self, app: &AppKey, spec: &RevisionSpec) -> Result<HttpApplication, Fault> {
+    pub async fn build(&self, app: &AppKey, spec: &RevisionSpec) -> Result<Arc<HttpApplication>, Fault> {
         let Fetch::Bindle { id, .. } = &spec.fetch;
         let settings = RevisionSettings {
             app: app.to_string(),

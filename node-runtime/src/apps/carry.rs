@@ -10,10 +10,7 @@ use super::{
     Owner,
     jobs::{JobEnd, Outcome, Promise, Ready, unfinished},
 };
-use crate::{
-    application::HttpApplication,
-    trigger::{Port, Slot},
-};
+use crate::trigger::{Port, Slot};
 
 /// What an app has in this process.
 pub(super) struct Live {
@@ -153,7 +150,7 @@ impl Owner {
             let outcome = loader.build(&app, &spec).await;
             metrics.prepared(word(&outcome), began.elapsed());
             log(&app, &spec.id, "prepare", &outcome, began);
-            for warning in outcome.iter().flat_map(HttpApplication::warnings) {
+            for warning in outcome.iter().flat_map(|application| application.warnings()) {
                 tracing::warn!(%app, revision = %spec.id, %warning, "a route does not do what it says");
             }
             Outcome::Prepared(outcome.map(|application| Ready::new(spec, application)))

@@ -33,7 +33,7 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(spec: RevisionSpec, application: HttpApplication) -> Self {
+    pub(super) fn new(spec: RevisionSpec, application: Arc<HttpApplication>) -> Self {
         Self { serving: Arc::new(Serving::new(spec.id.clone(), application)), spec: Arc::new(spec) }
     }
 }

@@ -21,6 +21,7 @@ use super::{
     template::{self, TemplateError},
 };
 use crate::{
+    application::OwnApplication,
     executor::{Executor, LinkError},
     host::{
         Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork, StoreConfigError, TlsError,
@@ -77,6 +78,7 @@ struct Shared {
     services: Arc<Services>,
     network: Arc<SharedNetwork>,
     pools: Mutex<HttpPools>,
+    application: Arc<OwnApplication>,
 }
 
 /// Why an application cannot run.
@@ -210,6 +212,7 @@ impl Builder {
             bundle: self.settings.bundle,
             routes,
             services: Arc::clone(&shared.services),
+            own: shared.application,
         })
     }
 
@@ -218,7 +221,7 @@ impl Builder {
         let network = self.network().await?;
         let services = Arc::new(Services::new(&self.settings, self.engine.config())?);
         check_stores(&self.application, &services)?;
-        Ok(Shared { services, network, pools: Mutex::default() })
+        Ok(Shared { services, network, pools: Mutex::default(), application: Arc::default() })
     }
 
     async fn network(&self) -> Result<Arc<SharedNetwork>, BuildError> {
@@ -268,15 +271,10 @@ impl Builder {
             Code::Component(component) => Executor::of_component(executor, &component, self.engine.components()),
         };
         let config = self.engine.config();
-        let labels = LogLabels {
-            app: self.settings.app.clone(),
-            revision: self.settings.revision.clone(),
-            component: id.to_string(),
-        };
         Ok(Arc::new(Guest {
             engine: self.engine.clone(),
             id: id.clone(),
-            labels: Arc::new(labels),
+            labels: Arc::clone(&grants.labels),
             log: self.settings.log.clone().unwrap_or_else(|| Arc::new(self.engine.logs().clone())),
             environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             files,
@@ -321,6 +319,12 @@ impl Builder {
             http,
             key_value_stores: component.key_value_stores.clone(),
             sqlite_databases: component.sqlite_databases.clone(),
+            application: Arc::clone(&shared.application),
+            labels: Arc::new(LogLabels {
+                app: self.settings.app.clone(),
+                revision: self.settings.revision.clone(),
+                component: id.to_string(),
+            }),
             variables,
             buffered_body: self.engine.config().buffered_body,
             services: Arc::clone(&shared.services),

@@ -13,6 +13,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::Engine;
 use crate::{
+    application::{Caller, OwnApplication},
     executor::Executor,
     host::{
         Grants, GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services, StoreUseError,
@@ -28,6 +29,7 @@ pub struct ExecutionContext {
     pub(super) routes: Vec<Option<Arc<Guest>>>,
     pub(super) buffered_body: usize,
     pub(super) services: Arc<Services>,
+    pub(super) own: Arc<OwnApplication>,
 }
 
 /// One component with one executor, ready to be instantiated for a request.
@@ -77,6 +79,11 @@ impl ExecutionContext {
     /// When there is no such database, when it does not work, or when a statement fails.
     pub async fn execute_sqlite(&self, label: &str, statements: &str) -> Result<(), StoreUseError> {
         self.services.execute_sqlite(label, statements).await
+    }
+
+    /// Where its guests find their application.
+    pub(crate) fn own(&self) -> &Arc<OwnApplication> {
+        &self.own
     }
 
     /// How large a body may be that must be held in memory, in bytes.
@@ -134,8 +141,8 @@ impl Guest {
     }
 
     /// A fresh store with this guest's limits.
-    pub(crate) fn store(&self, mut wasi: WasiCtxBuilder, deadline: Instant) -> Store<RuntimeContext> {
-        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.grants, self.limits, deadline)
+    pub(crate) fn store(&self, mut wasi: WasiCtxBuilder, deadline: Instant, caller: Caller) -> Store<RuntimeContext> {
+        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.grants, self.limits, deadline, caller)
     }
 }
 

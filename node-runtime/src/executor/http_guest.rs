@@ -119,7 +119,7 @@ impl HttpGuest {
         let mut wasi = guest.wasi()?;
         wasi.stdout(guest.output(GuestStream::Stdout)).envs(guest.environment());
         let deadline = exchange.deadline;
-        let store = guest.store(wasi, deadline);
+        let store = exchange.store(wasi);
         let scheme = exchange.connection.scheme();
         let request = addressed(request, scheme, &exchange.authority)?;
         let guest = Arc::clone(guest);

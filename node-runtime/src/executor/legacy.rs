@@ -89,7 +89,7 @@ impl LegacyGuest {
         let guest = exchange.guest;
         let mut wasi = guest.wasi()?;
         wasi.stdout(guest.output(GuestStream::Stdout)).envs(guest.environment());
-        let mut store = guest.store(wasi, exchange.deadline);
+        let mut store = exchange.store(wasi);
         let instance = self.pre.instantiate_async(&mut store).await?;
         let memory = instance.get_module_export(&mut store, &self.memory).and_then(Extern::into_memory);
         let realloc = instance.get_module_export(&mut store, &self.realloc).and_then(Extern::into_func);

@@ -115,7 +115,7 @@ impl WagiGuest {
             .stdout(output.clone())
             .args(&wagi::arguments(&self.argv, &request))
             .envs(&wagi::environment(&request, guest.environment()));
-        let store = guest.store(wasi, exchange.deadline);
+        let store = exchange.store(wasi);
         match tokio::time::timeout_at(exchange.deadline.into(), self.run(store)).await {
             Err(_) => return Err(RequestError::Deadline(None)),
             Ok(Err(error)) => return Err(failure(error)),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{HttpPool, Network, Services, Variables};
+use crate::application::OwnApplication;
+
+use super::{HttpPool, LogLabels, Network, Services, Variables};
 
 /// What one component of one revision may use beside its files and environment. Made when the revision is built, shared by
 /// all its requests.
@@ -16,12 +18,31 @@ pub(crate) struct Grants {
     pub(crate) key_value_stores: Vec<String>,
     /// The labels of the SQLite databases that it may open.
     pub(crate) sqlite_databases: Vec<String>,
+    /// The application that it is part of.
+    pub(crate) application: Arc<OwnApplication>,
     /// Its variables.
     pub(crate) variables: Variables,
     /// How large a body may be that the host holds in memory for it, in bytes.
     pub(crate) buffered_body: usize,
+    /// Who it is, in logs.
+    pub(crate) labels: Arc<LogLabels>,
     /// What it shares with the other components of its revision; each interface asks what this component may first.
     pub(crate) services: Arc<Services>,
+}
+
+impl Grants {
+    /// Tells the author of a guest why it may not connect: the guest itself hears only that it may not.
+    pub(crate) fn denied(&self, scheme: &str, host: &str, port: Option<u16>) {
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let LogLabels { app, revision, component } = &*self.labels;
+        tracing::warn!(
+            app,
+            revision,
+            component,
+            advice = format!("add \"{scheme}://{host}{port}\" to allowed_outbound_hosts of the component"),
+            "a guest may not connect there",
+        );
+    }
 }
 
 #[cfg(test)]
@@ -32,6 +53,8 @@ impl Grants {
         let services = Services::new(&settings, &crate::engine::EngineConfig::default());
         let network = Network::allowing(&[]);
         Self {
+            application: Arc::default(),
+            labels: Arc::default(),
             http: HttpPool::new(&network, true),
             network,
             key_value_stores: Vec::new(),

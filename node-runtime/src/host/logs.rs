@@ -29,7 +29,7 @@ const LONGEST_LINE: usize = 8 * 1024;
 const WRITE_PERMIT: usize = 64 * 1024;
 
 /// Whose output it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLabels {
     /// The app, as `namespace/name`.
     pub app: String,

@@ -1,13 +1,17 @@
 //! Outgoing HTTP: only to hosts that the component's manifest allows.
 //!
 //! Every interface by which guests send requests ends in [`Outbound::send`]: `wasi:http` 0.2 and 0.3 by way of wasmtime's
-//! hooks, and those that know whole bodies only.
+//! hooks, and those that know whole bodies only by way of [`whole`].
 
 mod body;
+mod chain;
 mod client;
 mod connector;
 mod failure;
+mod handlers;
 mod legacy_http;
+mod spin_http;
+mod whole;
 
 use std::{
     future::Future,
@@ -16,14 +20,17 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderName, Method, Uri};
+use http::{HeaderName, Method};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
+use crate::application::Caller;
+
 use super::{Grants, Network, RuntimeContext};
 use body::Presence;
+use chain::Destination;
 pub(crate) use client::HttpPool;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -35,6 +42,7 @@ type Sent = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(crate) struct Outbound {
     grants: Arc<Grants>,
     deadline: Instant,
+    caller: Caller,
     presence: Presence,
 }
 
@@ -57,8 +65,8 @@ impl HttpPools {
 
 impl Outbound {
     /// For a guest that is stopped at `deadline`.
-    pub(crate) fn new(grants: &Arc<Grants>, deadline: Instant) -> Self {
-        Self { grants: Arc::clone(grants), deadline, presence: Presence::default() }
+    pub(crate) fn new(grants: &Arc<Grants>, deadline: Instant, caller: Caller) -> Self {
+        Self { grants: Arc::clone(grants), deadline, caller, presence: Presence::default() }
     }
 
     pub(super) fn grants(&self) -> &Arc<Grants> {
@@ -68,14 +76,19 @@ impl Outbound {
     /// Sends a request with an absolute URI, if the component may. The second future that comes with the response must go on
     /// while the body is read.
     pub(super) fn send(&self, mut request: http::Request<WasiBody>, options: RequestOptions) -> Sent {
-        if let Err(error) = check(&request).and_then(|()| self.permit(request.uri())) {
-            return Box::pin(std::future::ready(Err(error)));
-        }
+        let destination = Destination::of(request.uri());
+        let caller = match self.permit(&request, &destination) {
+            Ok(caller) => caller,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
         // The URI decides whom a request is for, not a header that was copied from another one. The client writes its own.
         request.headers_mut().remove(http::header::HOST);
         let request = request.map(|body| self.presence.body(body));
         let (grants, until) = (Arc::clone(&self.grants), self.deadline);
         Box::pin(async move {
+            if destination != Destination::Server {
+                return chain::call(&grants, destination, request, options, caller).await;
+            }
             let response = grants.http.send(request, options, until).await?;
             if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
                 return Err(Error::HttpUpgradeFailed);
@@ -84,17 +97,31 @@ impl Outbound {
         })
     }
 
-    /// Whether the manifest allows it.
-    fn permit(&self, uri: &Uri) -> Result<(), Error> {
-        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
-        if self.grants.network.permits(scheme, host, uri.port_u16()) { Ok(()) } else { Err(Error::HttpRequestDenied) }
+    /// Whether it is a request, and the manifest allows it. Returns whose request it is for those who get it here.
+    fn permit(&self, request: &http::Request<WasiBody>, destination: &Destination) -> Result<Caller, Error> {
+        check(request, destination)?;
+        let (uri, network) = (request.uri(), &self.grants.network);
+        let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+        let permitted = match destination {
+            // Whatever scheme it says, it takes the same way.
+            Destination::Own => network.permits_own("http") || network.permits_own("https"),
+            Destination::Server | Destination::Component(_) => network.permits(scheme, host, uri.port_u16()),
+        };
+        if !permitted {
+            self.grants.denied(scheme, host, uri.port_u16());
+            return Err(Error::HttpRequestDenied);
+        }
+        self.caller.next(self.deadline).map_err(|_| Error::LoopDetected)
     }
 }
 
 /// Refuses what is no request to a server: tunnels, and URIs that name a user or an interface of this host.
-fn check(request: &http::Request<WasiBody>) -> Result<(), Error> {
+fn check(request: &http::Request<WasiBody>, destination: &Destination) -> Result<(), Error> {
     if request.method() == Method::CONNECT {
         return Err(Error::HttpRequestMethodInvalid);
+    }
+    if *destination == Destination::Own && request.uri().authority().is_none() {
+        return Ok(());
     }
     let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?;
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
@@ -106,9 +133,18 @@ fn check(request: &http::Request<WasiBody>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The interfaces of this module that are a component's under exactly these names.
+pub(super) const INTERFACES: [&str; 1] = [spin_http::INTERFACE];
+
 /// Defines the import by which core modules send requests.
 pub(super) fn link_modules(linker: &mut wasmtime::Linker<RuntimeContext>) -> wasmtime::Result<()> {
     legacy_http::link(linker)
+}
+
+/// Defines `wasi:http` in both versions, and Spin's interface from before it, for components.
+pub(super) fn link_components(linker: &mut wasmtime::component::Linker<RuntimeContext>) -> wasmtime::Result<()> {
+    handlers::link(linker)?;
+    spin_http::link(linker)
 }
 
 impl WasiHttpHooks for Outbound {
@@ -150,17 +186,25 @@ mod tests {
 
     fn checked(method: Method, uri: &str) -> Result<(), Error> {
         let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-        check(&Request::builder().method(method).uri(uri).body(body).unwrap())
+        let request = Request::builder().method(method).uri(uri).body(body).unwrap();
+        check(&request, &Destination::of(request.uri()))
     }
 
     #[test]
     fn only_requests_to_servers_are_sent() {
-        for good in
-            ["http://h", "https://h:1/a?b", "http://[::1]:8/", "http://h:/", "http://h?q", "http://xn--bcher-kva.de/"]
-        {
+        for good in [
+            "http://h",
+            "https://h:1/a?b",
+            "http://[::1]:8/",
+            "http://h:/",
+            "http://h?q",
+            "http://xn--bcher-kva.de/",
+            "/a",
+            "http://self.alt/a",
+        ] {
             assert!(checked(Method::GET, good).is_ok(), "{good}");
         }
-        for bad in ["http://u@h/", "http://u:p@h/", "http://h:0/", "http://h:65536/", "/a"] {
+        for bad in ["http://u@h/", "http://u:p@h/", "http://h:0/", "http://h:65536/"] {
             assert!(matches!(checked(Method::GET, bad), Err(Error::HttpRequestUriInvalid)), "{bad}");
         }
         assert!(matches!(checked(Method::CONNECT, "http://h/"), Err(Error::HttpRequestMethodInvalid)));

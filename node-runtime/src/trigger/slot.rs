@@ -20,14 +20,14 @@ use crate::{
 pub struct Serving {
     /// Its name.
     pub revision: RevisionId,
-    application: HttpApplication,
+    application: Arc<HttpApplication>,
     drained: DropGuard,
 }
 
 impl Serving {
     /// The revision called `revision`.
     #[must_use]
-    pub fn new(revision: RevisionId, application: HttpApplication) -> Self {
+    pub fn new(revision: RevisionId, application: Arc<HttpApplication>) -> Self {
         Self { revision, application, drained: CancellationToken::new().drop_guard() }
     }
 
@@ -39,7 +39,7 @@ impl Serving {
 
     /// The application.
     #[must_use]
-    pub const fn application(&self) -> &HttpApplication {
+    pub fn application(&self) -> &HttpApplication {
         &self.application
     }
 }

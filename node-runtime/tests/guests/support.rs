@@ -210,7 +210,7 @@ impl App {
         self.build().await.map(|_| ()).expect_err("the application was built")
     }
 
-    pub(crate) async fn build(&self) -> Result<HttpApplication, BuildError> {
+    pub(crate) async fn build(&self) -> Result<Arc<HttpApplication>, BuildError> {
         let application = Arc::new(self.application.clone());
         let builder = Builder::new(&self.engine, application, &self.store, self.settings.clone());
         builder.build().await.map(HttpApplication::new)
@@ -218,7 +218,7 @@ impl App {
 
     /// Builds it and serves it.
     pub(crate) async fn serve(self) -> Served {
-        let application = Arc::new(self.build().await.unwrap());
+        let application = self.build().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();

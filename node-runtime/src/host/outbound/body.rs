@@ -14,11 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
-
-use super::failure;
 
 /// Whether a guest is there; shared with everything that it has begun.
 #[derive(Debug, Default)]
@@ -74,17 +71,19 @@ impl fmt::Debug for RequestBody {
 
 /// A response's body, whose pieces must not be too long in coming.
 #[derive(Debug)]
-pub(super) struct ResponseStream {
-    body: Incoming,
+pub(super) struct ResponseStream<B: Body> {
+    body: B,
+    /// What the guest is told when the body breaks off.
+    failure: fn(B::Error) -> Error,
     between_bytes: Duration,
     /// Made when there is something to wait for.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
-impl ResponseStream {
-    pub(super) const fn new(body: Incoming, between_bytes: Duration) -> Self {
-        Self { body, between_bytes, timer: None, waiting: false }
+impl<B: Body> ResponseStream<B> {
+    pub(super) const fn new(body: B, between_bytes: Duration, failure: fn(B::Error) -> Error) -> Self {
+        Self { body, failure, between_bytes, timer: None, waiting: false }
     }
 
     /// Whether it is waited for too long.
@@ -99,7 +98,7 @@ impl ResponseStream {
     }
 }
 
-impl Body for ResponseStream {
+impl<B: Body<Data = Bytes> + Unpin> Body for ResponseStream<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -107,7 +106,7 @@ impl Body for ResponseStream {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => {
                 self.waiting = false;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| failure::of_body(&error))))
+                Poll::Ready(frame.map(|frame| frame.map_err(self.failure)))
             }
             Poll::Pending => self.poll_timer(context).map(|()| Some(Err(Error::ConnectionReadTimeout))),
         }

@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
@@ -35,7 +36,7 @@ const BUFFER: usize = 256 << 10;
 /// How many headers a response may have.
 const HEADERS: usize = 256;
 /// The limits of time of a request that sets none, as Spin's. The guest's deadline is mostly earlier.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
 type HttpClient = Client<Connector, RequestBody>;
 
@@ -72,7 +73,7 @@ impl HttpPool {
         request: Request<RequestBody>,
         options: RequestOptions,
         until: Instant,
-    ) -> Result<Response<ResponseStream>, Error> {
+    ) -> Result<Response<ResponseStream<Incoming>>, Error> {
         let connected = Arc::new(watch::Sender::new(Some(Instant::now())));
         let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let patience = Patience { connect, until, connected: Arc::clone(&connected) };
@@ -84,7 +85,7 @@ impl HttpPool {
             biased;
             answer = answer => {
                 let answer = answer.map_err(|error| failure::of_client(&error))?;
-                Ok(answer.map(|body| ResponseStream::new(body, between_bytes)))
+                Ok(answer.map(|body| ResponseStream::new(body, between_bytes, |error| failure::of_body(&error))))
             }
             () = passed(first_byte, connected.subscribe()) => Err(Error::ConnectionReadTimeout),
         }

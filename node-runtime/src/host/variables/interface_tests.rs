@@ -9,6 +9,7 @@ use wasmtime::component::{Component, Val};
 
 use super::Variables;
 use crate::{
+    application::Caller,
     engine::{Engine, EngineConfig},
     host::{Grants, InstanceLimits, RuntimeContext, component_linker},
 };
@@ -52,7 +53,7 @@ async fn run(wat: &str, key: Option<&str>) -> Val {
     let wasi = wasmtime_wasi::WasiCtx::builder().build_p1();
     let limits = InstanceLimits::new(1 << 20, 100);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let mut store = RuntimeContext::store(&engine, wasi, &Arc::new(grants), limits, deadline);
+    let mut store = RuntimeContext::store(&engine, wasi, &Arc::new(grants), limits, deadline, Caller::default());
     let component = Component::new(engine.wasmtime(), wat).unwrap();
     let linker = component_linker(engine.wasmtime()).unwrap();
     let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
