@@ -29,7 +29,7 @@ use wasmtime::{Linker, component::Linker as ComponentLinker};
 pub use builder::{BuildError, Builder, RevisionSettings};
 pub use cache::CacheError;
 pub use config::EngineConfig;
-pub use context::{ExecutionContext, Guest};
+pub use context::{ExecutionContext, Guest, Mount};
 pub(crate) use ticker::Running;
 
 use crate::host::{GuestLogs, Roots, RuntimeContext};

@@ -11,4 +11,4 @@ pub mod http;
 pub mod local;
 pub mod store;
 
-pub use store::{Freed, Store, StoreError};
+pub use store::{Blob, Freed, Store, StoreError};

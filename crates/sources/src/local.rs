@@ -43,6 +43,8 @@ pub struct Options {
     pub trust: Trust,
     /// The largest wasm that is downloaded, in bytes.
     pub largest_download: u64,
+    /// Whether to leave out the files of components, because whoever runs them gives them directories instead.
+    pub without_files: bool,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             bindle: None,
             trust: Trust::default(),
             largest_download: 256 << 20,
+            without_files: false,
         }
     }
 }
@@ -209,6 +212,9 @@ impl AppDir<'_> {
     fn resolve(&self, id: &ComponentId, spec: &ComponentSpec) -> Result<Resolved, LocalError> {
         let source = self.composed(id, spec)?;
         let mut files = Vec::new();
+        if self.options.without_files {
+            return Ok(Resolved { source, files });
+        }
         for (path, found) in self.find_files(spec)? {
             let content = self.store.insert_file(&found.file).map_err(|source| LocalError::Store {
                 at: self.at(&found.place),

@@ -13,6 +13,7 @@
 //! Absent on purpose: knowledge of where content comes from, and an index (the file system is one).
 
 pub mod tree;
+mod usage;
 mod writer;
 
 use std::{
@@ -28,6 +29,7 @@ use futures::{Stream, StreamExt as _};
 use manifest::{Content, Digest};
 use tempfile::{NamedTempFile, TempDir};
 
+pub use usage::Blob;
 pub use writer::BlobWriter;
 
 /// How many bytes are read at a time.

@@ -15,7 +15,7 @@ use node_runtime_core::outbound::{AllowedHostError, AllowedHosts};
 use sources::{Store, StoreError};
 
 use super::{
-    Engine, EngineConfig, ExecutionContext, Guest,
+    Engine, EngineConfig, ExecutionContext, Guest, Mount,
     compiler::{Code, CompileError},
     guest::Variant,
     template::{self, TemplateError},
@@ -47,6 +47,9 @@ pub struct RevisionSettings {
     /// Where its stores are kept that name no place of their own; in memory without. The runtime configuration's own
     /// `state_dir` goes first.
     pub state_dir: Option<PathBuf>,
+    /// Directories that components see instead of their files, which need not be in the store then. A component that is
+    /// not named here sees its files at `/`, and cannot change them.
+    pub mounts: BTreeMap<ComponentId, Vec<Mount>>,
     /// Who takes what guests print. Default: `tracing` events of target `guest`, through a bounded queue.
     pub log: Option<Arc<dyn GuestLog>>,
 }
@@ -60,6 +63,7 @@ impl fmt::Debug for RevisionSettings {
             .field("limits", &self.limits)
             .field("variables", &self.variables)
             .field("state_dir", &self.state_dir)
+            .field("mounts", &self.mounts)
             .finish_non_exhaustive()
     }
 }
@@ -264,7 +268,7 @@ impl Builder {
             .ok_or_else(|| BuildError::UnknownComponent { route: self.first_route_of(id), component: id.clone() })?;
         let grants = Arc::new(self.grants(id, component, variables, shared)?);
         let code = self.compile(id, component, executor).await?;
-        let files = self.files(id, component).await?;
+        let mounts = self.mounts(id, component).await?;
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
         let executor = match code {
             Code::Module(module) => Executor::of_module(executor, &module, self.engine.modules()),
@@ -277,7 +281,7 @@ impl Builder {
             labels: Arc::clone(&grants.labels),
             log: self.settings.log.clone().unwrap_or_else(|| Arc::new(self.engine.logs().clone())),
             environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            files,
+            mounts,
             grants,
             limits: InstanceLimits::new(
                 self.settings.limits.memory.unwrap_or(config.default_memory),
@@ -351,14 +355,18 @@ impl Builder {
             .map_err(|error: CompileError| BuildError::Compile { component: id.clone(), problem: error.to_string() })
     }
 
-    /// The directory that the component sees at `/`, if it has files.
-    async fn files(&self, id: &ComponentId, component: &Component) -> Result<Option<PathBuf>, BuildError> {
+    /// The directories that the component sees.
+    async fn mounts(&self, id: &ComponentId, component: &Component) -> Result<Vec<Mount>, BuildError> {
+        if let Some(mounts) = self.settings.mounts.get(id) {
+            return Ok(mounts.clone());
+        }
         if component.files.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (store, files) = (self.store.clone(), component.files.clone());
         let made = tokio::task::spawn_blocking(move || store.materialise(&files)).await;
         let made = made.map_err(|stopped| BuildError::Link { component: id.clone(), problem: stopped.to_string() })?;
-        made.map(Some).map_err(|source| BuildError::Store { component: id.clone(), source })
+        let mount = |dir| vec![Mount { dir, at: "/".to_owned(), writable: false }];
+        made.map(mount).map_err(|source| BuildError::Store { component: id.clone(), source })
     }
 }

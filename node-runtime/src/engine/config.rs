@@ -58,6 +58,8 @@ pub struct EngineConfig {
     /// Where compiled code is kept. It must be a directory of this user alone, since what is in there is executed.
     /// Default none: compile again after a restart.
     pub cache_dir: Option<PathBuf>,
+    /// Whether compiled code tells a native debugger about the guest's source (DWARF). Default false.
+    pub debug_info: bool,
     /// How many threads compile. Default: all cores but one, at least one.
     pub compile_threads: usize,
     /// How many lines of guest output may wait to be written before further ones are dropped (and counted). Default
@@ -86,6 +88,7 @@ impl Default for EngineConfig {
             sqlite_memory: 256 << 20,
             epoch_tick: Duration::from_millis(10),
             cache_dir: None,
+            debug_info: false,
             compile_threads: cores.saturating_sub(1).max(1),
             log_queue_lines: 10_000,
             outbound_connections: 256,
@@ -106,14 +109,15 @@ pub(super) fn wasmtime_engine(config: &EngineConfig) -> wasmtime::Result<(wasmti
             Err(error) => tracing::warn!(error = format!("{error:#}"), "no instance pool: requests will be slower"),
         }
     }
-    Ok((wasmtime::Engine::new(&base())?, false))
+    Ok((wasmtime::Engine::new(&base(config))?, false))
 }
 
 /// What holds for every allocation strategy. It decides whether compiled code can be shared.
-fn base() -> Config {
+fn base(config: &EngineConfig) -> Config {
     let mut wasmtime = Config::new();
     wasmtime.epoch_interruption(true);
     wasmtime.memory_init_cow(true);
+    wasmtime.debug_info(config.debug_info);
     wasmtime
 }
 
@@ -136,7 +140,7 @@ fn pooled(config: &EngineConfig, scan: Enabled) -> wasmtime::Result<wasmtime::En
             .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
             .table_keep_resident(TABLE_KEEP_RESIDENT);
     }
-    let mut wasmtime = base();
+    let mut wasmtime = base(config);
     wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     wasmtime::Engine::new(&wasmtime)
 }

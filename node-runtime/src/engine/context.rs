@@ -39,11 +39,22 @@ pub struct Guest {
     pub(super) labels: Arc<LogLabels>,
     pub(super) log: Arc<dyn GuestLog>,
     pub(super) environment: Vec<(String, String)>,
-    pub(super) files: Option<PathBuf>,
+    pub(super) mounts: Vec<Mount>,
     pub(super) grants: Arc<Grants>,
     pub(super) limits: InstanceLimits,
     pub(super) timeout: Duration,
     pub(super) executor: Executor,
+}
+
+/// A directory of this machine that a component sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Which.
+    pub dir: PathBuf,
+    /// Where the component sees it: an absolute path.
+    pub at: String,
+    /// Whether the component may change what is in it.
+    pub writable: bool,
 }
 
 impl ExecutionContext {
@@ -129,8 +140,8 @@ impl Guest {
     pub(crate) fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
         let mut wasi = WasiCtx::builder();
         wasi.stderr(self.output(GuestStream::Stderr)).allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-        if let Some(files) = &self.files {
-            wasi.preopened_dir(files, "/", FsPerms::ReadOnly)?;
+        for Mount { dir, at, writable } in &self.mounts {
+            wasi.preopened_dir(dir, at, if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
         }
         Ok(wasi)
     }

@@ -12,6 +12,8 @@ pub struct Build {
     pub commands: Vec<String>,
     /// Where they run, relative to the manifest's directory.
     pub workdir: Option<String>,
+    /// Patterns of the files that it is made of, relative to where the commands run.
+    pub watch: Vec<String>,
 }
 
 /// What is different about a component in a profile.
