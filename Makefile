@@ -42,5 +42,5 @@ check: ## What every commit passes: format, lints, fast tests.
 gen: ## Write what is generated from Rust: CRDs, RBAC rules, reference documentation.
 	@. tests/env.sh && cargo xtask gen
 
-bench: ## Print the numbers, beside their peers in the same run.
-	@tests/bench.sh
+bench: ## Print the numbers, beside their peers in the same run (BENCH=http needs no cluster).
+	@tests/bench.sh $(BENCH)

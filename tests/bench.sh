@@ -1,17 +1,52 @@
 #!/usr/bin/env bash
 # `make bench`: the numbers, each beside its peers in the same run. Release builds; nothing is asserted.
+# Usage: tests/bench.sh [http] [cluster]; both without arguments.
+#   http     what a request costs, beside hyper and `wasmtime serve` (docs/reference/benchmarks.md): no cluster needed
+#   cluster  how long from apply to the first 200, on a real Kubernetes
+# What is missing is built first. BENCH_ROUNDS and BENCH_MS (of one measurement) make `http` longer or shorter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export SPINDLE_PROFILE=${SPINDLE_PROFILE:-release}
 . tests/env.sh
-cluster=spindle-bench
-reason=$(can_cluster) || die "the benchmark needs a cluster: $reason"
-tests/build.sh
-tests/images.sh
-images=()
-for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
-spindle-cluster image --name spindle/bench:dev --binary "$SPINDLE_BIN/bench" --out "$SPINDLE_CACHE/images/bench.tar.only"
-spindle-cluster down --name "$cluster"
-trap 'spindle-cluster down --name "$cluster"' EXIT
-spindle-cluster up --name "$cluster" "${images[@]}" --image "$SPINDLE_CACHE/images/bench.tar.only"
-SPINDLE_E2E_CLUSTER=$cluster spindle-cluster exec --name "$cluster" -- "$SPINDLE_BIN/bench" "$@"
+parts=${*:-http cluster}
+for part in $parts; do
+  case $part in http | cluster) ;; *) die "there is no part \`$part\`: usage: tests/bench.sh [http] [cluster]" ;; esac
+done
+wants() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
+
+# The peer, of the same wasmtime as ours, with nothing that `serve` does not need. Built once, in its own target directory.
+wasmtime_version=48.0.8
+wasmtime_root=$SPINDLE_CACHE/wasmtime-$wasmtime_version
+build_wasmtime() {
+  [ -x "$wasmtime_root/bin/wasmtime" ] && return
+  say "wasmtime: building wasmtime-cli $wasmtime_version (once, minutes; $SPINDLE_CACHE/logs/wasmtime-build.log)"
+  CARGO_TARGET_DIR=$SPINDLE_CACHE/target-wasmtime quietly "$SPINDLE_CACHE/logs/wasmtime-build.log" \
+    cargo install wasmtime-cli --version "$wasmtime_version" --locked --no-default-features \
+    --features run,serve,compile,component-model-async,pooling-allocator,parallel-compilation,gc,gc-drc,threads \
+    --root "$wasmtime_root"
+  rm -rf "$SPINDLE_CACHE/target-wasmtime"
+}
+
+bench_http() {
+  tests/build.sh binaries guests
+  # Without it (no network), everything else is measured all the same.
+  (build_wasmtime) || say "wasmtime: not built, so it is left out"
+  WASMTIME=$wasmtime_root/bin/wasmtime "$SPINDLE_BIN/bench-http"
+}
+
+bench_cluster() {
+  local cluster=spindle-bench images=() reason image
+  reason=$(can_cluster) || die "this part needs a cluster: $reason"
+  tests/build.sh
+  tests/images.sh
+  for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
+  spindle-cluster image --name spindle/bench:dev --binary "$SPINDLE_BIN/bench" --out "$SPINDLE_CACHE/images/bench.tar.only"
+  spindle-cluster down --name "$cluster"
+  # shellcheck disable=SC2064 # the name of now
+  trap "spindle-cluster down --name '$cluster'" EXIT
+  spindle-cluster up --name "$cluster" "${images[@]}" --image "$SPINDLE_CACHE/images/bench.tar.only"
+  SPINDLE_E2E_CLUSTER=$cluster spindle-cluster exec --name "$cluster" -- "$SPINDLE_BIN/bench"
+}
+
+if wants http; then bench_http; fi
+if wants cluster; then bench_cluster; fi

@@ -41,17 +41,25 @@ impl AccessArgs {
     /// # Errors
     /// When the authorities' file cannot be read, or the server's URL cannot be used.
     pub(crate) fn client(&self, server: &Url, timeouts: Timeouts) -> anyhow::Result<BindleClient> {
-        let trust = match (&self.ca_file, self.insecure) {
-            (_, true) => Trust::Anything,
-            (Some(path), false) => {
-                Trust::Only(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?)
-            }
-            (None, false) => Trust::System,
-        };
+        let trust = self.trust()?;
         let credentials = self.bindle_username.clone().zip(self.bindle_password.clone());
         let credentials =
             credentials.map(|(username, password)| Credentials { username, password: SecretString::new(password) });
         let options = ClientOptions { credentials, trust, timeouts, ..ClientOptions::default() };
         Ok(BindleClient::new(server.clone(), options)?)
+    }
+
+    /// Which certificates to believe.
+    ///
+    /// # Errors
+    /// When the authorities' file cannot be read.
+    pub(crate) fn trust(&self) -> anyhow::Result<Trust> {
+        Ok(match (&self.ca_file, self.insecure) {
+            (_, true) => Trust::Anything,
+            (Some(path), false) => {
+                Trust::Only(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?)
+            }
+            (None, false) => Trust::System,
+        })
     }
 }

@@ -55,3 +55,23 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", daemon::chain(error.as_ref()));
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_of_up_is_in_the_reference() {
+        let reference = include_str!("../../docs/reference/flags.md");
+        let command = Flags::command();
+        let up = command.find_subcommand("up").unwrap();
+        for flag in up.get_arguments().filter(|flag| !flag.is_hide_set()) {
+            let name = format!("`--{}", flag.get_long().unwrap());
+            assert!(reference.contains(&name), "{name} is not in docs/reference/flags.md");
+            let variable = flag.get_env().map(|variable| format!("`${}`", variable.to_string_lossy()));
+            assert!(variable.is_none_or(|variable| reference.contains(&variable)), "{name}: its variable is missing");
+        }
+    }
+}

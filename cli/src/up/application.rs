@@ -1,6 +1,6 @@
 //! Where `spindle up` gets its application from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,31 +10,33 @@ use sources::{
     Store,
     bindle::{BindleClient, BindleId},
     http::Timeouts,
+    local,
 };
 use url::Url;
 
+use super::console;
 use crate::access::AccessArgs;
 
 /// How many parcels are fetched at a time.
 const FETCHES: usize = 4;
+/// What a manifest is called.
+const MANIFEST: &str = "spin.toml";
 
 /// Which application.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
+    /// The application: a spin.toml, the directory that it is in, or the id of a bindle [default: spin.toml, here or above]
+    #[arg(short = 'f', long, group = "application", value_name = "SOURCE")]
+    from: Option<String>,
     /// The application: a spin.toml, or the directory that it is in
-    #[arg(
-        short = 'f',
-        long = "from",
-        alias = "file",
-        alias = "from-file",
-        value_name = "FILE",
-        default_value = "spin.toml"
-    )]
-    from: PathBuf,
-
+    #[arg(long, alias = "file", group = "application", value_name = "FILE")]
+    from_file: Option<PathBuf>,
     /// The application, as the id of a bindle: name/version
-    #[arg(short = 'b', long, value_name = "ID", conflicts_with = "from", requires = "bindle_server")]
+    #[arg(short = 'b', long, value_name = "ID", group = "application")]
     bindle: Option<BindleId>,
+    /// The profile of the manifest's components to run
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -51,6 +53,15 @@ struct ServerArgs {
     access: AccessArgs,
 }
 
+/// Where the application is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A manifest.
+    Local(PathBuf),
+    /// A bindle.
+    Bindle(BindleId),
+}
+
 /// An application whose content is in the store.
 pub(super) struct Loaded {
     pub(super) application: Application,
@@ -59,26 +70,116 @@ pub(super) struct Loaded {
 }
 
 impl SourceArgs {
-    /// Loads the application, all its content included.
-    pub(super) async fn load(&self, store: &Store) -> anyhow::Result<Loaded> {
-        if let Some(id) = &self.bindle {
-            return self.server.load(id, store).await;
+    /// Where the application is, as far as the flags and the file system tell.
+    ///
+    /// # Errors
+    /// When they name none.
+    pub(super) fn locate(&self) -> anyhow::Result<Source> {
+        let source = match (&self.bindle, &self.from_file, &self.from) {
+            (Some(id), _, _) => Source::Bindle(id.clone()),
+            (None, Some(file), _) => Source::Local(manifest_at(file)),
+            (None, None, Some(from)) => self.infer(from)?,
+            (None, None, None) => {
+                Source::Local(search(&std::env::current_dir().context("there is no current directory")?)?)
+            }
+        };
+        if let (Source::Bindle(id), Some(profile)) = (&source, &self.profile) {
+            anyhow::bail!("--profile {profile}: {id} was published in one profile: leave the flag out");
         }
-        let (from, store) = (self.from.clone(), store.clone());
-        let loaded = tokio::task::spawn_blocking(move || sources::local::load(&from, &store)).await??;
+        Ok(source)
+    }
+
+    /// What `--from` means: what exists is a path.
+    fn infer(&self, from: &str) -> anyhow::Result<Source> {
+        let path = Path::new(from);
+        if path.exists() {
+            anyhow::ensure!(
+                path.extension().is_none_or(|extension| extension != "wasm"),
+                "--from {from}: a wasm file alone is no application: write a spin.toml with it as a component's source"
+            );
+            return Ok(Source::Local(manifest_at(path)));
+        }
+        match from.parse::<BindleId>() {
+            Ok(id) if self.server.bindle_server.is_some() => Ok(Source::Bindle(id)),
+            Ok(_) => anyhow::bail!(
+                "--from {from}: there is no such file or directory; if it is the id of a bindle, add --bindle-server URL"
+            ),
+            Err(_) => anyhow::bail!(
+                "--from {from}: there is no such file or directory; name a spin.toml or the directory that it is in, or a bindle as NAME/VERSION \
+                 (OCI registries are not supported yet)"
+            ),
+        }
+    }
+
+    /// The profile that was chosen.
+    pub(super) fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// Loads the application, all its content included: only `components` and what they reach, unless that is empty;
+    /// without its components' files if `without_files`.
+    ///
+    /// # Errors
+    /// When it cannot be loaded; the text says what to do.
+    pub(super) async fn load(
+        &self,
+        source: &Source,
+        components: &[String],
+        without_files: bool,
+        store: &Store,
+    ) -> anyhow::Result<Loaded> {
+        let path = match source {
+            Source::Local(path) => path.clone(),
+            Source::Bindle(id) => return self.server.load(id, components, store).await,
+        };
+        let options = local::Options {
+            profile: self.profile.clone(),
+            components: components.to_vec(),
+            bindle: self.server.optional_client()?,
+            trust: self.server.access.trust()?,
+            without_files,
+            ..local::Options::default()
+        };
+        let store = store.clone();
+        let loaded = tokio::task::spawn_blocking(move || local::load_with(&path, &options, &store)).await??;
         Ok(Loaded { application: loaded.application, bundle: None })
     }
 }
 
+fn manifest_at(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(MANIFEST) } else { path.to_path_buf() }
+}
+
+/// The manifest in `dir`, or in the nearest directory above that has one.
+fn search(dir: &Path) -> anyhow::Result<PathBuf> {
+    let here = Path::new(MANIFEST);
+    if dir.join(here).is_file() {
+        return Ok(here.to_path_buf());
+    }
+    let found = dir.ancestors().skip(1).map(|dir| dir.join(MANIFEST)).find(|file| file.is_file());
+    let found = found.with_context(|| {
+        format!("there is no {MANIFEST} in {} or above it: name the application with --from", dir.display())
+    })?;
+    console::say(&format!("Using {}", found.display()));
+    Ok(found)
+}
+
 impl ServerArgs {
     fn client(&self) -> anyhow::Result<BindleClient> {
-        let server = self.bindle_server.as_ref().context("--bindle needs --bindle-server")?;
-        self.access.client(server, Timeouts::default())
+        self.optional_client()?
+            .context("a bindle needs a server to come from: add --bindle-server URL, or set $BINDLE_URL")
     }
 
-    async fn load(&self, id: &BindleId, store: &Store) -> anyhow::Result<Loaded> {
+    fn optional_client(&self) -> anyhow::Result<Option<BindleClient>> {
+        self.bindle_server.as_ref().map(|server| self.access.client(server, Timeouts::default())).transpose()
+    }
+
+    async fn load(&self, id: &BindleId, components: &[String], store: &Store) -> anyhow::Result<Loaded> {
         let client = &self.client()?;
-        let application = client.resolve(id).await?.application;
+        let mut application = client.resolve(id).await?.application;
+        if !components.is_empty() {
+            application = application.select(components)?;
+        }
         stream::iter(application.contents())
             .map(|content| async move { client.fetch(id, &content, store).await })
             .buffer_unordered(FETCHES)

@@ -6,7 +6,7 @@ use super::{Dependency, Manifest, Source, dependency::library_problems};
 use crate::{problem::ManifestError, reader};
 
 /// How a component is built.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Build {
     /// The commands, in order.
     pub commands: Vec<String>,
@@ -74,8 +74,8 @@ impl Manifest {
                 spec.dependencies.push(dependency);
             }
             if let Some(commands) = profile.build {
-                let workdir = spec.build.take().and_then(|build| build.workdir);
-                spec.build = Some(Build { commands, workdir });
+                let build = spec.build.take().unwrap_or_default();
+                spec.build = Some(Build { commands, ..build });
             }
         }
         let problems = library_problems(&self);

@@ -1,0 +1,274 @@
+//! [`Interest`]: which paths decide what runs, and which directories tell about them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use globset::{GlobBuilder, GlobMatcher};
+use manifest::{ComponentId, spin_toml::FilesPattern};
+use notify::RecursiveMode;
+
+use super::super::project::Project;
+
+/// What changed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Something that runs.
+    pub(super) content: bool,
+    /// The manifest.
+    pub(super) manifest: bool,
+    /// What these components are built of.
+    pub(super) built: BTreeSet<ComponentId>,
+}
+
+/// The paths that decide what runs.
+#[derive(Debug)]
+pub(super) struct Interest {
+    manifest: Paths,
+    /// What runs: wasm and files.
+    content: Vec<Paths>,
+    /// What components are built of.
+    sources: BTreeMap<ComponentId, Vec<Paths>>,
+    /// Wasm files: never what something is built of.
+    wasm: BTreeSet<PathBuf>,
+    /// Directories that this process writes into.
+    ignored: Vec<PathBuf>,
+}
+
+/// Some paths, absolute and without symbolic links as far as they exist.
+#[derive(Debug)]
+enum Paths {
+    /// A file.
+    File(PathBuf),
+    /// A directory with all that is below, or a file.
+    Tree(PathBuf),
+    /// What below `start` matches.
+    Glob { start: PathBuf, is_deep: bool, matcher: GlobMatcher },
+}
+
+impl Interest {
+    /// What decides about `project`: with what it is built of if `is_building`, and the files of components if `with_files`.
+    pub(super) fn of(
+        project: &Project,
+        is_building: bool,
+        with_files: bool,
+        ignored: impl IntoIterator<Item = PathBuf>,
+    ) -> Self {
+        let mut content = Vec::new();
+        let mut sources = BTreeMap::new();
+        let mut wasm = BTreeSet::new();
+        for file in project.wasm() {
+            // Both the link and what it leads to.
+            let real = file.canonicalize().unwrap_or_else(|_| settled(&file));
+            content.extend([Paths::File(real.clone()), Paths::File(settled(&file))]);
+            wasm.insert(real);
+        }
+        for (id, component) in &project.manifest.components {
+            if with_files {
+                content.extend(component.files.iter().map(|entry| match &entry.pattern {
+                    FilesPattern::Placed { source, .. } => Paths::Tree(settled(&project.dir.join(source))),
+                    FilesPattern::Glob(pattern) => Paths::of_pattern(&project.dir, pattern),
+                }));
+            }
+            if let Some(build) = component.build.as_ref().filter(|_| is_building) {
+                let dir = project.dir.join(build.workdir.as_deref().unwrap_or_default());
+                let watched = build.watch.iter().map(|pattern| Paths::of_pattern(&dir, pattern));
+                sources.insert(id.clone(), watched.collect());
+            }
+        }
+        let ignored = ignored.into_iter().map(|dir| settled(&dir)).collect();
+        Self { manifest: Paths::File(project.file.clone()), content, sources, wasm, ignored }
+    }
+
+    /// Adds to `change` what a change of `paths` means; false if nothing.
+    pub(super) fn note(&self, paths: &[PathBuf], change: &mut Change) -> bool {
+        let mut is_seen = false;
+        for path in paths.iter().filter(|path| !self.ignored.iter().any(|dir| path.starts_with(dir))) {
+            let (content, manifest) = (self.content.iter().any(|paths| paths.have(path)), self.manifest.have(path));
+            change.manifest |= manifest;
+            change.content |= content || manifest;
+            let built = self.sources.iter().filter(|(_, sources)| sources.iter().any(|paths| paths.have(path)));
+            let built: Vec<_> = built.filter(|_| !self.wasm.contains(path)).map(|(id, _)| id.clone()).collect();
+            is_seen |= content || manifest || !built.is_empty();
+            change.built.extend(built);
+        }
+        is_seen
+    }
+
+    /// Everything may have changed.
+    pub(super) fn everything(&self, change: &mut Change) -> bool {
+        *change = Change { content: true, manifest: true, built: self.sources.keys().cloned().collect() };
+        true
+    }
+
+    /// The directories to watch: of what does not exist, the nearest one above that does.
+    pub(super) fn directories(&self) -> BTreeMap<PathBuf, RecursiveMode> {
+        let mut directories = BTreeMap::new();
+        let all = std::iter::once(&self.manifest).chain(&self.content).chain(self.sources.values().flatten());
+        for paths in all {
+            let (path, mode) = paths.directory();
+            let known = directories.entry(path).or_insert(mode);
+            if mode == RecursiveMode::Recursive {
+                *known = mode;
+            }
+        }
+        directories
+    }
+}
+
+impl Paths {
+    /// What `pattern` means below `dir`; what is no pattern, or exists under this very name, is taken literally.
+    fn of_pattern(dir: &Path, pattern: &str) -> Self {
+        let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
+        let exact = dir.join(pattern);
+        let dir = settled(dir);
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        match glob {
+            Ok(glob) if !exact.exists() && is_pattern(pattern) => {
+                let literal: PathBuf =
+                    Path::new(pattern).iter().take_while(|part| !part.to_str().is_none_or(is_pattern)).collect();
+                let rest = Path::new(pattern).iter().count() - literal.iter().count();
+                let is_deep = rest > 1 || pattern.contains("**");
+                // Where the directory itself has special characters, they are no pattern.
+                let whole =
+                    GlobBuilder::new(&format!("{}/{}", globset::escape(&dir.display().to_string()), glob.glob()))
+                        .literal_separator(true)
+                        .build();
+                let matcher = whole.unwrap_or(glob).compile_matcher();
+                Self::Glob { start: dir.join(literal), is_deep, matcher }
+            }
+            _ => Self::Tree(settled(&exact)),
+        }
+    }
+
+    /// Where it begins.
+    fn anchor(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Tree(path) | Self::Glob { start: path, .. } => path,
+        }
+    }
+
+    /// Whether a change of `path` is one of these paths; also if a directory above them, or one within, appears or goes.
+    fn have(&self, path: &Path) -> bool {
+        if self.anchor().starts_with(path) {
+            return true;
+        }
+        match self {
+            Self::File(_) => false,
+            Self::Tree(tree) => path.starts_with(tree),
+            Self::Glob { start, is_deep, matcher } => {
+                path.starts_with(start) && (matcher.is_match(path) || *is_deep && path.is_dir())
+            }
+        }
+    }
+
+    fn directory(&self) -> (PathBuf, RecursiveMode) {
+        let (path, mode) = match self {
+            Self::File(path) => (path.parent().unwrap_or(path), RecursiveMode::NonRecursive),
+            Self::Tree(path) if path.is_dir() => (path.as_path(), RecursiveMode::Recursive),
+            Self::Tree(path) => (path.parent().unwrap_or(path), RecursiveMode::NonRecursive),
+            Self::Glob { start, is_deep: true, .. } => (start.as_path(), RecursiveMode::Recursive),
+            Self::Glob { start, is_deep: false, .. } => (start.as_path(), RecursiveMode::NonRecursive),
+        };
+        if path.is_dir() {
+            return (path.to_path_buf(), mode);
+        }
+        let above = path.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+        (above.to_path_buf(), RecursiveMode::NonRecursive)
+    }
+}
+
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{'])
+}
+
+/// `path` without symbolic links and `..`, as far as it exists.
+fn settled(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        let base = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        if let (Ok(real), Ok(rest)) = (base.canonicalize(), path.strip_prefix(above)) {
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A project in a directory of its own.
+    fn project() -> (tempfile::TempDir, Project) {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["api/src/deep", "assets", "web/[odd]"] {
+            std::fs::create_dir_all(dir.path().join(sub)).unwrap();
+        }
+        let text = r#"
+            spin_manifest_version = 2
+            application = { name = "x" }
+            trigger = { http = [{ route = "/", component = "api" }, { route = "/web", component = "web" }] }
+            [component.api]
+            source = "api/target/api.wasm"
+            files = ["web/[odd]", { source = "assets", destination = "/" }, "pages/*.html"]
+            build = { command = "make", workdir = "api", watch = ["src/**/*.rs", "Cargo.toml", "**/*.wasm"] }
+            [component.web]
+            source = { url = "https://example.com/a.wasm", digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
+        "#;
+        std::fs::write(dir.path().join("spin.toml"), text).unwrap();
+        let project = Project::read(&dir.path().join("spin.toml"), None, &[]).unwrap();
+        (dir, project)
+    }
+
+    /// What a change of `path` means: m(anifest), c(ontent), and the components to build.
+    fn meaning(interest: &Interest, project: &Project, path: &str) -> String {
+        let mut change = Change::default();
+        interest.note(&[project.dir.join(path)], &mut change);
+        let flags = [(change.manifest, "m"), (change.content, "c")];
+        let flags: String = flags.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+        let built: Vec<String> = change.built.iter().map(ToString::to_string).collect();
+        format!("{flags} {}", built.join(" ")).trim().to_owned()
+    }
+
+    #[test]
+    fn each_path_means_what_the_manifest_says() {
+        let (_dir, project) = project();
+        let interest = Interest::of(&project, true, true, [project.dir.join(".spin")]);
+        for (path, expected) in [
+            ("spin.toml", "mc"),
+            ("spin.toml~", ""),
+            ("api/target/api.wasm", "c"),
+            ("api/target", "c"),
+            ("api/target/other.o", ""),
+            ("api/target/other.wasm", "api"),
+            ("api/src/lib.rs", "api"),
+            ("api/src/deep/er.rs", "api"),
+            ("api/src/notes.txt", ""),
+            ("api/Cargo.toml", "api"),
+            ("assets/a/b.css", "c"),
+            ("web/[odd]/x", "c"),
+            ("web/o/x", ""),
+            ("pages/index.html", "c"),
+            ("pages/deep/index.html", ""),
+            (".spin/logs/api_stderr.txt", ""),
+        ] {
+            assert_eq!(meaning(&interest, &project, path), expected, "{path}");
+        }
+        let without = Interest::of(&project, false, false, None);
+        assert_eq!(meaning(&without, &project, "api/src/lib.rs"), "");
+        assert_eq!(meaning(&without, &project, "assets/a"), "");
+    }
+
+    #[test]
+    fn what_does_not_exist_is_waited_for_in_the_directory_above() {
+        let (_dir, project) = project();
+        let interest = Interest::of(&project, true, true, None);
+        let directories = interest.directories();
+        let mode = |path: &str| directories.get(&project.dir.join(path)).copied();
+        assert_eq!(mode(""), Some(RecursiveMode::NonRecursive));
+        assert_eq!(mode("api"), Some(RecursiveMode::Recursive), "for **/*.wasm");
+        assert_eq!(mode("assets"), Some(RecursiveMode::Recursive));
+        assert_eq!(mode("api/target"), None);
+        assert_eq!(mode("pages"), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! `--watch`.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::harness::{Up, application, body, change_manifest, get, greeter, notes, until};
+
+/// Asks all the time, four at a time, until told to stop; every answer must be a 200. Returns how many there were.
+async fn ask(address: SocketAddr, stop: Arc<AtomicBool>) -> usize {
+    let clients = (0..4).map(|_| async {
+        let mut asked = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let answer = get(address, "/exact").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            asked += 1;
+        }
+        asked
+    });
+    futures::future::join_all(clients).await.into_iter().sum()
+}
+
+#[tokio::test]
+async fn changes_are_served_and_broken_ones_told_without_losing_a_request() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    let mut up = Up::start(app.path(), cache.path(), &["--watch", "--follow", "hello"]).await;
+    let (address, stop, wasm) = (up.address, Arc::new(AtomicBool::new(false)), app.path().join("hello.wasm"));
+    let mut traffic = tokio::task::JoinSet::new();
+    traffic.spawn(ask(address, Arc::clone(&stop)));
+
+    std::fs::write(&wasm, greeter("Howdy")).unwrap();
+    until("the second version", async || body(address, "/exact").await == "Howdy from WAT\n").await;
+
+    std::fs::write(&wasm, "no wasm at all").unwrap();
+    up.told("error: ").await;
+    assert_eq!(body(address, "/exact").await, "Howdy from WAT\n");
+    change_manifest(app.path(), "spin_manifest_version = 2", "spin_manifest_version = 7");
+    up.told("spin_manifest_version").await;
+    assert_eq!(body(address, "/exact").await, "Howdy from WAT\n");
+
+    // As editors and compilers do it: another file takes the name.
+    std::fs::write(app.path().join("new"), greeter("Third")).unwrap();
+    std::fs::rename(app.path().join("new"), &wasm).unwrap();
+    change_manifest(app.path(), "spin_manifest_version = 7", "spin_manifest_version = 2");
+    until("the third version", async || body(address, "/exact").await == "Third from WAT\n").await;
+
+    change_manifest(app.path(), "/hello/...", "/bye/...");
+    up.told("/bye (wildcard)").await;
+    assert!(get(address, "/bye").await.starts_with("HTTP/1.1 200"));
+    stop.store(true, Ordering::Relaxed);
+    assert!(traffic.join_next().await.unwrap().unwrap() > 10);
+    up.stopped().await;
+}
+
+#[tokio::test]
+async fn changed_files_are_served_and_the_copies_of_the_last_version_go() {
+    let (app, cache, temp) = (notes(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flags = ["--watch", "--allow-transient-write", "--temp", temp.path().to_str().unwrap()];
+    let up = Up::start(app.path(), cache.path(), &flags).await;
+    assert_eq!(body(up.address, "/").await, "ynote+");
+    std::fs::write(app.path().join("assets/note.txt"), "new").unwrap();
+    until("the new file", async || body(up.address, "/").await.starts_with("ynew")).await;
+    let run = std::fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path();
+    until("the old copies to go", async || std::fs::read_dir(&run).unwrap().count() == 1).await;
+    up.stopped().await;
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_that_a_build_makes_anew_is_seen() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    let dist = app.path().join("dist");
+    change_manifest(app.path(), "\"hello.wasm\"", "\"dist/hello.wasm\"");
+    std::fs::create_dir(&dist).unwrap();
+    std::fs::rename(app.path().join("hello.wasm"), dist.join("hello.wasm")).unwrap();
+    let mut up = Up::start(app.path(), cache.path(), &["--watch"]).await;
+    std::fs::remove_dir_all(&dist).unwrap();
+    up.told("error: ").await;
+    std::fs::create_dir(&dist).unwrap();
+    std::fs::write(dist.join("hello.wasm"), greeter("Again")).unwrap();
+    until("the new version", async || body(up.address, "/exact").await == "Again from WAT\n").await;
+    up.stopped().await;
+}
