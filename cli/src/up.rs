@@ -77,7 +77,6 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     LogArgs { log_format: LogFormat::Text, log: "warn".to_owned() }.init()?;
     args.refused.check()?;
-    args.state.check()?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::new("up");
     let started = tokio::select! {
@@ -113,6 +112,7 @@ async fn start(args: UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
     let output = Output::start(&args.output, log_dir, &inputs.application)?;
     let trigger = Trigger::new(tasks, args.network.trigger()?);
     let revision = revisions.make(&inputs, output.log()).await?;
+    args.state.fill(revision.serving.application().context()).await?;
     for warning in revision.serving.application().warnings() {
         tracing::warn!("{warning}");
     }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use control::{RevisionId, SecretString};
-use manifest::{Application, ComponentId, RuntimeConfig};
+use manifest::{Application, ComponentId, RuntimeConfig, runtime_config::Directory};
 use node_runtime::{
     application::HttpApplication,
     engine::{Builder, Mount, RevisionSettings},
@@ -125,8 +125,10 @@ impl Revisions {
         args.guests.add_environment(&mut application);
         self.cache.touch(&application);
         let variables = args.guests.variables(&application)?;
-        let runtime_config = args.state.runtime_config()?;
+        let mut runtime_config = args.state.runtime_config()?;
         let state_dir = args.state.state_dir(&runtime_config, &self.source);
+        // The flag goes before the file.
+        runtime_config.state_dir = state_dir.clone().map_or(Directory::None, Directory::At);
         Ok(Inputs { application, bundle, direct, variables, runtime_config, state_dir })
     }
 

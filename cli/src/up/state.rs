@@ -1,6 +1,7 @@
 //! What outlives requests: where stores are, what they hold at the start, and the runtime configuration.
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -11,6 +12,8 @@ use manifest::{
     RuntimeConfig,
     runtime_config::{self, Directory, Origin},
 };
+
+use node_runtime::engine::ExecutionContext;
 
 use super::application::Source;
 
@@ -27,7 +30,7 @@ pub(super) struct StateArgs {
     /// Set a key of the default key-value store first; repeatable
     #[arg(long = "key-value", value_name = "KEY=VALUE", value_parser = super::guests::key_value)]
     key_values: Vec<(String, String)>,
-    /// Execute a statement, or those in @FILE, in the default SQLite database first; repeatable
+    /// Execute a statement in the default SQLite database first, or those in @FILE, or in @FILE:DATABASE; repeatable
     #[arg(long, value_name = "STATEMENT|@FILE")]
     sqlite: Vec<String>,
 }
@@ -60,10 +63,56 @@ impl StateArgs {
         }
     }
 
-    /// Whether anything is to be written into stores first.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.key_values.is_empty(), "--key-value: not supported yet");
-        anyhow::ensure!(self.sqlite.is_empty(), "--sqlite: not supported yet");
+    /// Writes into the stores of `context` what the flags say.
+    ///
+    /// # Errors
+    /// When a store does not work, or a statement fails.
+    pub(super) async fn fill(&self, context: &ExecutionContext) -> anyhow::Result<()> {
+        for (key, value) in &self.key_values {
+            context.set_key_value(key, value.as_bytes()).await.context("--key-value")?;
+        }
+        for statement in &self.sqlite {
+            let (database, sql) = sql_of(statement)?;
+            context.execute_sqlite(database, &sql).await.with_context(|| format!("--sqlite {statement}"))?;
+        }
         Ok(())
+    }
+}
+
+/// The database that a `--sqlite` is for, and its SQL: a statement, `@file` or `@file:database`.
+fn sql_of(flag: &str) -> anyhow::Result<(&str, Cow<'_, str>)> {
+    const DEFAULT: &str = "default";
+    let Some(source) = flag.strip_prefix('@') else { return Ok((DEFAULT, Cow::Borrowed(flag))) };
+    let (file, database) = match source.rsplit_once(':') {
+        Some(parts) if !Path::new(source).exists() => parts,
+        _ => (source, DEFAULT),
+    };
+    anyhow::ensure!(
+        !file.is_empty() && !database.is_empty(),
+        "--sqlite {flag}: write a statement, @FILE, or @FILE:DATABASE for another database than the default one"
+    );
+    let sql = std::fs::read_to_string(file).with_context(|| format!("--sqlite {flag}: cannot read {file}"))?;
+    Ok((database, Cow::Owned(sql)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sql_is_a_statement_or_in_a_file_for_some_database() {
+        assert_eq!(sql_of("SELECT ':@'").unwrap(), ("default", Cow::Borrowed("SELECT ':@'")));
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["plain.sql", "odd:name.sql"] {
+            let file = dir.path().join(name).display().to_string();
+            std::fs::write(&file, "SELECT 1").unwrap();
+            assert_eq!(sql_of(&format!("@{file}")).unwrap(), ("default", "SELECT 1".into()));
+            assert_eq!(sql_of(&format!("@{file}:other")).unwrap(), ("other", "SELECT 1".into()));
+        }
+        for wrong in ["@", "@:x", "@/nowhere"] {
+            assert!(sql_of(wrong).unwrap_err().to_string().contains("--sqlite"), "{wrong}");
+        }
+        let empty = format!("@{}:", dir.path().join("plain.sql").display());
+        assert!(sql_of(&empty).is_err());
     }
 }

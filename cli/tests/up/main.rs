@@ -13,4 +13,5 @@ mod flags;
 mod harness;
 mod output;
 mod serving;
+mod state;
 mod watch;
