@@ -3,7 +3,7 @@
 //! | where | what |
 //! |---|---|
 //! | `<data>/assignments/<namespace>/<name>.json` | the assignment, without secret values |
-//! | `<secrets>/<namespace>/<name>.json` | its variables and credentials; on a memory volume |
+//! | `<secrets>/<namespace>/<name>.json` | its variables, credentials and runtime configurations; on a memory volume |
 //!
 //! Promise: a file is replaced as a whole; what cannot be read, does not fit together or is not what was written is
 //! reported, set aside as `*.corrupt` and never fatal. The fingerprint covers both files, so two that are not of one
@@ -79,6 +79,15 @@ struct Secret {
     fingerprint: Fingerprint,
     variables: BTreeMap<RevisionId, BTreeMap<String, SecretString>>,
     credentials: BTreeMap<RevisionId, Credentials>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    runtime_configs: BTreeMap<RevisionId, RuntimeConfigs>,
+}
+
+/// The runtime configurations of a revision.
+#[derive(Serialize, Deserialize, PartialEq, Default)]
+struct RuntimeConfigs {
+    app: Option<SecretString>,
+    pool: Option<SecretString>,
 }
 
 /// What was found at start.
@@ -191,7 +200,7 @@ impl Disk {
 
 /// Takes the secret values out of an assignment.
 fn split(mut assignment: Assignment, fingerprint: Fingerprint) -> (Public, Option<Secret>) {
-    let (mut variables, mut credentials) = (BTreeMap::new(), BTreeMap::new());
+    let (mut variables, mut credentials, mut runtime_configs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for revision in &mut assignment.revisions {
         let values = std::mem::take(&mut revision.variables);
         if !values.is_empty() {
@@ -201,21 +210,27 @@ fn split(mut assignment: Assignment, fingerprint: Fingerprint) -> (Public, Optio
         if let Some(secret) = secret.take() {
             credentials.insert(revision.id.clone(), secret);
         }
+        let configs = RuntimeConfigs { app: revision.runtime_config.take(), pool: revision.pool_config.take() };
+        if configs != RuntimeConfigs::default() {
+            runtime_configs.insert(revision.id.clone(), configs);
+        }
     }
-    if variables.is_empty() && credentials.is_empty() {
+    if variables.is_empty() && credentials.is_empty() && runtime_configs.is_empty() {
         return (Public { fingerprint: Some(fingerprint), assignment }, None);
     }
     // A digest of short secrets could be guessed from, so it is kept where they are.
-    (Public { fingerprint: None, assignment }, Some(Secret { fingerprint, variables, credentials }))
+    (Public { fingerprint: None, assignment }, Some(Secret { fingerprint, variables, credentials, runtime_configs }))
 }
 
 /// Puts the secret values back.
 fn join(assignment: &mut Assignment, secret: Secret) -> Fingerprint {
-    let Secret { fingerprint, mut variables, credentials: mut all } = secret;
+    let Secret { fingerprint, mut variables, credentials: mut all, mut runtime_configs } = secret;
     for revision in &mut assignment.revisions {
         revision.variables = variables.remove(&revision.id).unwrap_or_default();
         let Fetch::Bindle { credentials, .. } = &mut revision.fetch;
         *credentials = all.remove(&revision.id);
+        let configs = runtime_configs.remove(&revision.id).unwrap_or_default();
+        (revision.runtime_config, revision.pool_config) = (configs.app, configs.pool);
     }
     fingerprint
 }
@@ -286,6 +301,8 @@ mod tests {
                 },
                 variables: secret.map(|text| ("key".to_owned(), SecretString::new(text))).into_iter().collect(),
                 limits: Limits::default(),
+                runtime_config: secret.map(SecretString::new),
+                pool_config: secret.map(|text| SecretString::new(format!("pool {text}"))),
             }],
             active: RevisionId("v1".to_owned()),
         }

@@ -17,7 +17,6 @@ mod compiler;
 mod config;
 mod context;
 mod guest;
-mod template;
 mod ticker;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};

@@ -35,7 +35,7 @@ pub(crate) use stores::check as check_stores;
 pub use stores::{StoreConfigError, StoreUseError};
 pub(crate) use tls::Roots;
 pub use tls::TlsError;
-pub(crate) use variables::Variables;
+pub(crate) use variables::{Absent, BUILD_WITHIN, Template, TemplateError, Values, ValuesError, Variables};
 
 use crate::{
     application::Caller,
@@ -110,9 +110,9 @@ impl RuntimeContext {
         self.deadline
     }
 
-    /// The guest's variables.
-    fn variables(&self) -> &Variables {
-        &self.grants().variables
+    /// What it takes to read the guest's variables.
+    fn read_variable(&self) -> variables::Read {
+        variables::Read { grants: Arc::clone(self.grants()), deadline: self.deadline }
     }
 }
 

@@ -12,9 +12,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use control::{AppKey, Credentials, Fetch, RevisionSpec};
+use control::{AppKey, Credentials, Fetch, RevisionSpec, SecretString};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use manifest::Digest;
+use manifest::{
+    Digest, RuntimeConfig,
+    runtime_config::{self, Origin},
+};
 use node_runtime_core::converge::Fault;
 use sources::{
     Store,
@@ -81,12 +84,16 @@ impl Loader {
     /// When it cannot run.
     pub async fn build(&self, app: &AppKey, spec: &RevisionSpec) -> Result<Arc<HttpApplication>, Fault> {
         let Fetch::Bindle { id, .. } = &spec.fetch;
+        let runtime_config = runtime_config(app, spec)?;
+        let mut limits = spec.limits.clone();
+        limits.memory = limits.memory.into_iter().chain(runtime_config.max_instance_memory).min();
         let settings = RevisionSettings {
             app: app.to_string(),
             revision: spec.id.to_string(),
             bundle: Some(id.clone()),
-            limits: spec.limits.clone(),
+            limits,
             variables: spec.variables.clone(),
+            runtime_config: Arc::new(runtime_config),
             ..RevisionSettings::default()
         };
         let application = Arc::new(spec.application.clone());
@@ -138,6 +145,18 @@ impl fmt::Debug for Loader {
     }
 }
 
+/// What the app says, on top of what its pool says. The operator has read both before; a runtime that is older than it may
+/// still know less.
+fn runtime_config(app: &AppKey, spec: &RevisionSpec) -> Result<RuntimeConfig, Fault> {
+    let read = |text: &Option<SecretString>, origin| {
+        let text = text.as_ref().map(SecretString::expose).unwrap_or_default();
+        let read = runtime_config::parse(text, "runtime-config.toml", origin);
+        read.map_err(|error| fault("InvalidRuntimeConfig", &error, false))
+    };
+    let pool = read(&spec.pool_config, Origin::Pool)?;
+    Ok(read(&spec.runtime_config, Origin::App)?.over_pool(&pool, &app.to_string()))
+}
+
 fn fault(reason: &str, error: &dyn Error, retryable: bool) -> Fault {
     Fault { reason: reason.to_owned(), message: daemon::chain(error), retryable }
 }
@@ -150,8 +169,9 @@ fn source_fault(error: &SourceError) -> Fault {
     fault(error.reason(), error, error.is_retryable())
 }
 
-/// Content that has vanished is fetched again and a full disk may be cleaned; everything else is the application's.
+/// Content that has vanished is fetched again, a full disk may be cleaned and a Vault be well again; everything else is the application's.
 fn build_fault(error: &BuildError) -> Fault {
-    let retryable = matches!(error, BuildError::Missing { .. } | BuildError::Store { .. });
+    let retryable =
+        matches!(error, BuildError::Missing { .. } | BuildError::Store { .. } | BuildError::VariableUnknown { .. });
     fault(error.reason(), error, retryable)
 }

@@ -25,7 +25,11 @@ mod outbound;
 mod p3;
 #[path = "guests/server.rs"]
 mod server;
+#[path = "guests/variable_providers.rs"]
+mod variable_providers;
 #[path = "guests/variables.rs"]
 mod variables;
+#[path = "guests/vault.rs"]
+mod vault;
 #[path = "guests/wagi.rs"]
 mod wagi;

@@ -43,6 +43,12 @@ pub struct RevisionSpec {
     /// What its guests may use.
     #[serde(default)]
     pub limits: Limits,
+    /// The app's `runtime-config.toml`; it may hold passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_config: Option<SecretString>,
+    /// The pool's, which the app's goes on top of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_config: Option<SecretString>,
 }
 
 /// Where a runtime gets the blobs of a revision from. Whatever the source says, bytes are used only

@@ -5,27 +5,26 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use control::{Limits, SecretString};
 use futures::future::try_join_all;
 use manifest::{Application, Component, ComponentId, Content, RuntimeConfig, Target};
 use node_runtime_core::outbound::{AllowedHostError, AllowedHosts};
-use sources::{Store, StoreError};
+use sources::{Store, StoreError, http::Trust};
 
 use super::{
     Engine, EngineConfig, ExecutionContext, Guest, Mount,
     compiler::{Code, CompileError},
     guest::Variant,
-    template::{self, TemplateError},
 };
 use crate::{
     application::OwnApplication,
     executor::{Executor, LinkError},
     host::{
-        Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork, StoreConfigError, TlsError,
-        check_stores,
+        Absent, BUILD_WITHIN, Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork,
+        StoreConfigError, Template, TemplateError, TlsError, Values, ValuesError, check_stores,
     },
 };
 
@@ -40,8 +39,12 @@ pub struct RevisionSettings {
     pub bundle: Option<String>,
     /// What its guests may use; the engine's defaults where it says nothing.
     pub limits: Limits,
-    /// The values of the application's variables.
+    /// The values of the application's variables that the app itself is given; they go before all providers.
     pub variables: BTreeMap<String, SecretString>,
+    /// What variables providers of type `env` read: the environment of whoever started the process; nothing on a cluster.
+    pub environment: BTreeMap<String, SecretString>,
+    /// Which servers variables providers believe.
+    pub provider_trust: Trust,
     /// Its stores, databases and limits of connections.
     pub runtime_config: Arc<RuntimeConfig>,
     /// Where its stores are kept that name no place of their own; in memory without. The runtime configuration's own
@@ -113,11 +116,18 @@ pub enum BuildError {
         /// The name.
         component: ComponentId,
     },
-    /// A required variable has no value.
-    #[error("variable `{name}` is required and has no value: set it in the app's variables")]
-    VariableMissing {
-        /// Which.
-        name: String,
+    /// The application's variables have no values.
+    #[error(transparent)]
+    Variables(#[from] ValuesError),
+    /// A variable that is needed to know the allowed hosts has no value now.
+    #[error("component `{component}`: the allowed host `{host}` cannot be known: {problem}")]
+    VariableUnknown {
+        /// Whose.
+        component: ComponentId,
+        /// The entry, as it is in the manifest.
+        host: String,
+        /// Why.
+        problem: String,
     },
     /// A template is wrong.
     #[error("component `{component}`: {source}")]
@@ -167,7 +177,9 @@ impl BuildError {
             Self::Missing { .. } => "Missing",
             Self::Store { source, .. } => source.reason(),
             Self::UnknownComponent { .. } => "Invalid",
-            Self::VariableMissing { .. } => "VariableMissing",
+            Self::Variables(ValuesError::Missing { .. }) => "VariableMissing",
+            Self::Variables(_) => "InvalidVariablesProvider",
+            Self::VariableUnknown { .. } => "VariablesProviderFailed",
             Self::Template { .. } => "InvalidTemplate",
             Self::AllowedHosts { .. } => "InvalidAllowedHosts",
             Self::Network(_) => "InvalidRuntimeConfig",
@@ -190,7 +202,7 @@ impl Builder {
     /// # Errors
     /// The first problem found; nothing is left behind but compiled code in the cache.
     pub async fn build(self) -> Result<ExecutionContext, BuildError> {
-        let variables = self.variables()?;
+        let variables = Values::of(&self.application, &self.settings).await?;
         let shared = self.shared().await?;
         let mut wanted: Vec<(&ComponentId, &manifest::Executor)> = Vec::new();
         let mut routes = Vec::new();
@@ -242,23 +254,12 @@ impl Builder {
         Ok(made.map_err(|stopped| TlsError::Entry(stopped.to_string()))??)
     }
 
-    /// The values of all variables, given or default.
-    fn variables(&self) -> Result<BTreeMap<&str, &str>, BuildError> {
-        let mut values = BTreeMap::new();
-        for (name, variable) in &self.application.variables {
-            let given = self.settings.variables.get(name).map(SecretString::expose);
-            let value = given.or(variable.default.as_deref());
-            values.insert(name.as_str(), value.ok_or_else(|| BuildError::VariableMissing { name: name.clone() })?);
-        }
-        Ok(values)
-    }
-
     /// One component, ready for one executor.
     async fn guest(
         &self,
         id: &ComponentId,
         executor: &manifest::Executor,
-        variables: &BTreeMap<&str, &str>,
+        variables: &Values,
         shared: &Shared,
     ) -> Result<Arc<Guest>, BuildError> {
         let component = self
@@ -266,7 +267,7 @@ impl Builder {
             .components
             .get(id)
             .ok_or_else(|| BuildError::UnknownComponent { route: self.first_route_of(id), component: id.clone() })?;
-        let grants = Arc::new(self.grants(id, component, variables, shared)?);
+        let grants = Arc::new(self.grants(id, component, variables, shared).await?);
         let code = self.compile(id, component, executor).await?;
         let mounts = self.mounts(id, component).await?;
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
@@ -283,13 +284,16 @@ impl Builder {
             environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             mounts,
             grants,
-            limits: InstanceLimits::new(
-                self.settings.limits.memory.unwrap_or(config.default_memory),
-                config.table_elements,
-            ),
+            limits: InstanceLimits::new(self.memory(), config.table_elements),
             timeout: self.settings.limits.timeout_ms.map_or(config.default_timeout, Duration::from_millis),
             executor: executor.map_err(link)?,
         }))
+    }
+
+    /// The linear memory of one instance, in bytes.
+    fn memory(&self) -> u64 {
+        let asked = self.settings.limits.memory.or(self.settings.runtime_config.max_instance_memory);
+        asked.unwrap_or(self.engine.config().default_memory)
     }
 
     fn first_route_of(&self, id: &ComponentId) -> usize {
@@ -297,23 +301,34 @@ impl Builder {
         self.application.routes.iter().position(|route| names(&route.target)).unwrap_or_default()
     }
 
-    /// What the component may use, with all templates filled in.
-    fn grants(
+    /// What the component may use, with its templates filled in as far as they can be now.
+    ///
+    /// Where it may connect to is settled here, so that every request finds a table.
+    async fn grants(
         &self,
         id: &ComponentId,
         component: &Component,
-        variables: &BTreeMap<&str, &str>,
+        variables: &Values,
         shared: &Shared,
     ) -> Result<Grants, BuildError> {
-        let expand = |template| {
-            let text = template::expand(template, variables);
-            text.map_err(|source| BuildError::Template { component: id.clone(), source })
+        let template = |text: &str| {
+            let template = Template::new(text, variables);
+            template.map_err(|source| BuildError::Template { component: id.clone(), source })
         };
-        let hosts: Vec<String> =
-            component.allowed_outbound_hosts.iter().map(|entry| expand(entry)).collect::<Result<_, _>>()?;
+        let deadline = Instant::now() + BUILD_WITHIN;
+        let mut hosts = Vec::with_capacity(component.allowed_outbound_hosts.len());
+        for host in &component.allowed_outbound_hosts {
+            let filled_in = template(host)?.fill_in(deadline).await;
+            let unknown = |problem: Absent| BuildError::VariableUnknown {
+                component: id.clone(),
+                host: host.clone(),
+                problem: problem.to_string(),
+            };
+            hosts.push(filled_in.map_err(unknown)?.to_string());
+        }
         let allowed_hosts =
             AllowedHosts::parse(&hosts).map_err(|source| BuildError::AllowedHosts { component: id.clone(), source })?;
-        let variables = component.variables.iter().map(|(name, template)| Ok((name.clone(), expand(template)?)));
+        let variables = component.variables.iter().map(|(name, text)| Ok((name.clone(), template(text)?)));
         let variables = variables.collect::<Result<_, BuildError>>()?;
         let network = shared.network.of_component(id.as_str(), allowed_hosts);
         let reuse = self.settings.runtime_config.outbound_http.connection_pooling;

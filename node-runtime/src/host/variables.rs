@@ -3,33 +3,40 @@
 //! | interface | of |
 //! |---|---|
 //! | `fermyon:spin/variables@2.0.0` | Spin's SDKs since 2.0 |
+//! | `spin:variables/variables@3.0.0` | Spin's SDKs for WASI 0.3 |
 //! | `fermyon:spin/config` | the first components |
 //! | `wasi:config/store@0.2.0-draft-2024-09-27` | SDKs that are not Spin's |
 //! | core import `spin-config` | modules of 2022 and 2023 |
 //!
-//! Promise: a guest reads its own component's variables only, and reading one is a lookup: templates were filled in when
-//! the revision was built. Values are never logged, not even those that are no secrets.
-//!
-//! Absent on purpose: providers. Values come with the revision, so a changed value is another revision.
+//! Promise: a guest reads its own component's variables only. A value that cannot change while the revision runs was filled
+//! in when it was built, and reading it is a lookup; one that a Vault may have is asked for when the guest asks, within its
+//! deadline ([`values`]). Values are never logged, not even those that are no secrets.
 
+mod environment;
 mod legacy_config;
 mod spin_config;
 mod spin_variables;
+mod template;
+mod values;
+mod vault;
 mod wasi_config;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use manifest::template::check_name;
 use wasmtime::{Linker, component::Linker as ComponentLinker};
 
-use super::RuntimeContext;
+use super::{Grants, RuntimeContext};
+pub(crate) use template::{Template, TemplateError};
+pub(crate) use values::{BUILD_WITHIN, Values, ValuesError};
 
 /// The interfaces of this module that are a component's.
-pub(super) const INTERFACES: [&str; 3] = [spin_variables::INTERFACE, spin_config::INTERFACE, wasi_config::INTERFACE];
+pub(super) const INTERFACES: [&str; 4] =
+    [spin_variables::INTERFACE, spin_variables::ASYNC_INTERFACE, spin_config::INTERFACE, wasi_config::INTERFACE];
 
 /// A component's variables, by name.
 #[derive(Default)]
-pub(crate) struct Variables(BTreeMap<String, Arc<str>>);
+pub(crate) struct Variables(BTreeMap<String, Template>);
 
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,13 +47,21 @@ pub(crate) enum Absent {
     /// The component has no such variable.
     #[error("the component has no variable `{0}`: name it in the component's `variables`")]
     Undefined(String),
+    /// Whoever has the value does not give it.
+    #[error("the variable `{name}` has no value now: {problem}")]
+    Provider {
+        /// The application's variable.
+        name: String,
+        /// Why; never a value.
+        problem: Arc<str>,
+    },
 }
 
 impl Variables {
-    /// The value of `name`.
-    fn get(&self, name: &str) -> Result<Arc<str>, Absent> {
+    /// The value of `name`, at `deadline` at the latest.
+    async fn get(&self, name: &str, deadline: Instant) -> Result<Arc<str>, Absent> {
         match self.0.get(name) {
-            Some(value) => Ok(Arc::clone(value)),
+            Some(value) => value.fill_in(deadline).await,
             None => Err(match check_name(name) {
                 Ok(()) => Absent::Undefined(name.to_owned()),
                 Err(problem) => Absent::Name(name.chars().take(NAME_SHOWN).collect(), problem),
@@ -55,17 +70,37 @@ impl Variables {
     }
 
     /// All of them, by name.
-    fn all(&self) -> impl Iterator<Item = (&str, &Arc<str>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    async fn all(&self, deadline: Instant) -> Result<Vec<(String, Arc<str>)>, Absent> {
+        let mut all = Vec::with_capacity(self.0.len());
+        for (name, value) in &self.0 {
+            all.push((name.clone(), value.fill_in(deadline).await?));
+        }
+        Ok(all)
+    }
+}
+
+/// A guest's question for variables, apart from its store: answering may take a while.
+pub(super) struct Read {
+    pub(super) grants: Arc<Grants>,
+    pub(super) deadline: Instant,
+}
+
+impl Read {
+    async fn get(&self, name: &str) -> Result<Arc<str>, Absent> {
+        self.grants.variables.get(name, self.deadline).await
+    }
+
+    async fn all(&self) -> Result<Vec<(String, Arc<str>)>, Absent> {
+        self.grants.variables.all(self.deadline).await
     }
 }
 
 /// How much of a wrong name an error repeats, in characters.
 const NAME_SHOWN: usize = 100;
 
-impl FromIterator<(String, String)> for Variables {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(values: I) -> Self {
-        Self(values.into_iter().map(|(name, value)| (name, value.into())).collect())
+impl FromIterator<(String, Template)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (String, Template)>>(values: I) -> Self {
+        Self(values.into_iter().collect())
     }
 }
 
@@ -95,18 +130,18 @@ mod tests {
     use super::*;
 
     fn variables() -> Variables {
-        [("a".to_owned(), "one".to_owned()), ("b_2".to_owned(), String::new())].into_iter().collect()
+        [("a", "one"), ("b_2", "")].map(|(name, value)| (name.to_owned(), Template::fixed(value))).into_iter().collect()
     }
 
-    #[test]
-    fn a_variable_is_found_by_its_name_and_absence_is_explained() {
-        assert_eq!(variables().get("a").as_deref(), Ok("one"));
-        assert_eq!(variables().get("b_2").as_deref(), Ok(""));
-        assert_eq!(variables().get("c"), Err(Absent::Undefined("c".to_owned())));
-        assert!(matches!(variables().get("A-b"), Err(Absent::Name(name, _)) if name == "A-b"));
-        assert!(
-            matches!(variables().get(&"é".repeat(1000)), Err(Absent::Name(name, _)) if name.chars().count() == 100)
-        );
+    #[tokio::test]
+    async fn a_variable_is_found_by_its_name_and_absence_is_explained() {
+        let (variables, now) = (variables(), Instant::now());
+        assert_eq!(variables.get("a", now).await.as_deref(), Ok("one"));
+        assert_eq!(variables.get("b_2", now).await.as_deref(), Ok(""));
+        assert_eq!(variables.get("c", now).await, Err(Absent::Undefined("c".to_owned())));
+        assert!(matches!(variables.get("A-b", now).await, Err(Absent::Name(name, _)) if name == "A-b"));
+        let long = variables.get(&"é".repeat(1000), now).await;
+        assert!(matches!(long, Err(Absent::Name(name, _)) if name.chars().count() == 100));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use manifest::Variable;
 use crate::support::{App, guest, legacy_with, text};
 
 /// Answers `GET /key` with the value; 400 and the error's kind, and its message, where there is none.
-const READ_KEY: &str = r"
+pub(crate) const READ_KEY: &str = r"
     (call $get_config (i32.add (local.get $uri) (i32.const 1)) (i32.sub (local.get $uri_len) (i32.const 1)) (i32.const 2000))
     (if (i32.load8_u (i32.const 2000))
         (then
@@ -18,12 +18,12 @@ const READ_KEY: &str = r"
             (i32.store (i32.const 1024) (i32.load (i32.const 2008)))))
     (i32.const 1000)";
 
-fn legacy(handler: &str) -> Vec<u8> {
+pub(crate) fn legacy(handler: &str) -> Vec<u8> {
     legacy_with(r#"(import "spin-config" "get-config" (func $get_config (param i32 i32 i32)))"#, handler)
 }
 
 /// An application with two variables, and a component that has both in a template.
-fn app(wasm: &[u8]) -> App {
+pub(crate) fn app(wasm: &[u8]) -> App {
     let mut app = App::of(wasm);
     let variable =
         |default: Option<&str>| Variable { default: default.map(str::to_owned), description: None, secret: true };

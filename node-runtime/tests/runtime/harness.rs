@@ -464,6 +464,8 @@ pub(crate) fn revision(id: &str, wasm: Content, server: &str) -> RevisionSpec {
         fetch: Fetch::Bindle { server: server.to_owned(), id: "app/1.0.0".to_owned(), credentials: None },
         variables: [("key".to_owned(), SecretString::new("hunter2"))].into(),
         limits: Limits::default(),
+        runtime_config: None,
+        pool_config: None,
     }
 }
 

@@ -87,6 +87,8 @@ pub fn resolve(view: &View) -> Resolution {
         fetch: fetch.clone(),
         variables: variables.clone(),
         limits: limits.clone(),
+        runtime_config: None,
+        pool_config: None,
     };
     Resolution::Known { revision: Box::new(revision), digest: *digest }
 }

@@ -232,6 +232,8 @@ fn big(name: &str) -> control::Assignment {
         fetch: control::Fetch::Bindle { server: String::new(), id: String::new(), credentials: None },
         variables: [("v".to_owned(), SecretString::new("x".repeat(1 << 20)))].into(),
         limits: control::Limits::default(),
+        runtime_config: None,
+        pool_config: None,
     };
     control::Assignment { revisions: vec![revision], ..assignment(name, 12_000) }
 }

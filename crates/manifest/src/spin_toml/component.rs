@@ -143,11 +143,8 @@ fn read_destination(field: &Field<'_>) -> Option<String> {
 /// How a component is built: of no meaning at run time, but the best advice when its wasm is not there.
 fn read_build(table: &Table<'_>) -> Option<Build> {
     let build = table.table("build")?;
-    let read = Build {
-        commands: read_commands(&build),
-        workdir: build.string("workdir"),
-        watch: build.strings("watch"),
-    };
+    let read =
+        Build { commands: read_commands(&build), workdir: build.string("workdir"), watch: build.strings("watch") };
     build.finish();
     Some(read)
 }

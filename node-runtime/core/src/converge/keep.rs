@@ -73,6 +73,8 @@ mod tests {
             fetch: Fetch::Bindle { server: String::new(), id: String::new(), credentials: None },
             variables: [].into(),
             limits: Limits::default(),
+            runtime_config: None,
+            pool_config: None,
         }
     }
 

@@ -40,6 +40,8 @@ fn wanted_of(uid: &str, port: u16, revisions: &[&str], active: &str) -> Wanted {
         },
         variables: BTreeMap::new(),
         limits: Limits::default(),
+        runtime_config: None,
+        pool_config: None,
     };
     let assignment = Assignment {
         app: key("cart"),

@@ -9,6 +9,7 @@ use super::{Absent, RuntimeContext};
 use crate::host::guest_memory::{GuestHeap, GuestMemory};
 
 const RESULT_SIZE: u32 = 16;
+const PROVIDER: u32 = 0;
 const INVALID_KEY: u32 = 1;
 const OTHER: u32 = 3;
 
@@ -28,7 +29,11 @@ async fn get_config(mut caller: Caller<'_, RuntimeContext>, key: u32, size: u32,
     let key = memory.slice("key", key, size.into())?;
     let key =
         std::str::from_utf8(key).map_err(|_| Absent::Name(String::from_utf8_lossy(key).into_owned(), "use UTF-8"));
-    let value = key.and_then(|key| context.variables().get(key));
+    let (key, read) = (key.map(str::to_owned), context.read_variable());
+    let value = match key {
+        Ok(key) => read.get(&key).await,
+        Err(wrong) => Err(wrong),
+    };
     let words = match value {
         Ok(value) => {
             let (at, size) = heap.give(&mut caller, value.as_bytes(), 1).await?;
@@ -38,6 +43,7 @@ async fn get_config(mut caller: Caller<'_, RuntimeContext>, key: u32, size: u32,
             let kind = match absent {
                 Absent::Name(..) => INVALID_KEY,
                 Absent::Undefined(_) => OTHER,
+                Absent::Provider { .. } => PROVIDER,
             };
             let (at, size) = heap.give(&mut caller, absent.to_string().as_bytes(), 1).await?;
             [1, kind, at, size]

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{ComponentType, Linker, Lower, WasmStr};
+use wasmtime::component::{ComponentType, Linker, Lower};
 
 use super::{Absent, RuntimeContext};
 
 /// The interface's name.
 pub(super) const INTERFACE: &str = "fermyon:spin/config";
 
-/// Its `error`. It has no case of its own for a key that is not defined: Spin says `other` then.
+/// Its `error`. It has no case of its own for a key that is not defined: Spin says `provider` then, and `other` for a
+/// provider that failed.
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 enum Error {
-    /// A provider failed.
+    /// There is no such key.
     #[component(name = "provider")]
-    #[expect(dead_code, reason = "a case of the interface, which must be whole")]
     Provider(String),
     /// The key cannot be one.
     #[component(name = "invalid-key")]
@@ -34,15 +34,19 @@ impl From<Absent> for Error {
         let message = absent.to_string();
         match absent {
             Absent::Name(..) => Self::InvalidKey(message),
-            Absent::Undefined(_) => Self::Other(message),
+            Absent::Undefined(_) => Self::Provider(message),
+            Absent::Provider { .. } => Self::Other(message),
         }
     }
 }
 
 /// Defines it.
 pub(super) fn link(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> {
-    linker.instance(INTERFACE)?.func_wrap("get-config", |store, (key,): (WasmStr,)| {
-        let value: Result<Arc<str>, Absent> = store.data().variables().get(&key.to_str(&store)?);
-        Ok((value.map_err(Error::from),))
+    linker.instance(INTERFACE)?.func_wrap_async("get-config", |store, (key,): (String,)| {
+        let read = store.data().read_variable();
+        Box::new(async move {
+            let value: Result<Arc<str>, Error> = read.get(&key).await.map_err(Error::from);
+            Ok((value,))
+        })
     })
 }

@@ -1,15 +1,18 @@
-//! `fermyon:spin/variables@2.0.0`: `get: func(name: string) -> result<string, error>`.
+//! `fermyon:spin/variables@2.0.0`: `get: func(name: string) -> result<string, error>`, and the same as an `async func` of
+//! `spin:variables/variables@3.0.0`.
 
 use std::sync::Arc;
 
-use wasmtime::component::{ComponentType, Linker, Lower, WasmStr};
+use wasmtime::component::{ComponentType, Linker, Lower};
 
 use super::{Absent, RuntimeContext};
 
 /// The interface's name.
 pub(super) const INTERFACE: &str = "fermyon:spin/variables@2.0.0";
+/// The name of the one that guests call without waiting.
+pub(super) const ASYNC_INTERFACE: &str = "spin:variables/variables@3.0.0";
 
-/// Its `error`. The other cases are about providers, which this host does not have.
+/// Their `error`.
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 enum Error {
@@ -21,7 +24,6 @@ enum Error {
     Undefined(String),
     /// A provider failed.
     #[component(name = "provider")]
-    #[expect(dead_code, reason = "a case of the interface, which must be whole")]
     Provider(String),
     /// Anything else.
     #[component(name = "other")]
@@ -35,14 +37,25 @@ impl From<Absent> for Error {
         match absent {
             Absent::Name(..) => Self::InvalidName(message),
             Absent::Undefined(_) => Self::Undefined(message),
+            Absent::Provider { .. } => Self::Provider(message),
         }
     }
 }
 
-/// Defines it.
+/// Defines them.
 pub(super) fn link(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> {
-    linker.instance(INTERFACE)?.func_wrap("get", |store, (name,): (WasmStr,)| {
-        let value: Result<Arc<str>, Absent> = store.data().variables().get(&name.to_str(&store)?);
-        Ok((value.map_err(Error::from),))
+    linker.instance(INTERFACE)?.func_wrap_async("get", |store, (name,): (String,)| {
+        let read = store.data().read_variable();
+        Box::new(async move {
+            let value: Result<Arc<str>, Error> = read.get(&name).await.map_err(Error::from);
+            Ok((value,))
+        })
+    })?;
+    linker.instance(ASYNC_INTERFACE)?.func_wrap_concurrent("get", |accessor, (name,): (String,)| {
+        Box::pin(async move {
+            let read = accessor.with(|mut access| access.data_mut().read_variable());
+            let value: Result<Arc<str>, Error> = read.get(&name).await.map_err(Error::from);
+            Ok((value,))
+        })
     })
 }

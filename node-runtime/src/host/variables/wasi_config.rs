@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{ComponentType, Linker, Lower, WasmStr};
+use wasmtime::component::{ComponentType, Linker, Lower};
 
 use super::{Absent, RuntimeContext};
 
@@ -14,7 +14,7 @@ pub(super) const INTERFACE: &str = "wasi:config/store@0.2.0-draft-2024-09-27";
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 enum Error {
-    /// Whoever has the values refuses.
+    /// Whoever has the values fails.
     #[component(name = "upstream")]
     Upstream(String),
     /// They cannot be reached.
@@ -31,17 +31,23 @@ type All = Result<Vec<(String, Arc<str>)>, Error>;
 /// Defines it.
 pub(super) fn link(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(INTERFACE)?;
-    interface.func_wrap("get", |store, (key,): (WasmStr,)| {
-        let value: Found = match store.data().variables().get(&key.to_str(&store)?) {
-            Ok(value) => Ok(Some(value)),
-            Err(Absent::Undefined(_)) => Ok(None),
-            Err(wrong @ Absent::Name(..)) => Err(Error::Upstream(wrong.to_string())),
-        };
-        Ok((value,))
+    interface.func_wrap_async("get", |store, (key,): (String,)| {
+        let read = store.data().read_variable();
+        Box::new(async move {
+            let value: Found = match read.get(&key).await {
+                Ok(value) => Ok(Some(value)),
+                // A key that no variable can have is one that there is not.
+                Err(Absent::Undefined(_) | Absent::Name(..)) => Ok(None),
+                Err(failed @ Absent::Provider { .. }) => Err(Error::Upstream(failed.to_string())),
+            };
+            Ok((value,))
+        })
     })?;
-    interface.func_wrap("get-all", |store, (): ()| {
-        let all = store.data().variables().all();
-        let all: All = Ok(all.map(|(name, value)| (name.to_owned(), Arc::clone(value))).collect());
-        Ok((all,))
+    interface.func_wrap_async("get-all", |store, (): ()| {
+        let read = store.data().read_variable();
+        Box::new(async move {
+            let all: All = read.all().await.map_err(|failed| Error::Upstream(failed.to_string()));
+            Ok((all,))
+        })
     })
 }
