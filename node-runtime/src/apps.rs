@@ -15,11 +15,14 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use control::{AppKey, Assignment, Fingerprint, RevisionId, RevisionSpec};
+use control::{AppKey, AppReport, Assignment, Fingerprint, RevisionId, RevisionSpec};
 use daemon::Tasks;
 use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app, keep};
 use tokio::sync::mpsc;
@@ -60,7 +63,7 @@ pub struct AppsSettings {
 /// Something that the runtime is told.
 #[derive(Debug)]
 enum Told {
-    Assign(Box<Assignment>),
+    Assign(Box<Assignment>, u64),
     /// What was kept on disk.
     Restore(Vec<Assignment>),
     Remove(AppKey),
@@ -73,26 +76,37 @@ enum Told {
 pub struct Apps {
     told: mpsc::Sender<Told>,
     board: Arc<Board>,
+    words: Arc<AtomicU64>,
 }
 
 /// A place in the queue of things said, so that whoever has it can speak at once.
 #[derive(Debug)]
-pub struct Turn<'a>(mpsc::Permit<'a, Told>);
+pub struct Turn<'a> {
+    permit: mpsc::Permit<'a, Told>,
+    words: &'a AtomicU64,
+}
 
 impl Turn<'_> {
     /// This is now the whole truth about one app.
     pub fn assign(self, assignment: Box<Assignment>) {
-        self.0.send(Told::Assign(assignment));
+        let word = self.next_word();
+        self.permit.send(Told::Assign(assignment, word));
     }
 
     /// The app is no longer this runtime's.
     pub fn remove(self, app: AppKey) {
-        self.0.send(Told::Remove(app));
+        self.next_word();
+        self.permit.send(Told::Remove(app));
     }
 
     /// Everything that is not as the operator wants it has been said.
     pub fn synced(self) {
-        self.0.send(Told::Synced);
+        self.permit.send(Told::Synced);
+    }
+
+    /// The number of the next word: `control::AppReport::word`.
+    fn next_word(&self) -> u64 {
+        self.words.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -130,13 +144,14 @@ impl Apps {
             sweep: Sweep::default(),
             agenda: Agenda::default(),
             births: 0,
+            words: BTreeMap::new(),
         };
         let stopping = tasks.stop_token();
         tasks.spawn("apps", async move {
             stopping.run_until_cancelled_owned(owner.run(hears, ended)).await;
             Ok::<(), Infallible>(())
         });
-        Self { told, board }
+        Self { told, board, words: Arc::default() }
     }
 
     /// What is true of each app.
@@ -147,7 +162,14 @@ impl Apps {
 
     /// Waits until something can be said; `None` when the process stops.
     pub async fn turn(&self) -> Option<Turn<'_>> {
-        self.told.reserve().await.ok().map(Turn)
+        let permit = self.told.reserve().await.ok()?;
+        Some(Turn { permit, words: &self.words })
+    }
+
+    /// How many words about apps have been taken so far. What is taken after this has higher numbers.
+    #[must_use]
+    pub fn words(&self) -> u64 {
+        self.words.load(Ordering::Relaxed)
     }
 
     /// Runs what was kept on disk.
@@ -221,6 +243,8 @@ struct Owner {
     sweep: Sweep,
     agenda: Agenda,
     births: u64,
+    /// The number of the last word about each app that is desired.
+    words: BTreeMap<AppKey, u64>,
 }
 
 impl Owner {
@@ -269,8 +293,8 @@ impl Owner {
 
     fn take(&mut self, told: Told) {
         match told {
-            Told::Assign(assignment) => self.assign(*assignment, true),
-            Told::Restore(all) => all.into_iter().for_each(|assignment| self.assign(assignment, false)),
+            Told::Assign(assignment, word) => self.assign(*assignment, Some(word)),
+            Told::Restore(all) => all.into_iter().for_each(|assignment| self.assign(assignment, None)),
             Told::Synced => self.synced(),
             Told::Remove(app) => {
                 if self.desired.remove(&app).is_none() && !self.actual.contains_key(&app) {
@@ -278,6 +302,7 @@ impl Owner {
                     return;
                 }
                 tracing::info!(%app, "app removed");
+                self.words.remove(&app);
                 self.kept.remove(&app);
                 self.board.set_rollout(&app, None);
                 self.keeper.keep(&app, None);
@@ -287,8 +312,10 @@ impl Owner {
         }
     }
 
-    fn assign(&mut self, assignment: Assignment, is_news: bool) {
+    /// Takes in an assignment: the operator's word of this number, or one from disk.
+    fn assign(&mut self, assignment: Assignment, word: Option<u64>) {
         let app = assignment.app.clone();
+        self.words.insert(app.clone(), word.unwrap_or_default());
         let fingerprint = match assignment.fingerprint() {
             Ok(fingerprint) => fingerprint,
             Err(error) => return tracing::error!(%app, %error, "an assignment has no fingerprint"),
@@ -302,7 +329,7 @@ impl Owner {
         }
         tracing::info!(%app, revision = %assignment.active, port = assignment.port, "app assigned");
         self.desired.insert(app.clone(), wanted);
-        if !is_news {
+        if word.is_none() {
             self.kept.insert(app.clone(), (fingerprint, None));
             self.board.set_rollout(&app, Some(assignment));
         }
@@ -370,7 +397,8 @@ impl Owner {
 
     fn post(&self, key: &AppKey, anew: bool) {
         if let Some(wanted) = self.desired.get(key) {
-            let report = converge::report(wanted, self.actual.get(key));
+            let word = self.words.get(key).copied();
+            let report = AppReport { word, ..converge::report(wanted, self.actual.get(key)) };
             self.board.post(key, News::Report(Box::new(report)), anew);
         } else if !self.actual.contains_key(key) {
             self.board.post(key, News::Removed, false);

@@ -261,7 +261,7 @@ fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> 
         let holding = || Holding {
             draining: said.draining,
             assigned: mailbox.told(app),
-            report: said.reports.get(app).cloned(),
+            report: said.reports.get(app).filter(|report| mailbox.believes(report)).cloned(),
             rollout: said.rollouts.get(app).cloned(),
         };
         let contact = match said.link {

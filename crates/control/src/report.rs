@@ -19,6 +19,11 @@ pub struct AppReport {
     pub uid: String,
     /// The assignment that this report answers.
     pub fingerprint: Fingerprint,
+    /// The number of the last word about the app that this report takes into account; `None` from a runtime that does not
+    /// count. A runtime counts every [`crate::ToRuntime::Assign`] and [`crate::ToRuntime::Remove`] that it is sent, over
+    /// all streams of its process: [`crate::wire::Inventory::words`] says how many there were before this stream's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<u64>,
     /// The port it is (or is to be) served at.
     pub port: u16,
     /// Each revision that the runtime knows of the app.

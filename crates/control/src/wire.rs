@@ -101,6 +101,9 @@ pub struct Inventory {
     pub assigned: BTreeMap<AppKey, Fingerprint>,
     /// The report of each app.
     pub reports: Vec<AppReport>,
+    /// How many words about apps this process was sent on earlier streams: see [`AppReport::word`].
+    #[serde(default)]
+    pub words: u64,
     /// What the runtime keeps of each app whose update is not over: the assignment and, before its revisions, one that
     /// is served although it is listed no more. From this an operator that has just started knows the old revision.
     /// Some may be left out: see [`ROLLOUTS_BYTES`].

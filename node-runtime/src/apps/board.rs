@@ -90,7 +90,7 @@ impl Board {
         (now_seen, news.collect())
     }
 
-    /// Everything but [`Board::rollouts`], and what has been seen then.
+    /// Everything but [`Board::rollouts`] and the number of words, and what has been seen then.
     pub fn inventory(&self) -> (u64, Inventory) {
         let posts = self.posts();
         let reports = posts.by_app.values().filter_map(|(_, news)| match news {
@@ -99,7 +99,7 @@ impl Board {
         });
         let reports: Vec<_> = reports.collect();
         let assigned = reports.iter().map(|report| (report.app.clone(), report.fingerprint)).collect();
-        (posts.version, Inventory { assigned, reports, rollouts: Vec::new() })
+        (posts.version, Inventory { assigned, reports, words: 0, rollouts: Vec::new() })
     }
 
     /// What is kept of apps whose update is not over, as far as it fits into a frame. It holds secrets.
@@ -173,6 +173,7 @@ mod tests {
             app: app(name),
             uid: "uid".to_owned(),
             fingerprint: control::Fingerprint(manifest::Digest::of(b"")),
+            word: None,
             port,
             revisions: BTreeMap::new(),
             serving: None,

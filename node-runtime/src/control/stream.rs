@@ -87,6 +87,8 @@ impl Stream {
         let is_draining = *draining.borrow_and_update();
         let (seen, mut inventory) = shared.apps.board().inventory();
         inventory.rollouts = shared.apps.board().rollouts();
+        // Nobody else can say anything now: this stream commands.
+        inventory.words = shared.apps.words();
         let settings = &shared.settings;
         let welcome = Welcome {
             version: VERSION,

@@ -16,12 +16,13 @@
 //! behind it has reported that it serves this app, by uid, at this port; the one exception is an address
 //! that an earlier operator published on such a report, of a runtime that has not been reached since.
 //!
-//! Beside it: [`ports`] (which port an app has), [`lease`] (which operator leads) and [`pki`] (which
+//! Beside it: [`mailbox`] (what one runtime is told next), [`ports`] (which port an app has), [`lease`] (which operator leads) and [`pki`] (which
 //! certificates are made, and when).
 //!
 //! Absent on purpose: I/O, `async`, clocks, randomness and hash maps.
 
 pub mod lease;
+pub mod mailbox;
 pub mod objects;
 pub mod pki;
 pub mod place;

@@ -75,9 +75,13 @@ pub fn was_published(view: &View, runtime: &Runtime) -> bool {
 }
 
 /// Whether less than `span` has passed since `since`.
+///
+/// Clocks differ and are set: what is a little in the future has just begun, what is further away is not believed, so that
+/// nobody is waited for as long as a clock was wrong.
 #[must_use]
 pub fn within(now: Timestamp, since: Timestamp, span: SignedDuration) -> bool {
-    now.duration_since(since) < span
+    let age = now.duration_since(since);
+    age < span && age > -span
 }
 
 /// The rank of a runtime for an app; the highest wins.

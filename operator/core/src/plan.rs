@@ -171,23 +171,30 @@ fn withdrawn(
     chosen: &BTreeSet<RuntimeName>,
     assignment: Option<&Assignment>,
 ) -> BTreeMap<RuntimeName, Timestamp> {
-    let takes_over = |runtime: &Runtime| {
+    let answers =
+        |runtime: &&Runtime| view.port.is_some_and(|port| serves(view, runtime, port)) && runtime.pod == Pod::Ready;
+    let takes_over = |runtime: &&Runtime| {
         let serving = runtime.report(&view.app).and_then(|report| report.serving.as_ref());
         let right = match assignment {
             Some(assignment) => serving == Some(&assignment.active),
             None => serving.is_some(),
         };
-        right && view.port.is_some_and(|port| serves(view, runtime, port)) && runtime.pod == Pod::Ready
+        right && answers(runtime)
     };
-    let replaced = view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)).all(takes_over);
+    let having = || view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name));
     let wanted = view.app.replicas > 0;
-    let over = replaced && !(wanted && chosen.is_empty());
-    let before = |runtime: &Runtime| view.memory.withdrawn.get(&runtime.name).copied();
+    let nobody = wanted && chosen.is_empty();
+    let over = having().all(|runtime| takes_over(&runtime)) && !nobody;
+    // What has begun is not taken back because an update begins meanwhile.
+    let stays_over = having().all(|runtime| answers(&runtime)) && !nobody;
+    // A clock that was set back must not make anybody linger for as long as it was wrong.
+    let before = |runtime: &Runtime| Some((*view.memory.withdrawn.get(&runtime.name)?).min(view.now));
     let is_withdrawn = |runtime: &Runtime| match runtime.contact {
         // There is no way back to an endpoint before it is heard of.
         Contact::Never { .. } if before(runtime).is_some() => true,
         // One on its way out is in the slices as such, unless nothing is wanted of it any more.
-        _ => over && (!runtime.is_leaving() || !wanted || before(runtime).is_some()),
+        _ if before(runtime).is_some() => stays_over,
+        _ => over && (!runtime.is_leaving() || !wanted),
     };
     view.runtimes
         .iter()

@@ -164,7 +164,8 @@ pub struct Holding {
     pub draining: bool,
     /// The fingerprint of what it was told last: from its inventory, then of every message sent.
     pub assigned: Option<Fingerprint>,
-    /// Its last report about the app.
+    /// Its last report about the app; none that is from before the app was taken away from it
+    /// ([`crate::mailbox::Mailbox::believes`]).
     pub report: Option<AppReport>,
     /// What it kept of the app when it introduced itself, if an update of the app was not over then.
     pub rollout: Option<Arc<Assignment>>,

@@ -341,6 +341,7 @@ fn carry_out(told: &Assignment, before: Option<&AppReport>, bad: &BTreeSet<Strin
         app: told.app.clone(),
         uid: told.uid.clone(),
         fingerprint: told.fingerprint().unwrap(),
+        word: None,
         port: told.port,
         revisions,
         serving,

@@ -156,7 +156,7 @@ impl Runtime {
     pub(super) fn welcomed(&self, welcome: Welcome) {
         tracing::info!(runtime = %self.name, build = welcome.build, apps = welcome.inventory.assigned.len(), "connected to a runtime");
         let mut said = self.said();
-        self.mailbox.open(welcome.inventory.assigned);
+        self.mailbox.open(welcome.inventory.assigned, welcome.inventory.words);
         *said = Said {
             link: Link::Connected,
             failure: None,
@@ -184,6 +184,7 @@ impl Runtime {
 
     /// It has forgotten an app.
     pub(super) fn removed(&self, app: &AppKey) {
+        self.mailbox.gone(app);
         let mut said = self.said();
         said.rollouts.remove(app);
         if said.reports.remove(app).is_some() {

@@ -139,7 +139,7 @@ async fn write(mailbox: &Mailbox, outgoing: &mut Outgoing, timings: &Timings) ->
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0;
     loop {
-        while let Some(parcel) = mailbox.next() {
+        while let Some(parcel) = mailbox.take() {
             send_parcel(outgoing, &parcel).await?;
         }
         tokio::select! {

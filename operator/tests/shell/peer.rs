@@ -231,6 +231,7 @@ pub(crate) fn report(assignment: &Assignment) -> AppReport {
         app: assignment.app.clone(),
         uid: assignment.uid.clone(),
         fingerprint: assignment.fingerprint().unwrap(),
+        word: None,
         port: assignment.port,
         revisions: BTreeMap::new(),
         serving: Some(assignment.active.clone()),
@@ -245,6 +246,7 @@ pub(crate) fn holding(assignments: &[Assignment]) -> Inventory {
     Inventory {
         assigned: assignments.iter().map(fingerprint).collect(),
         reports: assignments.iter().map(report).collect(),
+        words: 0,
         rollouts: Vec::new(),
     }
 }

@@ -15,6 +15,7 @@ pub fn report(wanted: &Wanted, actual: Option<&App>) -> AppReport {
         app: assignment.app.clone(),
         uid: assignment.uid.clone(),
         fingerprint: wanted.fingerprint,
+        word: None,
         port: assignment.port,
         revisions: listed.collect(),
         serving: None,

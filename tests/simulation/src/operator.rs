@@ -1,0 +1,450 @@
+//! An operator process: caches that lag behind, a lease, and while it leads a ledger and a stream per runtime.
+//!
+//! Does what `operator/src/{controller,runtimes}` do around the same deciders.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use control::{
+    AppKey, AppReport, Assignment, Fetch, FromRuntime, Inventory, Limits, Problem, RuntimeName, SecretString,
+};
+use jiff::Timestamp;
+use manifest::{Application, Digest};
+use operator_core::{
+    App, Bundle, Contact, Memory, Plan, RevisionKey, Runtime, Variables, View, lease,
+    mailbox::{Desired, Mailbox, Order},
+    ports,
+    view::{Holding, ServiceState},
+};
+
+use crate::{
+    api::{AppObject, Id, Object, Objects},
+    rules::Rules,
+};
+
+/// An operator's process.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    pub(crate) up: bool,
+    /// Counts its processes and leaderships: what began in an earlier one is void.
+    pub(crate) life: u32,
+    /// How far its clock is off, in milliseconds.
+    pub(crate) clock: i64,
+    /// Until when it does nothing at all.
+    pub(crate) frozen_until: i64,
+    /// Until when it cannot reach the API server.
+    pub(crate) cut_off_until: i64,
+    pub(crate) cache: Objects,
+    pub(crate) lease: Option<lease::Observed>,
+    pub(crate) held: Option<lease::Held>,
+    pub(crate) leading: Option<Leading>,
+    /// The versions of bundles that it has resolved, and those that it asks for.
+    pub(crate) resolved: BTreeMap<String, bool>,
+}
+
+/// What a leader knows.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    pub(crate) term: u64,
+    pub(crate) ports: ports::Book,
+    pub(crate) apps: BTreeMap<AppKey, Remembered>,
+    pub(crate) links: BTreeMap<RuntimeName, Link>,
+    reviews: BTreeMap<RuntimeName, BTreeSet<AppKey>>,
+    /// To be looked at.
+    pub(crate) dirty: BTreeSet<AppKey>,
+    /// Being carried out.
+    pub(crate) busy: BTreeSet<AppKey>,
+}
+
+/// What a leader remembers about an app.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    uid: String,
+    memory: Memory,
+    pub(crate) write_failure: Option<Problem>,
+}
+
+/// One runtime, as a leader knows it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) uid: String,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) state: LinkState,
+    pub(crate) session: Option<u64>,
+    capacity: u32,
+    draining: bool,
+    reports: BTreeMap<AppKey, AppReport>,
+    rollouts: BTreeMap<AppKey, Arc<Assignment>>,
+    unreviewed: bool,
+}
+
+/// How things stand with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    Never(Timestamp),
+    Connected,
+    Lost(Timestamp),
+}
+
+/// What an operator decided about an app.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    pub(crate) app: AppKey,
+    pub(crate) uid: String,
+    pub(crate) plan: Plan,
+}
+
+impl Operator {
+    /// What its clock shows at the true time `now`.
+    pub(crate) fn time(&self, now: i64) -> Timestamp {
+        crate::time(now + self.clock)
+    }
+
+    /// Whether it can do something now.
+    pub(crate) const fn runs(&self, now: i64) -> bool {
+        self.up && now >= self.frozen_until
+    }
+
+    /// Whether it can reach the API server now.
+    pub(crate) const fn reaches_api(&self, now: i64) -> bool {
+        now >= self.cut_off_until
+    }
+
+    /// Takes in what a watch says; whether that is news.
+    pub(crate) fn observe(&mut self, id: &Id, version: u64, object: Option<Object>) -> bool {
+        if self.cache.get(id).is_some_and(|(known, _)| *known >= version) {
+            return false;
+        }
+        match object {
+            Some(object) => drop(self.cache.insert(id.clone(), (version, object))),
+            None => drop(self.cache.remove(id)),
+        }
+        true
+    }
+
+    /// Begins to lead: with nothing but what the API server has.
+    pub(crate) fn begin(&mut self, term: u64, now: i64) {
+        self.life += 1;
+        let mut ports = ports::Book::default();
+        for (_, app) in self.apps() {
+            if let Some(port) = app.status.port {
+                ports.claim(&app.uid, Some(port));
+            }
+        }
+        let dirty = self.apps().map(|(key, _)| key.clone()).collect();
+        self.leading = Some(Leading {
+            term,
+            ports,
+            apps: BTreeMap::new(),
+            links: BTreeMap::new(),
+            reviews: BTreeMap::new(),
+            dirty,
+            busy: BTreeSet::new(),
+        });
+        self.sync_pods(now);
+    }
+
+    /// Stops leading; what is under way is void.
+    pub(crate) fn end(&mut self) -> Vec<u64> {
+        self.life += 1;
+        let links = self.leading.take().map(|leading| leading.links).unwrap_or_default();
+        links.into_values().filter_map(|link| link.session).collect()
+    }
+
+    fn apps(&self) -> impl Iterator<Item = (&AppKey, &AppObject)> {
+        self.cache.iter().filter_map(|(id, (_, object))| match (id, object) {
+            (Id::App(key), Object::App(app)) => Some((key, app.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// Has a link for each pod; the runtimes to dial.
+    pub(crate) fn sync_pods(&mut self, now: i64) -> Vec<(RuntimeName, String)> {
+        let since = self.time(now);
+        let pods: BTreeMap<RuntimeName, String> = self
+            .cache
+            .iter()
+            .filter_map(|(id, (_, object))| match (id, object) {
+                (Id::Pod(name), Object::Pod(pod)) => Some((name.clone(), pod.uid.clone())),
+                _ => None,
+            })
+            .collect();
+        let Some(leading) = &mut self.leading else { return Vec::new() };
+        leading.links.retain(|name, link| pods.get(name) == Some(&link.uid));
+        let mut new = Vec::new();
+        for (name, uid) in pods {
+            if !leading.links.contains_key(&name) {
+                leading.links.insert(name.clone(), Link::new(uid.clone(), since));
+                new.push((name, uid));
+            }
+        }
+        new
+    }
+
+    /// Everything must be looked at.
+    pub(crate) fn look_at_all(&mut self) {
+        let apps: BTreeSet<AppKey> = self.apps().map(|(key, _)| key.clone()).collect();
+        let Some(leading) = &mut self.leading else { return };
+        let known: Vec<AppKey> = leading.apps.keys().cloned().collect();
+        leading.dirty.extend(apps.iter().cloned().chain(known));
+        for (name, link) in &mut leading.links {
+            if std::mem::take(&mut link.unreviewed) {
+                if apps.is_empty() {
+                    link.mailbox.complete();
+                } else {
+                    leading.reviews.insert(name.clone(), apps.clone());
+                }
+            }
+        }
+    }
+
+    /// A runtime has said something; whether everything must be looked at.
+    pub(crate) fn hear(&mut self, runtime: &RuntimeName, session: u64, message: FromRuntime) -> bool {
+        let Some(leading) = &mut self.leading else { return false };
+        let Some(link) = leading.links.get_mut(runtime).filter(|link| link.session == Some(session)) else {
+            return false;
+        };
+        match message {
+            FromRuntime::Welcome(welcome) => {
+                let Inventory { assigned, reports, words, rollouts } = welcome.inventory;
+                link.mailbox.open(assigned, words);
+                link.state = LinkState::Connected;
+                link.capacity = welcome.capacity;
+                link.draining = welcome.draining;
+                link.reports = reports.into_iter().map(|report| (report.app.clone(), report)).collect();
+                link.rollouts = rollouts.into_iter().map(|kept| (kept.app.clone(), Arc::new(kept))).collect();
+                link.unreviewed = true;
+                true
+            }
+            FromRuntime::Report(reports) => {
+                for report in reports {
+                    let app = report.app.clone();
+                    if link.reports.insert(app.clone(), report.clone()).as_ref() != Some(&report) {
+                        leading.dirty.insert(app);
+                    }
+                }
+                false
+            }
+            FromRuntime::Removed(app) => {
+                link.mailbox.gone(&app);
+                link.rollouts.remove(&app);
+                if link.reports.remove(&app).is_some() {
+                    leading.dirty.insert(app);
+                }
+                false
+            }
+            FromRuntime::Draining => {
+                link.draining = true;
+                true
+            }
+            FromRuntime::Refused(_) | FromRuntime::Pong(_) => false,
+        }
+    }
+
+    /// The stream with a runtime has ended; whether there was one.
+    pub(crate) fn lose(&mut self, runtime: &RuntimeName, session: u64, now: i64) -> bool {
+        let since = self.time(now);
+        let link = self.leading.as_mut().and_then(|leading| leading.links.get_mut(runtime));
+        let Some(link) = link.filter(|link| link.session == Some(session)) else { return false };
+        link.session = None;
+        if link.state == LinkState::Connected {
+            link.state = LinkState::Lost(since);
+        }
+        true
+    }
+
+    /// Looks at one app, decides, and puts into mailboxes what runtimes are told. Also whether the bundle of some version
+    /// must be asked for.
+    pub(crate) fn decide(&mut self, key: &AppKey, now: i64, rules: &Rules) -> (Option<Decision>, Option<String>) {
+        let time = self.time(now);
+        let object = self.apps().find(|(known, _)| *known == key).map(|(_, app)| app.clone());
+        let Some(object) = object else {
+            self.forget(key);
+            return (None, None);
+        };
+        let unknown = (!self.resolved.contains_key(&object.version)).then(|| object.version.clone());
+        if let Some(version) = &unknown {
+            self.resolved.insert(version.clone(), false);
+        }
+        let view = self.look(key, &object, time);
+        let plan = (rules.plan)(&view);
+        if let Some(leading) = &mut self.leading {
+            leading.tell(key, &plan);
+            if let Some(remembered) = leading.apps.get_mut(key) {
+                remembered.memory = plan.memory.clone();
+            }
+            leading.reviewed(key);
+        }
+        (Some(Decision { app: key.clone(), uid: object.uid, plan }), unknown)
+    }
+
+    fn look(&mut self, key: &AppKey, object: &AppObject, now: Timestamp) -> View {
+        let app = App {
+            key: key.clone(),
+            uid: object.uid.clone(),
+            generation: object.generation,
+            replicas: object.replicas,
+            limits: Ok(Limits::default()),
+            service_annotations: BTreeMap::new(),
+        };
+        let service = match self.cache.get(&Id::Service(key.clone())) {
+            Some((_, Object::Service { owner, service })) if *owner == object.uid => {
+                ServiceState::Ours(service.clone())
+            }
+            Some(_) => ServiceState::Foreign("an earlier one's".to_owned()),
+            None => ServiceState::Absent,
+        };
+        let slices = self.cache.iter().filter_map(|(id, (_, found))| match (id, found) {
+            (Id::Slice(of, _), Object::Slice { owner, slice }) if of == key && *owner == object.uid => {
+                Some(slice.clone())
+            }
+            _ => None,
+        });
+        let slices = slices.collect();
+        let bundle =
+            if self.resolved.get(&object.version) == Some(&true) { bundle(&object.version) } else { Bundle::Pending };
+        let pods: Vec<_> = self
+            .cache
+            .iter()
+            .filter_map(|(id, (_, found))| match (id, found) {
+                (Id::Pod(name), Object::Pod(pod)) => Some((name.clone(), pod.clone())),
+                _ => None,
+            })
+            .collect();
+        let mut view = View {
+            now,
+            status: object.status.clone(),
+            bundle,
+            variables: Variables::Resolved([("secret".to_owned(), SecretString::new(object.secret.clone()))].into()),
+            port: None,
+            runtimes: Vec::new(),
+            service,
+            slices,
+            write_failure: None,
+            memory: Memory::default(),
+            key: RevisionKey([7; 32]),
+            app,
+        };
+        let Some(leading) = &mut self.leading else { return view };
+        let remembered = leading.apps.entry(key.clone()).or_default();
+        if remembered.uid != object.uid {
+            leading.ports.release(&remembered.uid);
+            *remembered = Remembered { uid: object.uid.clone(), ..Remembered::default() };
+        }
+        view.port = leading.ports.claim(&object.uid, object.status.port);
+        view.write_failure = remembered.write_failure.clone();
+        view.memory = remembered.memory.clone();
+        view.runtimes = pods
+            .into_iter()
+            .filter_map(|(name, pod)| {
+                let link = leading.links.get(&name)?;
+                Some(Runtime {
+                    namespace: "spindle".to_owned(),
+                    uid: pod.uid,
+                    ips: vec![pod.address],
+                    node: None,
+                    zone: None,
+                    pod: pod.state,
+                    contact: link.contact(key),
+                    capacity: link.capacity,
+                    assigned: u32::try_from(link.mailbox.held()).unwrap_or(u32::MAX),
+                    name,
+                })
+            })
+            .collect();
+        view
+    }
+
+    fn forget(&mut self, key: &AppKey) {
+        let Some(leading) = &mut self.leading else { return };
+        for link in leading.links.values_mut() {
+            link.mailbox.set(key, Desired::Remove);
+        }
+        if let Some(remembered) = leading.apps.remove(key) {
+            leading.ports.release(&remembered.uid);
+        }
+        leading.reviewed(key);
+    }
+}
+
+impl Leading {
+    fn tell(&mut self, key: &AppKey, plan: &Plan) {
+        for (name, link) in &mut self.links {
+            match plan.runtimes.get(name) {
+                None => link.mailbox.unset(key),
+                Some(operator_core::Desired::Keep) => drop(link.mailbox.set(key, Desired::Keep)),
+                Some(operator_core::Desired::Remove) => drop(link.mailbox.set(key, Desired::Remove)),
+                Some(operator_core::Desired::Assign(assignment)) => {
+                    if let Ok(order) = Order::new((**assignment).clone()) {
+                        link.mailbox.set(key, Desired::Assign(order));
+                    }
+                }
+            }
+        }
+    }
+
+    fn reviewed(&mut self, key: &AppKey) {
+        let links = &mut self.links;
+        self.reviews.retain(|name, apps| {
+            apps.remove(key);
+            if apps.is_empty()
+                && let Some(link) = links.get_mut(name)
+                && !link.unreviewed
+            {
+                link.mailbox.complete();
+            }
+            !apps.is_empty()
+        });
+    }
+}
+
+impl Link {
+    fn new(uid: String, since: Timestamp) -> Self {
+        Self {
+            uid,
+            mailbox: Mailbox::default(),
+            state: LinkState::Never(since),
+            session: None,
+            capacity: 0,
+            draining: false,
+            reports: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            unreviewed: false,
+        }
+    }
+
+    fn contact(&self, app: &AppKey) -> Contact {
+        let holding = || Holding {
+            draining: self.draining,
+            assigned: self.mailbox.told(app),
+            report: self.reports.get(app).filter(|report| self.mailbox.believes(report)).cloned(),
+            rollout: self.rollouts.get(app).cloned(),
+        };
+        match self.state {
+            LinkState::Never(since) => Contact::Never { since },
+            LinkState::Connected => Contact::Connected(holding()),
+            LinkState::Lost(since) => Contact::Lost { since, holding: holding() },
+        }
+    }
+}
+
+/// The bundle of a version, as it is when resolved.
+fn bundle(version: &str) -> Bundle {
+    Bundle::Resolved {
+        application: Box::new(Application {
+            name: "app".to_owned(),
+            version: version.to_owned(),
+            description: None,
+            authors: Vec::new(),
+            base: "/".to_owned(),
+            variables: [("secret".to_owned(), manifest::Variable { secret: true, ..manifest::Variable::default() })]
+                .into(),
+            routes: Vec::new(),
+            components: BTreeMap::new(),
+        }),
+        digest: Digest::of(version.as_bytes()),
+        fetch: Fetch::Bindle { server: "http://bindle/v1".to_owned(), id: format!("app/{version}"), credentials: None },
+    }
+}
