@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 . tests/env.sh
 need_tools
 claim_target_dir
-parts=${*:-cluster guests binaries}
+parts=${*:-cluster guests registry binaries}
 logs=$SPINDLE_CACHE/logs
 mkdir -p "$logs"
 
@@ -37,6 +37,10 @@ fi
 if wants guests; then
   say "guests: building WebAssembly from source"
   quietly "$logs/guests-build.log" tests/guests/build.sh
+fi
+if wants registry; then
+  say "registry: building the OCI registry for tests"
+  quietly "$logs/registry-build.log" tests/registry/build.sh
 fi
 if [ -n "$go_pid" ]; then
   say "cluster: waiting for its build"

@@ -2,6 +2,7 @@
 
 mod access;
 mod bindle;
+mod registry;
 mod up;
 
 use std::process::ExitCode;

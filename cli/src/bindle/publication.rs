@@ -12,6 +12,7 @@ use sources::{Store, bindle::BindleId, local::Options};
 use tempfile::TempDir;
 
 use super::SignArgs;
+use crate::registry::RegistryArgs;
 
 /// What to publish.
 #[derive(Debug, Args)]
@@ -25,6 +26,8 @@ pub(super) struct WhatArgs {
     /// Build metadata to append to the version, as in 1.2.3+BUILDINFO
     #[arg(long, value_name = "BUILDINFO")]
     buildinfo: Option<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 /// One bundle, ready to be written or pushed.
@@ -44,7 +47,8 @@ impl Ready {
     /// Loads the application and lays it out.
     pub(super) async fn new(what: &WhatArgs) -> anyhow::Result<Self> {
         let (from, buildinfo) = (what.from.clone(), what.buildinfo.clone());
-        let options = Options { profile: what.profile.clone(), ..Options::default() };
+        let registry = what.registry.settings();
+        let options = Options { profile: what.profile.clone(), registry, ..Options::default() };
         tokio::task::spawn_blocking(move || Self::load(&from, &options, buildinfo.as_deref())).await?
     }
 

@@ -15,7 +15,7 @@ use sources::{
 use url::Url;
 
 use super::console;
-use crate::access::AccessArgs;
+use crate::{access::AccessArgs, registry::RegistryArgs};
 
 /// How many parcels are fetched at a time.
 const FETCHES: usize = 4;
@@ -40,6 +40,9 @@ pub(super) struct SourceArgs {
 
     #[command(flatten)]
     server: ServerArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +139,7 @@ impl SourceArgs {
             profile: self.profile.clone(),
             components: components.to_vec(),
             bindle: self.server.optional_client()?,
+            registry: self.registry.settings(),
             trust: self.server.access.trust()?,
             without_files,
             ..local::Options::default()

@@ -109,7 +109,7 @@ impl BindleClient {
             return Err(setup("the URL must end with a path, such as /v1".to_owned()));
         }
         let ClientOptions { credentials, trust, timeouts, verification, largest } = options;
-        let http = HttpClient::new(&HttpOptions { credentials, trust, timeouts });
+        let http = HttpClient::new(&HttpOptions { credentials, trust, timeouts, ..HttpOptions::default() });
         let http = http.map_err(|error| setup(error.to_string()))?;
         Ok(Self { server, http, verification, largest })
     }

@@ -2,7 +2,8 @@
 //!
 //! Promise: every wait has an end, every answer has a largest size, certificates are checked against the system's
 //! authorities or against exactly those that were given, and credentials go to the server they are meant for and
-//! nowhere else: a redirect is followed only within one scheme, host and port.
+//! nowhere else: a redirect is followed only within one scheme, host and port, or, if asked, to other servers by https and
+//! without the credentials.
 //!
 //! Absent on purpose: proxies of the environment (what is reached must not depend on how a pod was started), cookies,
 //! and retries (whoever asks knows when it is worth it).
@@ -51,6 +52,18 @@ pub struct HttpOptions {
     pub trust: Trust,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// Which redirects to follow.
+    pub redirects: Redirects,
+}
+
+/// Which redirects to follow, at most five after one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redirects {
+    /// Those within one scheme, host and port.
+    #[default]
+    SameOrigin,
+    /// Those to any server that speaks https, too. For content that is known by its digest; credentials stay behind.
+    Https,
 }
 
 /// Asks one server. Cheap to clone; clones share connections.
@@ -108,13 +121,14 @@ impl HttpClient {
         if let Some(credentials) = &options.credentials {
             headers.insert(AUTHORIZATION, basic(credentials)?);
         }
+        let redirects = options.redirects;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(&options.trust)?)
             .default_headers(headers)
             .user_agent(concat!("spindle/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .referer(false)
-            .redirect(Policy::custom(redirect))
+            .redirect(Policy::custom(move |attempt| redirect(attempt, redirects)))
             .connect_timeout(options.timeouts.connect)
             .read_timeout(options.timeouts.read)
             .timeout(options.timeouts.total)
@@ -169,12 +183,13 @@ fn basic(credentials: &Credentials) -> Result<HeaderValue, HttpError> {
     Ok(value)
 }
 
-/// Follows a redirect within one origin only.
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+/// Follows the redirects that are allowed. `reqwest` drops credentials when it goes to another host or port.
+fn redirect(attempt: Attempt<'_>, allowed: Redirects) -> reqwest::redirect::Action {
     let origin = attempt.previous().first().map(Url::origin);
+    let elsewhere = allowed == Redirects::Https && attempt.url().scheme() == "https";
     if attempt.previous().len() > REDIRECTS {
         attempt.error("too many redirects")
-    } else if origin.is_some_and(|origin| origin == attempt.url().origin()) {
+    } else if elsewhere || origin.is_some_and(|origin| origin == attempt.url().origin()) {
         attempt.follow()
     } else {
         let elsewhere = format!("redirected to {}", attempt.url().origin().ascii_serialization());

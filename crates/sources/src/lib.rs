@@ -1,4 +1,4 @@
-//! Where applications come from: directories and Bindle servers.
+//! Where applications come from: directories, Bindle servers and component registries.
 //!
 //! Promise: whatever a source says, bytes enter the [`Store`] only under the digest that they have, and an application
 //! names all of its content that way.
@@ -9,6 +9,7 @@ pub mod bindle;
 pub mod compose;
 pub mod http;
 pub mod local;
+pub mod registry;
 pub mod store;
 
 pub use store::{Blob, Freed, Store, StoreError};

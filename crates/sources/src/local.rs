@@ -27,6 +27,7 @@ use manifest::{
 use crate::{
     bindle::BindleClient,
     http::Trust,
+    registry::RegistrySettings,
     store::{Store, StoreError},
 };
 
@@ -39,7 +40,9 @@ pub struct Options {
     pub components: Vec<String>,
     /// Whom to ask for a `source` that is a parcel of another bundle.
     pub bindle: Option<BindleClient>,
-    /// Which certificates to accept when wasm is downloaded from a URL.
+    /// Where packages of component registries come from.
+    pub registry: RegistrySettings,
+    /// Which certificates to accept when wasm is downloaded.
     pub trust: Trust,
     /// The largest wasm that is downloaded, in bytes.
     pub largest_download: u64,
@@ -54,6 +57,7 @@ impl Default for Options {
             profile: None,
             components: Vec::new(),
             bindle: None,
+            registry: RegistrySettings::default(),
             trust: Trust::default(),
             largest_download: 256 << 20,
             without_files: false,

@@ -244,10 +244,11 @@ fn a_profile_and_a_registry_are_handled_as_the_manifest_says() {
         dir.problem_with(&Options { profile: Some("x".to_owned()), ..Options::default() }).contains("no profile `x`")
     );
     dir.manifest("source = { package = \"a:b\", version = \"1.0.0\" }\n");
-    assert!(dir.problem().contains("registries are not supported yet: download `a:b`"), "{}", dir.problem());
+    assert!(dir.problem().contains("no registry is known for `a:b`"), "{}", dir.problem());
 }
 
-/// Answers every request on the loopback with the body for its path, over TLS if there is a certificate.
+/// Answers every request on the loopback with the body for its path, over TLS if there is a certificate. A body
+/// `-> URL` redirects there; below `/anonymous/` nobody may say who they are.
 fn serve(answers: Vec<(String, Vec<u8>)>, tls: Option<Arc<rustls::ServerConfig>>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -277,6 +278,10 @@ fn answer(mut stream: impl Read + Write, answers: &[(String, Vec<u8>)]) {
     let path = text.split([' ', '?']).nth(1).unwrap_or_default();
     let found = answers.iter().find(|(known, _)| known == path);
     let (status, body) = found.map_or(("404 Not Found", &b""[..]), |(_, body)| ("200 OK", body));
+    let target = body.strip_prefix(b"-> ").map(|target| String::from_utf8_lossy(target));
+    let status = target.map_or(status.to_owned(), |target| format!("302 Found\r\nlocation: {target}"));
+    let named = text.to_lowercase().contains("\r\nauthorization:");
+    let status = if named && path.starts_with("/anonymous/") { "400 Bad Request".to_owned() } else { status };
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/toml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
@@ -288,12 +293,16 @@ fn answer(mut stream: impl Read + Write, answers: &[(String, Vec<u8>)]) {
 
 /// A server with a certificate for 127.0.0.1, and the trust in exactly that.
 fn serve_tls(body: &[u8]) -> (u16, Trust) {
+    serve_tls_all(vec![("/hello.wasm".to_owned(), body.to_vec())])
+}
+
+fn serve_tls_all(answers: Vec<(String, Vec<u8>)>) -> (u16, Trust) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let port = serve(vec![("/hello.wasm".to_owned(), body.to_vec())], Some(Arc::new(config)));
+    let port = serve(answers, Some(Arc::new(config)));
     (port, Trust::Only(made.cert.pem()))
 }
 
@@ -316,6 +325,39 @@ fn wasm_behind_a_url_is_verified_before_it_is_used() {
     assert!(dir.problem_with(&options).contains("not the expected sha256:"), "{}", dir.problem_with(&options));
     dir.manifest(&url_source(port, "/gone.wasm", WASM));
     assert!(dir.problem_with(&options).contains("404"), "{}", dir.problem_with(&options));
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_server_is_followed_by_https_and_without_credentials() {
+    let (port, trust) = serve_tls_all(vec![("/anonymous/hello.wasm".to_owned(), WASM.to_vec())]);
+    let plain = serve(vec![("/hello.wasm".to_owned(), WASM.to_vec())], None);
+    let other = |to: String| {
+        let (port, other) = serve_tls_all(vec![("/moved.wasm".to_owned(), format!("-> {to}").into_bytes())]);
+        let both = [&trust, &other].map(|trust| match trust {
+            Trust::Only(pem) => pem.clone(),
+            Trust::System | Trust::Anything => String::new(),
+        });
+        (port, Trust::Only(both.concat()))
+    };
+    let (moved, trust_both) = other(format!("https://127.0.0.1:{port}/anonymous/hello.wasm"));
+    let credentials =
+        control::Credentials { username: "ada".to_owned(), password: control::SecretString::new("secret") };
+    let options = crate::http::HttpOptions {
+        trust: trust_both.clone(),
+        credentials: Some(credentials),
+        redirects: crate::http::Redirects::Https,
+        ..Default::default()
+    };
+    let client = crate::http::HttpClient::new(&options).unwrap();
+    let answer = client.get(format!("https://127.0.0.1:{moved}/moved.wasm").parse().unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200, "credentials stayed behind");
+    let dir = Dir::new("");
+    dir.manifest(&url_source(moved, "/moved.wasm", WASM));
+    assert!(dir.load_with(&Options { trust: trust_both, ..Options::default() }).is_ok());
+    let (downgraded, trust_down) = other(format!("http://127.0.0.1:{plain}/hello.wasm"));
+    dir.manifest(&url_source(downgraded, "/moved.wasm", WASM));
+    let problem = dir.problem_with(&Options { trust: trust_down, ..Options::default() });
+    assert!(problem.contains("redirects elsewhere or too often"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,8 @@ use super::{AppDir, LocalError, Options, build_advice, open};
 use crate::{
     bindle::{BindleClient, BindleId},
     compose::{self, ComposeError, Part},
-    http::{self, HttpClient, HttpOptions},
+    http::{self, HttpClient, HttpOptions, Redirects},
+    registry::{PackageRef, RegistryClient},
 };
 
 /// What every wasm module and component starts with.
@@ -108,11 +109,27 @@ impl AppDir<'_> {
             Location::Path(path) => self.wasm_file(source, path, build),
             Location::Url { url, digest } => self.wasm_url(source, url, digest),
             Location::Bindle { reference, parcel } => self.wasm_parcel(source, reference, *parcel),
-            Location::Registry { package, .. } => Err(self.problem(
-                &source.place,
-                format!("component registries are not supported yet: download `{package}` (`wkg get {package}`) and name the file"),
-            )),
+            Location::Registry { registry, package, version } => {
+                let wanted = PackageRef { registry: registry.as_deref(), package, version };
+                self.wasm_package(source, wanted)
+            }
         }
+    }
+
+    fn wasm_package(&self, source: &Source, wanted: PackageRef<'_>) -> Result<Content, LocalError> {
+        let options = self.options;
+        let fetched = block_on(async {
+            let client =
+                RegistryClient::new(options.registry.clone(), options.trust.clone(), options.largest_download)?;
+            Ok(client.fetch(wanted, self.store).await?)
+        });
+        let what = format!("{} {}", wanted.package, wanted.version);
+        let content = fetched.map_err(|error| self.unavailable(source, &what, error))?;
+        let path = self.store.get(&content).ok().flatten();
+        if path.is_some_and(|path| starts_like_wasm(&path).is_ok_and(|wasm| wasm)) {
+            return Ok(content);
+        }
+        Err(self.problem(&source.place, format!("{what} is not WebAssembly")))
     }
 
     fn wasm_file(&self, source: &Source, path: &str, build: Option<&Build>) -> Result<Content, LocalError> {
@@ -185,7 +202,11 @@ fn starts_like_wasm(file: &Path) -> io::Result<bool> {
 type Fetched<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 async fn download(url: &str, options: &Options) -> Fetched<Vec<u8>> {
-    let client = HttpClient::new(&HttpOptions { trust: options.trust.clone(), ..HttpOptions::default() })?;
+    let client = HttpClient::new(&HttpOptions {
+        trust: options.trust.clone(),
+        redirects: Redirects::Https,
+        ..HttpOptions::default()
+    })?;
     let response = client.get(Url::parse(url)?).await?;
     if response.status() != StatusCode::OK {
         return Err(format!("the server answered {}", response.status()).into());
