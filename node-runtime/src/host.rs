@@ -8,10 +8,12 @@ pub(crate) mod guest_memory;
 mod handles;
 mod key_value;
 mod limits;
+mod llm;
 mod logs;
 mod network;
 mod outbound;
 mod services;
+mod sockets;
 mod sqlite;
 mod stores;
 mod tls;
@@ -31,6 +33,7 @@ pub use network::{BlockedNetworkError, BlockedNetworks};
 pub(crate) use network::{ConnectionKind, ConnectionPermit, Network, NetworkError, SharedNetwork};
 pub(crate) use outbound::{HttpPool, HttpPools, Outbound};
 pub(crate) use services::Services;
+pub(crate) use sockets::configure as configure_sockets;
 pub(crate) use stores::check as check_stores;
 pub use stores::{StoreConfigError, StoreUseError};
 pub(crate) use tls::Roots;
@@ -130,7 +133,7 @@ impl WasiHttpView for RuntimeContext {
 
 /// The interfaces that components find here under exactly these names, beside WASI 0.2 and 0.3: one list per module.
 pub(crate) const INTERFACES: &[&[&str]] =
-    &[&variables::INTERFACES, &outbound::INTERFACES, &key_value::INTERFACES, &sqlite::INTERFACES];
+    &[&variables::INTERFACES, &outbound::INTERFACES, &key_value::INTERFACES, &sqlite::INTERFACES, &llm::INTERFACES];
 
 /// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
@@ -141,6 +144,7 @@ pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linke
     key_value::link_modules(&mut linker)?;
     sqlite::link_modules(&mut linker)?;
     outbound::link_modules(&mut linker)?;
+    llm::link_modules(&mut linker)?;
     Ok(linker)
 }
 
@@ -150,6 +154,7 @@ pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Co
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     outbound::link_components(&mut linker)?;
+    llm::link_components(&mut linker)?;
     variables::link_components(&mut linker)?;
     key_value::link_components(&mut linker)?;
     sqlite::link_components(&mut linker)?;

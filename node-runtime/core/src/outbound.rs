@@ -64,6 +64,12 @@ impl AllowedHosts {
         self.entries.iter().any(|entry| has_scheme(entry, scheme) && own(entry))
     }
 
+    /// Whether any socket is allowed: whether an entry is of `tcp`, `udp` or every scheme.
+    #[must_use]
+    pub fn permits_sockets(&self) -> bool {
+        self.entries.iter().any(|entry| has_scheme(entry, "tcp") || has_scheme(entry, "udp"))
+    }
+
     /// Whether nothing is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

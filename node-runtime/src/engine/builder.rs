@@ -344,6 +344,8 @@ impl Builder {
                 revision: self.settings.revision.clone(),
                 component: id.to_string(),
             }),
+            ai_models: component.ai_models.clone(),
+            llm: self.settings.runtime_config.llm_compute.clone(),
             variables,
             buffered_body: self.engine.config().buffered_body,
             services: Arc::clone(&shared.services),

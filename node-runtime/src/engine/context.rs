@@ -17,6 +17,7 @@ use crate::{
     executor::Executor,
     host::{
         Grants, GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services, StoreUseError,
+        configure_sockets,
     },
 };
 
@@ -139,7 +140,8 @@ impl Guest {
     /// WASI with the component's files and its standard error; environment and standard output are the executor's.
     pub(crate) fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
         let mut wasi = WasiCtx::builder();
-        wasi.stderr(self.output(GuestStream::Stderr)).allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+        wasi.stderr(self.output(GuestStream::Stderr));
+        configure_sockets(&mut wasi, &self.grants);
         for Mount { dir, at, writable } in &self.mounts {
             wasi.preopened_dir(dir, at, if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
         }

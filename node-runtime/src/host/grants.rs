@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use manifest::runtime_config::LlmCompute;
+
 use crate::application::OwnApplication;
 
 use super::{HttpPool, LogLabels, Network, Services, Variables};
@@ -20,6 +22,10 @@ pub(crate) struct Grants {
     pub(crate) sqlite_databases: Vec<String>,
     /// The application that it is part of.
     pub(crate) application: Arc<OwnApplication>,
+    /// The language models that it may use.
+    pub(crate) ai_models: Vec<String>,
+    /// Where they are.
+    pub(crate) llm: Option<LlmCompute>,
     /// Its variables.
     pub(crate) variables: Variables,
     /// How large a body may be that the host holds in memory for it, in bytes.
@@ -59,6 +65,8 @@ impl Grants {
             network,
             key_value_stores: Vec::new(),
             sqlite_databases: Vec::new(),
+            ai_models: Vec::new(),
+            llm: None,
             variables: Variables::default(),
             buffered_body: 0,
             services: Arc::new(services.unwrap()),

@@ -120,6 +120,11 @@ impl Network {
         self.allowed.permits_own(scheme)
     }
 
+    /// Whether the component may have sockets at all.
+    pub(crate) fn permits_sockets(&self) -> bool {
+        self.allowed.permits_sockets()
+    }
+
     /// Whether nobody may connect there.
     pub(crate) fn is_blocked(&self, address: SocketAddr) -> bool {
         self.shared.blocked.contains(address)

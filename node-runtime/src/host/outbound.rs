@@ -20,8 +20,9 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{HeaderName, Method};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full, Limited};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
@@ -95,6 +96,21 @@ impl Outbound {
             }
             Ok((response.map(BodyExt::boxed_unsync), Box::new(std::future::ready(Ok(()))) as Io))
         })
+    }
+
+    /// Sends a request of the host on the guest's behalf, to a server that whoever runs the application has named: the manifest
+    /// is not asked. What is blocked stays blocked.
+    pub(super) async fn ask(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, Error> {
+        let limit = self.grants.buffered_body;
+        let body = |body| self.presence.body(Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        let response = self.grants.http.send(request.map(body), RequestOptions::default(), self.deadline).await?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(_) => Error::HttpResponseBodySize(None),
+        })?;
+        Ok(http::Response::from_parts(parts, body.to_bytes()))
     }
 
     /// Whether it is a request, and the manifest allows it. Returns whose request it is for those who get it here.
