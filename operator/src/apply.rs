@@ -8,7 +8,7 @@
 use control::{AppKey, Problem};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{core::v1::Service, discovery::v1::EndpointSlice},
+    api::{apps::v1::ControllerRevision, core::v1::Service, discovery::v1::EndpointSlice},
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -18,7 +18,7 @@ use kube::{
 use operator_api::{Reason, SpinApp, SpinAppStatus, names};
 use operator_core::{
     App, EventKind, Plan,
-    objects::{service_object, slice_object},
+    objects::{entry_object, service_object, slice_object},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -41,6 +41,8 @@ pub struct Caches {
     pub services: Cache<Service>,
     /// Our EndpointSlices.
     pub slices: Cache<EndpointSlice>,
+    /// The revisions that one can go back to.
+    pub history: Cache<ControllerRevision>,
 }
 
 impl Caches {
@@ -53,6 +55,8 @@ impl Caches {
             Some("Services have not been listed yet")
         } else if !self.slices.is_synced() {
             Some("EndpointSlices have not been listed yet")
+        } else if !self.history.is_synced() {
+            Some("ControllerRevisions have not been listed yet")
         } else {
             None
         }
@@ -60,7 +64,7 @@ impl Caches {
 
     /// Waits until everything that there was at the start has been read.
     pub async fn synced(&self) {
-        tokio::join!(self.apps.synced(), self.services.synced(), self.slices.synced());
+        tokio::join!(self.apps.synced(), self.services.synced(), self.slices.synced(), self.history.synced());
     }
 }
 
@@ -111,7 +115,9 @@ impl Applier {
                 .map_err(|error| refused("EndpointSlice", &slice.name, &error))
         }));
         let stale = futures::future::join_all(plan.stale_slices.iter().map(async |name| {
-            self.delete(&app.key, name).await.map_err(|error| refused("EndpointSlice", name, &error))?;
+            self.delete::<EndpointSlice>(&app.key, name)
+                .await
+                .map_err(|error| refused("EndpointSlice", name, &error))?;
             caches.slices.deleted(&app.key, name);
             Ok(())
         }));
@@ -144,6 +150,21 @@ impl Applier {
         }
     }
 
+    /// Remembers and forgets revisions.
+    ///
+    /// # Errors
+    /// The first refusal. Nothing that serves depends on it.
+    pub async fn remember(&self, app: &App, plan: &Plan, caches: &Caches) -> kube::Result<()> {
+        if let Some(record) = &plan.history.write {
+            caches.history.wrote(self.apply(&app.key, &record.entry.name, &entry_object(app, record)).await?);
+        }
+        for name in &plan.history.stale {
+            self.delete::<ControllerRevision>(&app.key, name).await?;
+            caches.history.deleted(&app.key, name);
+        }
+        Ok(())
+    }
+
     /// Tells people who watch, when there is time.
     pub fn tell(&self, object: &SpinApp, events: Vec<operator_core::Event>) {
         for event in events {
@@ -167,9 +188,12 @@ impl Applier {
         written
     }
 
-    async fn delete(&self, app: &AppKey, slice: &str) -> kube::Result<()> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), app.namespace());
-        match api.delete(slice, &DeleteParams::default()).await {
+    async fn delete<K>(&self, app: &AppKey, name: &str) -> kube::Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
+        match api.delete(name, &DeleteParams::default()).await {
             Ok(_) => Ok(()),
             Err(error) if failure::is_not_found(&error) => Ok(()),
             Err(error) => Err(error),

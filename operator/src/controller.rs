@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use operator_api::SpinApp;
 use operator_core::{
     App, Memory, Plan, RevisionKey, View,
-    objects::{service_of, slice_of},
+    objects::{entry_of, service_of, slice_of},
     plan, ports,
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -193,6 +193,7 @@ impl Leadership {
             runtimes: fleet.view(&app.key),
             service: service_of(&app, caches.services.named(&app.key).as_deref()),
             slices: caches.slices.of(&app.key).iter().filter_map(|slice| slice_of(&app, slice)).collect(),
+            history: caches.history.of(&app.key).iter().filter_map(|entry| entry_of(&app, entry)).collect(),
             write_failure: remembered.write_failure.clone(),
             memory: remembered.memory.clone(),
             key: self.key.clone(),
@@ -252,6 +253,10 @@ impl Leadership {
             && let Err(error) = applier.write_status(&object, status, caches).await
         {
             tracing::warn!(app = %app.key, error = %daemon::chain(&error), "a status could not be written");
+            return Again::Backoff;
+        }
+        if let Err(error) = applier.remember(&app, &plan, caches).await {
+            tracing::warn!(app = %app.key, error = %daemon::chain(&error), "a revision could not be remembered");
             return Again::Backoff;
         }
         applier.tell(&object, plan.events);

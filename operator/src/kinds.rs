@@ -2,6 +2,7 @@
 
 use control::AppKey;
 use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
     core::v1::{Service, ServiceSpec},
     discovery::v1::EndpointSlice,
 };
@@ -45,6 +46,19 @@ impl Concerns for Service {
             self.metadata.labels = None;
             self.spec = None;
         }
+    }
+}
+
+impl Concerns for ControllerRevision {
+    fn app(&self) -> Option<AppKey> {
+        let app = self.metadata.labels.as_ref()?.get(names::APP_LABEL)?;
+        AppKey::new(self.metadata.namespace.as_deref()?, app).ok()
+    }
+
+    /// What it holds is for whoever goes back to it.
+    fn trim(&mut self) {
+        self.metadata.managed_fields = None;
+        self.data = None;
     }
 }
 

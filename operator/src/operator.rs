@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, pin::pin, sync::Arc};
 use daemon::{Admin, Signals, Tasks};
 use futures::TryStreamExt as _;
 use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
     coordination::v1::Lease,
     core::v1::{Node, Pod},
     discovery::v1::EndpointSlice,
@@ -115,6 +116,8 @@ fn start_readers(config: &Config, client: &Client, pki: Arc<Pki>, metrics: &Metr
     reader.watch("apps", all.clone(), Arc::clone(&caches), |caches| &caches.apps);
     reader.watch("services", all, Arc::clone(&caches), |caches| &caches.services);
     reader.watch::<EndpointSlice>("slices", slices, Arc::clone(&caches), |caches| &caches.slices);
+    let history = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
+    reader.watch::<ControllerRevision>("history", history, Arc::clone(&caches), |caches| &caches.history);
     reader.watch_pods(config, Arc::clone(&fleet));
     reader.watch_nodes(Arc::clone(&fleet));
 

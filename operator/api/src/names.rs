@@ -15,6 +15,12 @@ pub const REPORTING_CONTROLLER: &str = "spindle.dev/operator";
 /// On everything made for an app: the app's name.
 pub const APP_LABEL: &str = "spindle.dev/app";
 
+/// On an entry of an app's history: the version that the application's author gave it.
+pub const VERSION_ANNOTATION: &str = "spindle.dev/version";
+
+/// On an entry of an app's history: the revision that took requests.
+pub const REVISION_ANNOTATION: &str = "spindle.dev/revision";
+
 /// Kubernetes's own label for the tool that an object is managed by; always [`MANAGED_BY`].
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 

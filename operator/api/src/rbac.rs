@@ -58,6 +58,13 @@ pub const CLUSTER: &[Rule] = &[
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
     Rule {
+        why: "Each app has ControllerRevisions: the revisions that one can go back to.",
+        groups: &["apps"],
+        resources: &["controllerrevisions"],
+        names: &[],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+    },
+    Rule {
         why: "OpenShift asks for this before it lets anybody write the address of a pod into an EndpointSlice.",
         groups: &["discovery.k8s.io"],
         resources: &["endpointslices/restricted"],

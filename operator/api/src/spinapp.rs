@@ -67,6 +67,15 @@ pub struct SpinAppSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub service_annotations: BTreeMap<String, String>,
+    /// How many old revisions are remembered to go back to, as ControllerRevisions of the app's namespace. Only one that
+    /// has been ready is.
+    #[serde(default = "default_history")]
+    #[schemars(range(min = 0, max = 100))]
+    pub revision_history_limit: i32,
+}
+
+const fn default_history() -> i32 {
+    10
 }
 
 const fn default_replicas() -> i32 {

@@ -10,6 +10,7 @@
 //! revise   which revisions they hold, and which of them takes requests
 //! publish  Service and EndpointSlices: who is sent requests
 //! status   conditions and events
+//! history  which revisions one can go back to
 //! ```
 //!
 //! Promise: **no endpoint without a ready report.** An address is published only while the runtime
@@ -21,6 +22,7 @@
 //!
 //! Absent on purpose: I/O, `async`, clocks, randomness and hash maps.
 
+pub mod history;
 pub mod lease;
 pub mod mailbox;
 pub mod objects;

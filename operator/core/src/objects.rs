@@ -8,17 +8,20 @@ use std::{collections::BTreeMap, net::IpAddr};
 use control::RuntimeName;
 use k8s_openapi::{
     api::{
+        apps::v1 as apps,
         core::v1::{self as core, ObjectReference},
         discovery::v1 as discovery,
     },
     apimachinery::pkg::{
         apis::meta::v1::{ObjectMeta, OwnerReference},
+        runtime::RawExtension,
         util::intstr::IntOrString,
     },
 };
 use operator_api::names;
 
 use crate::{
+    history::{Entry, Record},
     publish::{Endpoint, Family, Service, Slice},
     view::{App, ServiceState},
 };
@@ -164,6 +167,28 @@ fn endpoint_of(object: &discovery::Endpoint) -> Option<Endpoint> {
         serving: conditions.serving?,
         terminating: conditions.terminating?,
     })
+}
+
+/// The object to apply for an entry of `app`'s history.
+#[must_use]
+pub fn entry_object(app: &App, record: &Record) -> apps::ControllerRevision {
+    let mut metadata = metadata(app, &record.entry.name, BTreeMap::new());
+    let words = [(names::VERSION_ANNOTATION, &record.version), (names::REVISION_ANNOTATION, &record.revision)];
+    let words = words.into_iter().filter_map(|(name, word)| Some((name.to_owned(), word.clone()?)));
+    metadata.annotations = Some(words.collect());
+    apps::ControllerRevision {
+        metadata,
+        data: Some(RawExtension(serde_json::json!({ "spec": *record.template.spec }))),
+        revision: record.entry.number,
+    }
+}
+
+/// The entry that `object` is, if it is one of this app's.
+#[must_use]
+pub fn entry_of(app: &App, object: &apps::ControllerRevision) -> Option<Entry> {
+    let owners = object.metadata.owner_references.as_deref()?;
+    let ours = owners.iter().any(|owner| owner.uid == app.uid);
+    ours.then_some(Entry { name: object.metadata.name.clone()?, number: object.revision })
 }
 
 /// The metadata of everything that is made for an app: deleted with it, and easy to find.

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use operator_api::SpinAppStatus;
 
 use crate::{
+    history::{Changes, history},
     place::{LINGER, PATIENCE, holds, place, within},
     publish::{self, Endpoint, SILENCE, Service, Slice, endpoints, serves},
     resolve::{Resolution, resolve},
@@ -18,7 +19,7 @@ use crate::{
 /// Everything that is to be done about one app. What is absent is as it should be already.
 ///
 /// Carried out in this order: `runtimes` (sending needs no answer), `service`, `slices`, `stale_slices`,
-/// `status`, `events`; the status is true once everything before it has been done. When a write of the
+/// `status`, `history`, `events`; the status is true once everything before it has been done. When a write of the
 /// Service or a slice fails, nothing after it is done: the shell puts the failure into
 /// [`View::write_failure`], plans again and writes that status.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Plan {
     pub stale_slices: Vec<String>,
     /// The status, if it must be written.
     pub status: Option<SpinAppStatus>,
+    /// Which revisions to remember and which to forget.
+    pub history: Changes,
     /// What to tell people who watch; only changes, each once.
     pub events: Vec<Event>,
     /// When to plan again although nothing has happened.
@@ -106,6 +109,7 @@ impl Plan {
             && self.slices.is_empty()
             && self.stale_slices.is_empty()
             && self.status.is_none()
+            && self.history.is_empty()
             && self.events.is_empty()
     }
 }
@@ -125,12 +129,14 @@ pub fn plan(view: &View) -> Plan {
     let (slices, stale_slices) = slices(&facts);
     let status = status(&facts);
     let events = events(&facts, &status);
+    let history = history(view, &status);
     Plan {
         runtimes: runtimes(&facts),
         service: service(view),
         slices,
         stale_slices,
         status: (status != view.status).then_some(status),
+        history,
         events,
         recheck: recheck(&facts),
         memory: memory(&facts),

@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use manifest::{Application, Digest};
 use operator_api::{SpinApp, SpinAppStatus};
 
-use crate::{plan::Memory, publish::Slice};
+use crate::{
+    history::{Entry, Template},
+    plan::Memory,
+    publish::Slice,
+};
 
 /// Everything that [`crate::plan`] may look at, gathered by the shell.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +35,8 @@ pub struct View {
     /// The app's EndpointSlices: those of its name and namespace that carry our managed-by label and are
     /// owned by this app's uid ([`crate::objects::slice_of`]).
     pub slices: Vec<Slice>,
+    /// The app's remembered revisions: those that are owned by its uid ([`crate::objects::entry_of`]).
+    pub history: Vec<Entry>,
     /// Why the last attempt to write the Service or a slice failed; `None` after a success.
     pub write_failure: Option<Problem>,
     /// [`crate::Plan::memory`] of the last plan that was carried out; default after a start.
@@ -68,6 +74,10 @@ pub struct App {
     pub limits: Result<Limits, Problem>,
     /// Annotations for its Service.
     pub service_annotations: BTreeMap<String, String>,
+    /// What of its spec makes a revision.
+    pub template: Template,
+    /// How many old revisions are remembered.
+    pub history_limit: usize,
 }
 
 /// What is known about the bundle that the current spec names.
@@ -207,6 +217,8 @@ impl TryFrom<&SpinApp> for App {
             replicas: u32::try_from(object.spec.replicas).unwrap_or_default(),
             limits: crate::resolve::limits(object.spec.invocation_limits.as_ref()),
             service_annotations: object.spec.service_annotations.clone(),
+            template: Template::of(&object.spec),
+            history_limit: usize::try_from(object.spec.revision_history_limit).unwrap_or_default(),
         })
     }
 }

@@ -14,6 +14,7 @@ use manifest::{Application, Digest};
 use operator_api::{Condition, ConditionType, SpinAppStatus};
 
 use crate::{
+    history::Template,
     plan::{Desired, Event, Memory, Plan, plan},
     publish::Endpoint,
     view::{App, Bundle, Contact, Holding, Pod, RevisionKey, Runtime, ServiceState, Variables, View},
@@ -31,6 +32,8 @@ pub(crate) fn app(name: &str) -> App {
         replicas: 2,
         limits: Ok(Limits::default()),
         service_annotations: BTreeMap::new(),
+        template: template("1.0.0"),
+        history_limit: 10,
     }
 }
 
@@ -47,6 +50,11 @@ pub(crate) fn endpoint(runtime: &str, address: &str) -> Endpoint {
         serving: true,
         terminating: false,
     }
+}
+
+/// The template of a spec that names `version`.
+fn template(version: &str) -> Template {
+    Template { digest: Digest::of(version.as_bytes()), spec: Arc::default() }
 }
 
 /// The application `shop` at `version`.
@@ -93,6 +101,7 @@ pub(crate) fn world() -> World {
         runtimes: Vec::new(),
         service: ServiceState::Absent,
         slices: Vec::new(),
+        history: Vec::new(),
         write_failure: None,
         memory: Memory::default(),
         key: RevisionKey([7; 32]),
@@ -155,6 +164,7 @@ impl World {
     /// The spec names another version, which can be resolved.
     pub(crate) fn publish_version(&mut self, version: &str) {
         self.view.app.generation += 1;
+        self.view.app.template = template(version);
         self.view.bundle = Bundle::Resolved {
             application: Box::new(application(version)),
             digest: Digest::of(version.as_bytes()),
@@ -207,6 +217,11 @@ impl World {
         self.view.slices.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(status) = &plan.status {
             self.view.status = status.clone();
+        }
+        self.view.history.retain(|entry| !plan.history.stale.contains(&entry.name));
+        if let Some(record) = &plan.history.write {
+            self.view.history.retain(|entry| entry.name != record.entry.name);
+            self.view.history.push(record.entry.clone());
         }
         self.events.extend(plan.events.iter().cloned());
         self.view.memory = plan.memory.clone();

@@ -288,6 +288,11 @@ impl Operator {
             replicas: object.replicas,
             limits: Ok(Limits::default()),
             service_annotations: BTreeMap::new(),
+            template: operator_core::history::Template {
+                digest: Digest::of(object.version.as_bytes()),
+                spec: Arc::default(),
+            },
+            history_limit: 0,
         };
         let service = match self.cache.get(&Id::Service(key.clone())) {
             Some((_, Object::Service { owner, service })) if *owner == object.uid => {
@@ -322,6 +327,7 @@ impl Operator {
             runtimes: Vec::new(),
             service,
             slices,
+            history: Vec::new(),
             write_failure: None,
             memory: Memory::default(),
             key: RevisionKey([7; 32]),
