@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct UpArgs {
     #[command(flatten)]
     source: application::SourceArgs,
+    /// How to tell where the application is
+    #[arg(long, value_enum, default_value_t, help_heading = "Options")]
+    format: Format,
     #[command(flatten)]
     network: network::NetworkArgs,
     #[command(flatten)]
@@ -65,9 +68,6 @@ pub(crate) struct UpArgs {
     /// Run what changes: manifest, wasm and files; with --build, build again when what is in `build.watch` changes
     #[arg(long, help_heading = "Development")]
     watch: bool,
-    /// How to tell where the application is
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
 }
 
 /// Runs `spindle up`.

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
 };
@@ -240,4 +240,16 @@ pub(crate) async fn body(address: SocketAddr, path: &str) -> String {
     let answer = get(address, path).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Where a guest that was built from source is.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration that could hold where the guests are")]
+pub(crate) fn guest_file(name: &str) -> PathBuf {
+    let variable = |name: &str| std::env::var(name).ok().map(PathBuf::from);
+    let cache = || variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap().join(".cache")).join("spindle");
+    let dir = variable("SPINDLE_GUESTS")
+        .unwrap_or_else(|| variable("SPINDLE_CACHE").unwrap_or_else(cache).join("guests/out"));
+    let path = dir.join(name);
+    assert!(path.exists(), "the guest {} is missing: `make guests` builds it", path.display());
+    path
 }

@@ -5,7 +5,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Up, application, change_manifest, get, in_time, until};
+use crate::harness::{Up, application, body, change_manifest, get, guest_file, in_time, until};
 
 #[tokio::test]
 async fn up_tells_where_its_routes_are_and_answers_there() {
@@ -61,6 +61,19 @@ async fn a_second_signal_ends_requests_and_says_so() {
     up.signal("-INT");
     let (code, stderr) = up.ended().await;
     assert_eq!((code, stderr.as_str()), (Some(1), "error: stopped by a second signal: requests in flight were cut\n"));
+}
+
+#[tokio::test]
+async fn a_guest_that_goes_on_after_its_response_is_waited_for() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    let wasm = guest_file("http-p3.wasm").display().to_string();
+    let stores = format!("source = {wasm:?}\nkey_value_stores = [\"default\"]");
+    change_manifest(app.path(), "source = \"hello.wasm\"", &stores);
+    change_manifest(app.path(), "/hello/...", "/...");
+    let up = Up::start(app.path(), cache.path(), &[]).await;
+    assert_eq!(body(up.address, "/after?ms=500").await, "done\n");
+    let stderr = up.stopped().await;
+    assert!(stderr.contains("[hello] after the response\n"), "{stderr}");
 }
 
 /// A request whose body is still to come.

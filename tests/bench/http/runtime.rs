@@ -39,7 +39,7 @@ pub(crate) async fn measure(guests: &Path, time: Duration) -> Result<String> {
     Ok(text)
 }
 
-async fn load(guest: Guest, guests: &Path, engine: &Engine, store: &Store) -> Result<HttpApplication> {
+async fn load(guest: Guest, guests: &Path, engine: &Engine, store: &Store) -> Result<Arc<HttpApplication>> {
     let app = guest.application(guests)?;
     let (path, into) = (app.path().to_path_buf(), store.clone());
     let loaded = tokio::task::spawn_blocking(move || sources::local::load(&path, &into)).await??;
