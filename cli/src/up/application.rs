@@ -9,7 +9,7 @@ use manifest::Application;
 use sources::{
     Store,
     bindle::{BindleClient, BindleId},
-    http::Timeouts,
+    http::{Timeouts, Trust},
     local,
 };
 use url::Url;
@@ -114,6 +114,14 @@ impl SourceArgs {
         }
     }
 
+    /// Which servers to believe.
+    ///
+    /// # Errors
+    /// When the authorities' file cannot be read.
+    pub(super) fn trust(&self) -> anyhow::Result<Trust> {
+        self.server.access.trust()
+    }
+
     /// The profile that was chosen.
     pub(super) fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
@@ -140,7 +148,7 @@ impl SourceArgs {
             components: components.to_vec(),
             bindle: self.server.optional_client()?,
             registry: self.registry.settings(),
-            trust: self.server.access.trust()?,
+            trust: self.trust()?,
             without_files,
             ..local::Options::default()
         };

@@ -57,10 +57,10 @@ impl GuestArgs {
         Ok(given)
     }
 
-    /// What one request may use; what no flag says is `configured` by the runtime configuration, or the default.
-    pub(super) fn limits(&self, configured: Option<u64>, timeout: Option<std::time::Duration>) -> Limits {
+    /// What one request may use, where a flag says so.
+    pub(super) fn limits(&self, timeout: Option<std::time::Duration>) -> Limits {
         Limits {
-            memory: self.max_instance_memory.or(configured),
+            memory: self.max_instance_memory,
             timeout_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             ..Limits::default()
         }

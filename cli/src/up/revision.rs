@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::Context as _;
 use control::{RevisionId, SecretString};
-use manifest::{Application, ComponentId, RuntimeConfig, runtime_config::Directory};
+use manifest::{
+    Application, ComponentId, RuntimeConfig,
+    runtime_config::{DEFAULT_ENVIRONMENT_PREFIX, Directory, VariablesProvider},
+};
 use node_runtime::{
     application::HttpApplication,
     engine::{Builder, Mount, RevisionSettings},
@@ -30,6 +33,8 @@ use super::{
     project::Project,
 };
 
+/// How the names of environment variables with values of the application's variables begin.
+const ENVIRONMENT_PREFIXES: [&str; 2] = [DEFAULT_ENVIRONMENT_PREFIX, "SPIN_APP"];
 /// When it is told that compiling takes its time.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -38,6 +43,8 @@ pub(super) struct Revisions {
     pub(super) args: UpArgs,
     pub(super) source: Source,
     cache: Cache,
+    /// The environment of this process, for providers of variables.
+    environment: BTreeMap<String, SecretString>,
     /// Where copies of files are, removed in the end.
     copies: Option<TempDir>,
     made: AtomicU64,
@@ -50,6 +57,8 @@ pub(super) struct Inputs {
     bundle: Option<String>,
     direct: BTreeMap<ComponentId, Vec<Mount>>,
     variables: BTreeMap<String, SecretString>,
+    /// What is in the file of more variables.
+    dotenv: Option<Vec<u8>>,
     pub(super) runtime_config: RuntimeConfig,
     pub(super) state_dir: Option<PathBuf>,
 }
@@ -70,7 +79,11 @@ impl Revisions {
         let source = args.source.locate()?;
         let cache = args.cache.open()?;
         let copies = args.files.place_of_copies()?;
-        Ok(Self { args, source, cache, copies, made: AtomicU64::new(0) })
+        // What is not text is no value of a variable.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, SecretString::new(value.into_string().ok()?))));
+        let environment = environment.collect();
+        Ok(Self { args, source, cache, environment, copies, made: AtomicU64::new(0) })
     }
 
     /// The guests that go on after their responses.
@@ -127,9 +140,24 @@ impl Revisions {
         let variables = args.guests.variables(&application)?;
         let mut runtime_config = args.state.runtime_config()?;
         let state_dir = args.state.state_dir(&runtime_config, &self.source);
+        let dotenv = self.dotenv();
+        // As in Spin, the environment is asked after all that is configured; last by the name of its first versions.
+        runtime_config.variables_providers.extend(
+            ENVIRONMENT_PREFIXES
+                .map(|prefix| VariablesProvider::Env { prefix: prefix.to_owned(), dotenv_path: dotenv.clone() }),
+        );
         // The flag goes before the file.
         runtime_config.state_dir = state_dir.clone().map_or(Directory::None, Directory::At);
-        Ok(Inputs { application, bundle, direct, variables, runtime_config, state_dir })
+        let dotenv = dotenv.and_then(|path| std::fs::read(path).ok());
+        Ok(Inputs { application, bundle, direct, variables, dotenv, runtime_config, state_dir })
+    }
+
+    /// Where variables of the environment are that are not in the environment: `.env` beside the manifest.
+    pub(super) fn dotenv(&self) -> Option<PathBuf> {
+        match &self.source {
+            Source::Local(manifest) => Some(manifest.with_file_name(".env")),
+            Source::Bindle(_) => None,
+        }
     }
 
     /// Compiles and links; tells so if that takes long.
@@ -144,16 +172,14 @@ impl Revisions {
             app: inputs.application.name.clone(),
             revision: revision.to_string(),
             bundle: inputs.bundle.clone(),
-            limits: self
-                .args
-                .guests
-                .limits(inputs.runtime_config.max_instance_memory, self.args.network.request_timeout()),
+            limits: self.args.guests.limits(self.args.network.request_timeout()),
             variables: inputs.variables.clone(),
+            environment: self.environment.clone(),
+            provider_trust: self.args.source.trust()?,
             runtime_config: Arc::new(inputs.runtime_config.clone()),
             state_dir: inputs.state_dir.clone(),
             mounts,
             log: Some(log),
-            ..RevisionSettings::default()
         };
         let application = Arc::new(inputs.application.clone());
         let builder = Builder::new(&self.cache.engine, application, &self.cache.store, settings);

@@ -203,7 +203,7 @@ impl Eyes {
 
 fn interest_of(revisions: &Revisions, project: &Project) -> Interest {
     let args = &revisions.args;
-    Interest::of(project, args.build, !args.files.are_direct(), revisions.written())
+    Interest::of(project, args.build, !args.files.are_direct(), revisions.dotenv().as_deref(), revisions.written())
 }
 
 /// Whether something was written, made, moved or removed: reading tells events too.

@@ -246,7 +246,8 @@ pub(crate) async fn body(address: SocketAddr, path: &str) -> String {
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration that could hold where the guests are")]
 pub(crate) fn guest_file(name: &str) -> PathBuf {
     let variable = |name: &str| std::env::var(name).ok().map(PathBuf::from);
-    let cache = || variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap().join(".cache")).join("spindle");
+    let cache =
+        || variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap().join(".cache")).join("spindle");
     let dir = variable("SPINDLE_GUESTS")
         .unwrap_or_else(|| variable("SPINDLE_CACHE").unwrap_or_else(cache).join("guests/out"));
     let path = dir.join(name);

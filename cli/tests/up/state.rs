@@ -52,3 +52,20 @@ async fn without_a_state_directory_stores_are_in_memory() {
     up.stopped().await;
     assert!(!app.path().join(".spin").exists());
 }
+
+#[tokio::test]
+async fn a_required_variable_may_come_from_the_environment_or_a_file() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    change_manifest(app.path(), "default = \"you\"", "required = true");
+    let from = app.path().to_str().unwrap();
+    for name in ["SPIN_VARIABLE_NAME", "SPIN_APP_NAME"] {
+        let up = Up::spawn(spindle(cache.path()).args(["-f", from, "--listen", "127.0.0.1:0"]).env(name, "me")).await;
+        up.stopped().await;
+    }
+    std::fs::write(app.path().join(".env"), "SPIN_VARIABLE_NAME=me\n").unwrap();
+    Up::start(app.path(), cache.path(), &[]).await.stopped().await;
+    std::fs::remove_file(app.path().join(".env")).unwrap();
+    let (code, _, stderr) = run(spindle(cache.path()).args(["-f", from])).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("variable `name` is required"), "{stderr}");
+}

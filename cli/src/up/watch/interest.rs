@@ -48,14 +48,16 @@ enum Paths {
 }
 
 impl Interest {
-    /// What decides about `project`: with what it is built of if `is_building`, and the files of components if `with_files`.
+    /// What decides about `project`: with what it is built of if `is_building`, and the files of components if `with_files`;
+    /// and one file `more`.
     pub(super) fn of(
         project: &Project,
         is_building: bool,
         with_files: bool,
+        more: Option<&Path>,
         ignored: impl IntoIterator<Item = PathBuf>,
     ) -> Self {
-        let mut content = Vec::new();
+        let mut content: Vec<Paths> = more.into_iter().map(|file| Paths::File(settled(file))).collect();
         let mut sources = BTreeMap::new();
         let mut wasm = BTreeSet::new();
         for file in project.wasm() {
@@ -233,10 +235,11 @@ mod tests {
     #[test]
     fn each_path_means_what_the_manifest_says() {
         let (_dir, project) = project();
-        let interest = Interest::of(&project, true, true, [project.dir.join(".spin")]);
+        let interest = Interest::of(&project, true, true, Some(&project.dir.join(".env")), [project.dir.join(".spin")]);
         for (path, expected) in [
             ("spin.toml", "mc"),
             ("spin.toml~", ""),
+            (".env", "c"),
             ("api/target/api.wasm", "c"),
             ("api/target", "c"),
             ("api/target/other.o", ""),
@@ -254,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(meaning(&interest, &project, path), expected, "{path}");
         }
-        let without = Interest::of(&project, false, false, None);
+        let without = Interest::of(&project, false, false, None, None);
         assert_eq!(meaning(&without, &project, "api/src/lib.rs"), "");
         assert_eq!(meaning(&without, &project, "assets/a"), "");
     }
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_waited_for_in_the_directory_above() {
         let (_dir, project) = project();
-        let interest = Interest::of(&project, true, true, None);
+        let interest = Interest::of(&project, true, true, None, None);
         let directories = interest.directories();
         let mode = |path: &str| directories.get(&project.dir.join(path)).copied();
         assert_eq!(mode(""), Some(RecursiveMode::NonRecursive));
