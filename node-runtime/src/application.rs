@@ -10,6 +10,7 @@
 
 mod chain;
 mod respond;
+mod subject;
 mod target;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -24,6 +25,9 @@ use node_runtime_core::{
 };
 
 pub(crate) use chain::{Caller, OwnApplication};
+pub use respond::Reason;
+pub(crate) use respond::refuse;
+pub(crate) use subject::Subject;
 
 pub use crate::executor::{BodyError, RequestError, ResponseBody};
 use crate::{
@@ -44,6 +48,10 @@ pub struct HttpApplication {
     info: Bytes,
     links: chain::Links,
 }
+
+/// What Spin's guests can be asked. Every other method is answered with 405, as Spin does since 1.0.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
 
 /// The connection that a request came on.
 #[derive(Debug, Clone)]
@@ -97,6 +105,16 @@ impl Connection {
     }
 }
 
+/// What was found out about a request before its guest is called.
+struct Asked<'a> {
+    target: target::Target,
+    subject: &'a Subject,
+    found: &'a Match<'a>,
+    headers: &'a RouteHeaders,
+    connection: &'a Connection,
+    caller: Caller,
+}
+
 impl HttpApplication {
     /// Serves what `context` runs. Its guests can call each other, and it, from now on.
     #[must_use]
@@ -148,7 +166,7 @@ impl HttpApplication {
     /// Answers one request. Dropping the future stops the guest.
     pub async fn handle<B>(&self, request: Request<B>, connection: &Connection) -> Response<ResponseBody>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         self.answer(request, connection, Caller::default()).await
@@ -156,15 +174,22 @@ impl HttpApplication {
 
     async fn answer<B>(&self, request: Request<B>, connection: &Connection, caller: Caller) -> Response<ResponseBody>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         if let Some(below) = request.uri().path().strip_prefix(RESERVED) {
             return self.built_in(below);
         }
-        if request.method() == Method::CONNECT {
+        if !METHODS.contains(request.method()) {
             return respond::to_error(&RequestError::Method, None);
         }
+        if request.uri().path() == "*" {
+            return respond::to_all(request.method());
+        }
+        let target = match target::Target::of(&request, connection) {
+            Ok(target) => target,
+            Err(error) => return respond::to_error(&error, None),
+        };
         // The router borrows the path while the request is taken apart: a `Uri` is cheap to clone.
         let uri = request.uri().clone();
         let Some(found) = self.router.find(uri.path()) else {
@@ -177,9 +202,13 @@ impl HttpApplication {
         else {
             return respond::to_error(&RequestError::NoRoute, None);
         };
-        match self.call(guest, request, &found, headers, connection, caller).await {
+        let subject = Subject::of(&request, headers.raw_component_route());
+        match self
+            .call(guest, request, Asked { target, subject: &subject, found: &found, headers, connection, caller })
+            .await
+        {
             Ok(response) => response,
-            Err(error) => respond::to_error(&error, Some(guest)),
+            Err(error) => respond::to_error(&error, Some((guest, &subject))),
         }
     }
 
@@ -187,16 +216,13 @@ impl HttpApplication {
         &self,
         guest: &Arc<Guest>,
         request: Request<B>,
-        found: &Match<'_>,
-        headers: &RouteHeaders,
-        connection: &Connection,
-        caller: Caller,
+        asked: Asked<'_>,
     ) -> Result<Response<ResponseBody>, RequestError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let target = target::Target::of(&request, connection)?;
+        let Asked { target, subject, found, headers, connection, caller } = asked;
         let exchange = Exchange {
             guest,
             found,
@@ -206,7 +232,9 @@ impl HttpApplication {
             full_url: target.full_url,
             buffered_body: self.context.buffered_body(),
             deadline: caller.earliest(guest.deadline()),
+            pass: Some(guest.enter(caller.is_guest()).await?),
             caller,
+            subject,
         };
         guest.executor().execute(exchange, request).await
     }

@@ -2,22 +2,26 @@
 //!
 //! The only place where flags and the environment are read.
 
-use std::{
-    fs, io,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    time::Duration,
-};
+mod guests;
+mod traffic;
+
+use std::{fs, io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser};
 use control::RuntimeName;
-use daemon::{AdminArgs, HttpSettings, LogArgs};
+use daemon::{AdminArgs, LogArgs, logs::LogFormat};
 use node_runtime_core::converge::{Backoff, Room};
 use sources::http::Trust;
 
+use guests::GuestFlags;
+use traffic::TrafficFlags;
+
 use crate::{
-    apps::AppsSettings, control::ControlSettings, engine::EngineConfig, host::BlockedNetworks, trigger::TriggerSettings,
+    apps::AppsSettings,
+    control::ControlSettings,
+    engine::EngineConfig,
+    host::{BlockedNetworks, LineFormat},
+    trigger::TriggerSettings,
 };
 
 /// Runs Spin applications that an operator assigns to it
@@ -76,34 +80,6 @@ struct ControlFlags {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Traffic")]
-struct TrafficFlags {
-    /// The address that apps' ports are bound at [default: all, IPv6 and IPv4]
-    #[arg(long, env = "SPINDLE_LISTEN_ADDRESS", value_name = "ADDRESS")]
-    listen_address: Option<IpAddr>,
-
-    /// How many connections one app takes at a time; more wait
-    #[arg(long, env = "SPINDLE_CONNECTIONS_PER_APP", default_value_t = 4096, value_name = "CONNECTIONS")]
-    connections_per_app: usize,
-
-    /// How long, in seconds, a client may take to send a request's headers, or keep an idle connection
-    #[arg(long, env = "SPINDLE_HEADER_TIMEOUT", default_value_t = 75, value_name = "SECONDS")]
-    header_timeout: u64,
-
-    /// The most bytes of a request's headers; more is answered with 431
-    #[arg(long, env = "SPINDLE_MAX_HEADER_BYTES", default_value_t = 65_536, value_name = "BYTES")]
-    max_header_bytes: usize,
-
-    /// How long, in seconds, to go on as before after SIGTERM, so that endpoints go away first
-    #[arg(long, env = "SPINDLE_DRAIN_DELAY", default_value_t = 5, value_name = "SECONDS")]
-    drain_delay: u64,
-
-    /// How long, in seconds, requests may then take to finish; also those of an app that is removed
-    #[arg(long, env = "SPINDLE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
-    drain_timeout: u64,
-}
-
-#[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
 struct WorkFlags {
     /// How long, in seconds, content and compiled code stay on disk after the last app that needs them
@@ -125,30 +101,6 @@ struct WorkFlags {
     /// The only certificate authorities to trust when fetching, in PEM form [default: the system's]
     #[arg(long, env = "SPINDLE_SOURCE_CA_FILE", value_name = "FILE")]
     source_ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Guests")]
-struct GuestFlags {
-    /// How many guests may run at a time; a request beyond that is answered with 503
-    #[arg(long, env = "SPINDLE_MAX_INSTANCES", default_value_t = 1000, value_name = "INSTANCES")]
-    max_instances: u32,
-
-    /// How many idle instance slots keep their memory
-    #[arg(long, env = "SPINDLE_WARM_SLOTS", default_value_t = 200, value_name = "SLOTS")]
-    warm_slots: u32,
-
-    /// The linear memory of one guest, in MiB, where its app sets no limit
-    #[arg(long, env = "SPINDLE_GUEST_MEMORY", default_value_t = 128, value_name = "MIB")]
-    guest_memory: u64,
-
-    /// How long, in seconds, one request may take, where its app sets no limit
-    #[arg(long, env = "SPINDLE_REQUEST_TIMEOUT", default_value_t = 60, value_name = "SECONDS")]
-    request_timeout: u64,
-
-    /// The most MiB of a body that must be held in memory, for guests that know no streams
-    #[arg(long, env = "SPINDLE_BUFFERED_BODY", default_value_t = 16, value_name = "MIB")]
-    buffered_body: usize,
 }
 
 /// Where guests may not connect to on a cluster: this pod itself, and what hands out a node's credentials (link-local, and
@@ -205,6 +157,9 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
+    /// PROXY headers are to be read, and nobody's count.
+    #[error("--proxy-protocol needs --trusted-proxies: the networks of the load balancers that send PROXY headers")]
+    NobodyTrusted,
 }
 
 impl TryFrom<Flags> for Config {
@@ -222,15 +177,22 @@ impl TryFrom<Flags> for Config {
             guests,
             outbound,
             admin,
-            logs: _,
+            logs,
         } = flags;
         let own_ports = [control.control_address.port(), admin.admin_address.port()];
+        let default = EngineConfig::default();
         let engine = EngineConfig {
             outbound_connections: outbound.outbound_connections,
             blocked_networks: outbound.block_networks.and_own_ports(own_ports),
-            ..engine(&guests, &work, &data_dir)
+            cache_dir: Some(data_dir.join("compiled")),
+            compile_threads: work.compile_threads.map_or(default.compile_threads, NonZeroUsize::get),
+            log_format: match logs.log_format {
+                LogFormat::Json => LineFormat::Json,
+                LogFormat::Text => LineFormat::Text,
+            },
+            ..guests.over(default)
         };
-        let drain_timeout = Duration::from_secs(traffic.drain_timeout);
+        let (drain_delay, drain_timeout) = (traffic.drain_delay(), traffic.drain_timeout());
         let trust = match work.source_ca_file {
             None => Trust::System,
             Some(path) => match fs::read_to_string(&path) {
@@ -245,15 +207,7 @@ impl TryFrom<Flags> for Config {
                 runtime: RuntimeName(runtime_name),
                 capacity,
             },
-            trigger: TriggerSettings {
-                address: traffic.listen_address,
-                connections: traffic.connections_per_app,
-                http: HttpSettings {
-                    header_timeout: Duration::from_secs(traffic.header_timeout),
-                    max_header_bytes: traffic.max_header_bytes,
-                    ..HttpSettings::default()
-                },
-            },
+            trigger: traffic.trigger()?,
             apps: AppsSettings {
                 room: Room { fetches: work.fetches.get(), preparations: work.preparations.get() },
                 backoff: Backoff::default(),
@@ -265,23 +219,9 @@ impl TryFrom<Flags> for Config {
             data_dir,
             secrets_dir,
             admin,
-            drain_delay: Duration::from_secs(traffic.drain_delay),
+            drain_delay,
             drain_timeout,
         })
-    }
-}
-
-fn engine(guests: &GuestFlags, work: &WorkFlags, data_dir: &std::path::Path) -> EngineConfig {
-    let default = EngineConfig::default();
-    EngineConfig {
-        max_instances: guests.max_instances,
-        warm_slots: guests.warm_slots,
-        default_memory: guests.guest_memory.saturating_mul(1 << 20),
-        default_timeout: Duration::from_secs(guests.request_timeout),
-        buffered_body: guests.buffered_body.saturating_mul(1 << 20),
-        cache_dir: Some(data_dir.join("compiled")),
-        compile_threads: work.compile_threads.map_or(default.compile_threads, NonZeroUsize::get),
-        ..default
     }
 }
 
@@ -298,6 +238,15 @@ mod tests {
         for flag in command.get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version")) {
             assert!(flag.get_help().is_some() && flag.get_env().is_some(), "{}", flag.get_id());
         }
+    }
+
+    #[test]
+    fn proxy_headers_of_nobody_in_particular_are_refused() {
+        let config = |flags: &[&str]| Config::try_from(Flags::parse_from([&["node-runtime"], flags].concat()));
+        let error = config(&["--proxy-protocol", "required"]).unwrap_err();
+        assert!(error.to_string().contains("--trusted-proxies"), "{error}");
+        let trusted = config(&["--proxy-protocol", "required", "--trusted-proxies", "10.0.0.0/8,fd00::1"]).unwrap();
+        assert!(trusted.trigger.trusted_proxies.trust("fd00::1".parse().unwrap()));
     }
 
     #[test]

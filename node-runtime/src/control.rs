@@ -161,7 +161,7 @@ impl Control {
     }
 
     async fn connection(&self, accepted: Accepted, identity: &Identity, http: &HttpServer) {
-        let Accepted { stream, peer, permit } = accepted;
+        let Accepted { stream, peer, place } = accepted;
         let stop = self.shared.tasks.stop_token();
         let handshake = tokio::time::timeout(HANDSHAKE, identity.accept(stream));
         let problem = match stop.run_until_cancelled(handshake).await {
@@ -182,7 +182,7 @@ impl Control {
         if let Some(problem) = problem {
             tracing::warn!(%peer, problem, "control connection ended");
         }
-        drop(permit);
+        drop(place);
     }
 
     fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Either<Body, Empty<bytes::Bytes>>> {

@@ -10,6 +10,7 @@
 //!
 //! Absent on purpose: HTTP (see `application`), and where content comes from (see `sources`).
 
+mod allowance;
 mod builder;
 mod cache;
 mod compiled;
@@ -17,9 +18,10 @@ mod compiler;
 mod config;
 mod context;
 mod guest;
+mod meter;
 mod ticker;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, io, sync::Arc};
 
 use manifest::Digest;
 use tokio_util::task::TaskTracker;
@@ -29,9 +31,10 @@ pub use builder::{BuildError, Builder, RevisionSettings};
 pub use cache::CacheError;
 pub use config::EngineConfig;
 pub use context::{ExecutionContext, Guest, Mount};
+pub(crate) use meter::{CpuExceeded, is_overdue};
 pub(crate) use ticker::Running;
 
-use crate::host::{GuestLogs, Roots, RuntimeContext};
+use crate::host::{Backlog, GuestLogs, MemoryBudget, Roots, RuntimeContext};
 
 /// What lives as long as the process. Cheap to clone; clones are the same engine.
 #[derive(Clone)]
@@ -46,6 +49,8 @@ struct Inner {
     compiler: compiler::Compiler,
     ticker: ticker::Ticker,
     logs: GuestLogs,
+    /// The linear memory of all guests.
+    memory: Arc<MemoryBudget>,
     tails: TaskTracker,
     roots: Arc<Roots>,
     modules: Linker<RuntimeContext>,
@@ -65,7 +70,7 @@ pub enum EngineError {
         role: &'static str,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The directory for compiled code cannot be used.
     #[error("compiled code cannot be kept")]
@@ -99,7 +104,8 @@ impl Engine {
         let compiler = compiler::Compiler::new(wasmtime.clone(), cache, config.compile_threads)?;
         let ticker = ticker::Ticker::start(wasmtime.weak(), config.epoch_tick)
             .map_err(|source| EngineError::Thread { role: "epoch", source })?;
-        let logs = GuestLogs::start(config.log_queue_lines, crate::host::trace_line)
+        let backlog = Backlog { lines: config.log_queue_lines, bytes: config.log_queue_bytes };
+        let logs = GuestLogs::start(backlog, config.log_format, io::stdout())
             .map_err(|source| EngineError::Thread { role: "guest log", source })?;
         let modules = crate::host::module_linker(&wasmtime).map_err(EngineError::Wasmtime)?;
         let components = crate::host::component_linker(&wasmtime).map_err(EngineError::Wasmtime)?;
@@ -111,6 +117,7 @@ impl Engine {
                 compiler,
                 ticker,
                 logs,
+                memory: Arc::default(),
                 tails: TaskTracker::new(),
                 roots: Arc::default(),
                 modules,
@@ -153,6 +160,20 @@ impl Engine {
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner.wasmtime
+    }
+
+    /// How many bytes of linear memory live instances have.
+    #[must_use]
+    pub fn guests_memory(&self) -> usize {
+        self.inner.memory.used()
+    }
+
+    fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.inner.memory
+    }
+
+    fn clock(&self) -> &ticker::Clock {
+        self.inner.ticker.clock()
     }
 
     pub(crate) fn running(&self) -> Running {

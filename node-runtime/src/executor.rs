@@ -29,9 +29,9 @@ pub use error::RequestError;
 pub(crate) use link::LinkError;
 
 use crate::{
-    application::{Caller, Connection},
+    application::{Caller, Connection, Subject},
     engine::Guest,
-    host::RuntimeContext,
+    host::{RuntimeContext, limits::Pass},
 };
 use http_guest::HttpGuest;
 use legacy::LegacyGuest;
@@ -69,6 +69,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) authority: String,
     pub(crate) full_url: String,
+    /// What to say of it in the log.
+    pub(crate) subject: &'a Subject,
+    /// The right to run; held until the guest has ended.
+    pub(crate) pass: Option<Pass>,
     pub(crate) buffered_body: usize,
     /// When the guest must have ended.
     pub(crate) deadline: Instant,
@@ -112,7 +116,7 @@ impl Executor {
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, RequestError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         let (mut parts, body) = request.into_parts();
@@ -128,7 +132,8 @@ impl Executor {
         match self {
             Self::Spin(SpinHttpExecutor::Component(guest)) => {
                 exchange.inject(&mut parts.headers);
-                guest.call(exchange, Request::from_parts(parts, body)).await
+                let (body, cap) = buffer::capped(body, exchange.guest.body_limit(), &parts.headers)?;
+                cap.judge(guest.call(exchange, Request::from_parts(parts, body)).await)
             }
             Self::Spin(SpinHttpExecutor::Legacy(guest)) => {
                 exchange.inject(&mut parts.headers);
@@ -161,7 +166,8 @@ impl Exchange<'_> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let body = Box::pin(buffer::collect(body, self.buffered_body, headers));
+        let most = self.guest.body_limit().and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let body = Box::pin(buffer::collect(body, self.buffered_body.min(most), headers));
         tokio::time::timeout_at(self.deadline.into(), body).await.map_err(|_| RequestError::RequestSlow)?
     }
 
@@ -193,6 +199,7 @@ fn is_internal(authority: &str) -> bool {
 /// length is that of the body, except in answer to `HEAD`, where only the guest knows it.
 fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<ResponseBody>, RequestError> {
     error::check_status(response.status())?;
+    error::check_headers(response.headers())?;
     let headers = response.headers_mut();
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
         headers.remove(name);

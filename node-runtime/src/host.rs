@@ -7,7 +7,7 @@ mod grants;
 pub(crate) mod guest_memory;
 mod handles;
 mod key_value;
-mod limits;
+pub(crate) mod limits;
 mod llm;
 mod logs;
 mod network;
@@ -26,9 +26,10 @@ use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 pub(crate) use grants::Grants;
-pub(crate) use limits::InstanceLimits;
-pub use logs::{GuestLine, GuestLog, GuestStream, LogLabels};
-pub(crate) use logs::{GuestLogs, LineStream, trace_line};
+pub use limits::Usage;
+pub(crate) use limits::{InstanceLimits, MemoryBudget};
+pub(crate) use logs::{Backlog, GuestLogs, GuestOutput, LineStream};
+pub use logs::{GuestLine, GuestLog, GuestStream, LineFormat, LogLabels};
 pub use network::{BlockedNetworkError, BlockedNetworks};
 pub(crate) use network::{ConnectionKind, ConnectionPermit, Network, NetworkError, SharedNetwork};
 pub(crate) use outbound::{HttpPool, HttpPools, Outbound};
@@ -42,7 +43,7 @@ pub(crate) use variables::{Absent, BUILD_WITHIN, Template, TemplateError, Values
 
 use crate::{
     application::Caller,
-    engine::{Engine, Running},
+    engine::{CpuExceeded, Engine, Running, is_overdue},
 };
 
 /// What a store holds: the life of one request.
@@ -74,12 +75,13 @@ impl RuntimeContext {
     /// A store for one request, limited in memory and time.
     pub(crate) fn store(
         engine: &Engine,
-        wasi: WasiP1Ctx,
+        mut wasi: WasiP1Ctx,
         grants: &Arc<Grants>,
         limits: InstanceLimits,
         deadline: Instant,
         caller: Caller,
     ) -> Store<Self> {
+        wasi.ctx().table.set_max_capacity(limits::RESOURCES);
         let context = Self {
             wasi,
             http: WasiHttpCtx::new(),
@@ -93,10 +95,17 @@ impl RuntimeContext {
         };
         let mut store = Store::new(engine.wasmtime(), context);
         store.limiter(|context| &mut context.limits);
+        store.set_max_component_handles(limits::HANDLES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(limits::RESOURCES);
+        }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
             if Instant::now() >= store.data().deadline {
                 return Err(DeadlineExceeded.into());
+            }
+            if is_overdue() {
+                return Err(CpuExceeded.into());
             }
             Ok(UpdateDeadline::Yield(1))
         });

@@ -30,6 +30,7 @@ use url::Url;
 use crate::{
     application::HttpApplication,
     engine::{BuildError, Builder, Engine, RevisionSettings},
+    host::Usage,
 };
 
 /// How many blobs of one revision are fetched at a time.
@@ -78,11 +79,16 @@ impl Loader {
             .map_err(|error| source_fault(&error))
     }
 
-    /// Compiles and links a revision whose blobs are in the store.
+    /// Compiles and links a revision whose blobs are in the store. What its app uses counts as `usage`.
     ///
     /// # Errors
     /// When it cannot run.
-    pub async fn build(&self, app: &AppKey, spec: &RevisionSpec) -> Result<Arc<HttpApplication>, Fault> {
+    pub async fn build(
+        &self,
+        app: &AppKey,
+        spec: &RevisionSpec,
+        usage: Arc<Usage>,
+    ) -> Result<Arc<HttpApplication>, Fault> {
         let Fetch::Bindle { id, .. } = &spec.fetch;
         let runtime_config = runtime_config(app, spec)?;
         let mut limits = spec.limits.clone();
@@ -94,6 +100,7 @@ impl Loader {
             limits,
             variables: spec.variables.clone(),
             runtime_config: Arc::new(runtime_config),
+            usage,
             ..RevisionSettings::default()
         };
         let application = Arc::new(spec.application.clone());

@@ -13,6 +13,8 @@ use prometheus::{
     proto::MetricFamily,
 };
 
+use crate::executor::RequestError;
+
 /// From fast guests to slow ones, in seconds.
 const REQUEST_BUCKETS: &[f64] =
     &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -26,6 +28,10 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub struct Metrics {
     requests: IntCounterVec,
     durations: HistogramVec,
+    failures: IntCounterVec,
+    connections: IntGaugeVec,
+    waiting: IntGaugeVec,
+    lines_dropped: IntCounterVec,
     fetches: HistogramVec,
     preparations: HistogramVec,
     /// Whether an operator's stream is open: 0 or 1.
@@ -54,6 +60,28 @@ impl Metrics {
                 REQUEST_BUCKETS,
                 "app",
             )?,
+            failures: IntCounterVec::new(
+                Opts::new(
+                    "spindle_request_failures_total",
+                    "Requests that were answered by the runtime instead of a guest, by app and reason",
+                ),
+                &["app", "reason"],
+            )?,
+            connections: IntGaugeVec::new(
+                Opts::new("spindle_connections", "Connections of callers that are open, by app"),
+                &["app"],
+            )?,
+            waiting: IntGaugeVec::new(
+                Opts::new("spindle_requests_waiting", "Requests that wait for another of their app to end, by app"),
+                &["app"],
+            )?,
+            lines_dropped: IntCounterVec::new(
+                Opts::new(
+                    "spindle_guest_lines_dropped_total",
+                    "Lines that guests printed and that were dropped, by app",
+                ),
+                &["app"],
+            )?,
             fetches: histogram(
                 "spindle_fetch_duration_seconds",
                 "How long it took to have a revision's blobs, by outcome: ok or the problem's reason",
@@ -71,6 +99,10 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.durations.clone()))?;
+        registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.connections.clone()))?;
+        registry.register(Box::new(metrics.waiting.clone()))?;
+        registry.register(Box::new(metrics.lines_dropped.clone()))?;
         registry.register(Box::new(metrics.fetches.clone()))?;
         registry.register(Box::new(metrics.preparations.clone()))?;
         registry.register(Box::new(metrics.control_connected.clone()))?;
@@ -84,6 +116,11 @@ impl Metrics {
         AppMetrics {
             requests: CLASSES.map(|class| self.requests.with_label_values(&[app, class])),
             duration: self.durations.with_label_values(&[app]),
+            failures: self.failures.clone(),
+            app: app.into(),
+            connections: self.connections.with_label_values(&[app]),
+            waiting: self.waiting.with_label_values(&[app]),
+            lines_dropped: self.lines_dropped.with_label_values(&[app]),
         }
     }
 
@@ -94,7 +131,13 @@ impl Metrics {
             // An error means that there is nothing to forget.
             drop(self.requests.remove_label_values(&[&app, class]));
         }
+        for reason in RequestError::REASONS {
+            drop(self.failures.remove_label_values(&[&app, reason]));
+        }
         drop(self.durations.remove_label_values(&[&app]));
+        drop(self.connections.remove_label_values(&[&app]));
+        drop(self.waiting.remove_label_values(&[&app]));
+        drop(self.lines_dropped.remove_label_values(&[&app]));
     }
 
     /// Notes how long a revision's blobs took; `outcome` is `ok` or a problem's reason.
@@ -113,6 +156,24 @@ impl Metrics {
 pub struct AppMetrics {
     requests: [IntCounter; CLASSES.len()],
     duration: Histogram,
+    /// Few apps have failures of many kinds, so these are resolved when they happen.
+    failures: IntCounterVec,
+    app: Arc<str>,
+    connections: IntGauge,
+    /// Requests that wait for another to end.
+    pub(crate) waiting: IntGauge,
+    /// Lines that guests printed and that were dropped.
+    pub(crate) lines_dropped: IntCounter,
+}
+
+/// Counts something as open while it lives.
+#[derive(Debug)]
+pub struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl AppMetrics {
@@ -123,6 +184,18 @@ impl AppMetrics {
             requests.inc();
         }
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Notes that the runtime answered instead of a guest.
+    pub fn failed(&self, reason: &'static str) {
+        self.failures.with_label_values(&[self.app.as_ref(), reason]).inc();
+    }
+
+    /// Notes a connection, which is open until what this returns is dropped.
+    #[must_use]
+    pub fn connected(&self) -> Open {
+        self.connections.inc();
+        Open(self.connections.clone())
     }
 }
 

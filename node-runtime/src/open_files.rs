@@ -16,3 +16,10 @@ pub fn raise_limit() {
         Err(error) => tracing::warn!(limit = current, %error, "the limit of open files cannot be raised"),
     }
 }
+
+/// How many of them may be connections of callers: the rest is for guests' files, stores and the process itself.
+#[must_use]
+pub fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    usize::try_from(files / 4 * 3).unwrap_or(usize::MAX).max(1)
+}

@@ -19,12 +19,16 @@ mod http;
 mod languages;
 #[path = "guests/legacy.rs"]
 mod legacy;
+#[path = "guests/limits.rs"]
+mod limits;
 #[path = "guests/outbound.rs"]
 mod outbound;
 #[path = "guests/p3.rs"]
 mod p3;
 #[path = "guests/server.rs"]
 mod server;
+#[path = "guests/trigger.rs"]
+mod trigger;
 #[path = "guests/variable_providers.rs"]
 mod variable_providers;
 #[path = "guests/variables.rs"]

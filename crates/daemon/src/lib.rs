@@ -16,6 +16,6 @@ mod patience;
 
 pub use admin::{Admin, AdminArgs};
 pub use logs::{LogArgs, chain};
-pub use serve::{Accepted, HttpServer, HttpSettings, accept};
+pub use serve::{Accepted, HttpServer, HttpSettings, ServerTls, TlsError, TlsFiles, accept};
 pub use signals::Signals;
 pub use tasks::{StillRunning, TaskError, Tasks};

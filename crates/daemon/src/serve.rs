@@ -1,6 +1,8 @@
 //! Accepting connections and speaking HTTP on them: shared by the admin server, the control server and
 //! every app's port.
 
+mod tls;
+
 use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
@@ -19,6 +21,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use tls::{ServerTls, TlsError, TlsFiles};
+
 use crate::{patience::Patience, tasks::Tasks};
 
 /// The first and the longest pause after `accept` failed.
@@ -32,21 +36,67 @@ pub struct Accepted {
     /// Who connected; an IPv4 client of an IPv6 socket by its IPv4 address.
     pub peer: SocketAddr,
     /// Its place among the connections allowed at a time: hold it until the connection is closed.
-    pub permit: OwnedSemaphorePermit,
+    pub place: Place,
 }
 
-/// Accepts connections until `stop`; when there are as many as `connections` allows, the next ones wait
+/// How many connections there may be at a time.
+#[derive(Debug, Clone)]
+pub struct Places {
+    own: Arc<Semaphore>,
+    shared: Option<Arc<Semaphore>>,
+}
+
+/// A place for one connection.
+#[derive(Debug)]
+pub struct Place {
+    _own: OwnedSemaphorePermit,
+    _shared: Option<OwnedSemaphorePermit>,
+}
+
+impl Places {
+    /// So many.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self::from(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// So many, but no more than those of all listeners with the same `shared` places.
+    #[must_use]
+    pub fn within(self, shared: Arc<Semaphore>) -> Self {
+        Self { shared: Some(shared), ..self }
+    }
+
+    /// A place among the listener's own.
+    async fn own(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.own).acquire_owned().await.ok()
+    }
+
+    /// And one among those shared, for a connection that is there already: taken before, one would be lost to every
+    /// listener to which nobody connects.
+    async fn with(&self, own: OwnedSemaphorePermit) -> Option<Place> {
+        let shared = match &self.shared {
+            Some(shared) => Some(Arc::clone(shared).acquire_owned().await.ok()?),
+            None => None,
+        };
+        Some(Place { _own: own, _shared: shared })
+    }
+}
+
+impl From<Arc<Semaphore>> for Places {
+    fn from(own: Arc<Semaphore>) -> Self {
+        Self { own, shared: None }
+    }
+}
+
+/// Accepts connections until `stop`; when there are as many as `places` allows, the next ones wait
 /// in the kernel's queue. Running out of file descriptors makes it pause, not end.
-pub async fn accept<F>(
-    listener: TcpListener,
-    connections: Arc<Semaphore>,
-    stop: CancellationToken,
-    mut on_connection: F,
-) where
+pub async fn accept<F>(listener: TcpListener, places: impl Into<Places>, stop: CancellationToken, mut on_connection: F)
+where
     F: FnMut(Accepted),
 {
+    let places = places.into();
     loop {
-        let next = next_connection(&listener, &connections);
+        let next = next_connection(&listener, &places);
         match stop.run_until_cancelled(next).await {
             Some(accepted) => on_connection(accepted),
             None => return,
@@ -54,20 +104,27 @@ pub async fn accept<F>(
     }
 }
 
-/// The permit first: a connection that may not be served yet is not taken out of the queue.
-async fn next_connection(listener: &TcpListener, connections: &Arc<Semaphore>) -> Accepted {
-    let Ok(permit) = Arc::clone(connections).acquire_owned().await else {
+/// The place first: a connection that may not be served yet is not taken out of the queue.
+async fn next_connection(listener: &TcpListener, places: &Places) -> Accepted {
+    let Some(own) = places.own().await else {
         // Closed: nothing may connect any more.
         return std::future::pending().await;
     };
+    let (stream, peer) = next_stream(listener).await;
+    match places.with(own).await {
+        Some(place) => Accepted { stream, peer, place },
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_stream(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut pause = BACK_OFF.0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Fails only for a connection that is gone already.
                 if stream.set_nodelay(true).is_ok() {
-                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    return Accepted { stream, peer, permit };
+                    return (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()));
                 }
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -89,25 +146,54 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// What HTTP clients may do.
-#[derive(Debug, Clone)]
+///
+/// What HTTP/2 lets a client do without end is limited here too: streams it opens and resets, headers in any number of
+/// frames, what waits to be sent to it. PING and SETTINGS need no number: one answer at a time is owed, and nothing is read
+/// before it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     /// How long a client may take to send a request's headers, and how long a connection may be idle.
     /// Longer than the idle time of usual ingress controllers (60 s), so that they close first.
     pub header_timeout: Duration,
-    /// The most bytes of a request's headers; more is answered with 431.
+    /// How long a client may take no byte of what is sent to it before its connection is closed.
+    pub write_timeout: Duration,
+    /// How long a client may take to shake hands (TLS), or to send what precedes HTTP.
+    pub handshake_timeout: Duration,
+    /// The most bytes of a request's headers, over HTTP/1.1 with the request line; more is answered with 431. At least
+    /// 8192.
     pub max_header_bytes: usize,
+    /// The most headers of a request; more is answered with 431.
+    pub max_headers: usize,
     /// The most requests at a time on one HTTP/2 connection.
     pub max_streams: u32,
+    /// How many streams an HTTP/2 client may have reset that nobody has looked at yet, and how many of its streams may have
+    /// been ended because of its errors; then its connection is closed (rapid reset, CVE-2023-44487).
+    pub max_resets: (usize, usize),
+    /// How many bytes may wait to be sent on one HTTP/2 stream.
+    pub send_buffer: usize,
+    /// How many bytes an HTTP/2 client may send on one stream, and on all together, before they are read.
+    pub windows: (u32, u32),
     /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
     pub ping: (Duration, Duration),
 }
+
+/// The fewest bytes of headers that can be allowed.
+const MIN_HEADER_BYTES: usize = 8192;
+/// What hyper allows where nothing is said, without allocating for each request.
+const USUAL_HEADERS: usize = 100;
 
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
             max_header_bytes: 64 * 1024,
+            max_headers: USUAL_HEADERS,
             max_streams: 256,
+            max_resets: (20, 1024),
+            send_buffer: 256 * 1024,
+            windows: (256 * 1024, 1024 * 1024),
             ping: (Duration::from_secs(20), Duration::from_secs(10)),
         }
     }
@@ -117,27 +203,37 @@ impl Default for HttpSettings {
 #[derive(Clone, Debug)]
 pub struct HttpServer {
     protocols: auto::Builder<Tasks>,
-    patience: Duration,
+    /// For the first bytes, and for bytes to be taken.
+    patience: (Duration, Duration),
 }
 
 impl HttpServer {
     /// A server whose requests run as tasks of `tasks`.
     #[must_use]
     pub fn new(settings: &HttpSettings, tasks: Tasks) -> Self {
+        let header_bytes = settings.max_header_bytes.max(MIN_HEADER_BYTES);
         let mut protocols = auto::Builder::new(tasks);
         protocols
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(settings.header_timeout)
-            .max_buf_size(settings.max_header_bytes.max(8192));
+            .max_buf_size(header_bytes);
+        if settings.max_headers != USUAL_HEADERS {
+            protocols.http1().max_headers(settings.max_headers);
+        }
         protocols
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(settings.max_streams)
-            .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(settings.max_resets.0)
+            .max_local_error_reset_streams(settings.max_resets.1)
+            .max_send_buf_size(settings.send_buffer)
+            .initial_stream_window_size(settings.windows.0)
+            .initial_connection_window_size(settings.windows.1)
             .keep_alive_interval(settings.ping.0)
             .keep_alive_timeout(settings.ping.1);
-        Self { protocols, patience: settings.header_timeout }
+        Self { protocols, patience: (settings.header_timeout, settings.write_timeout) }
     }
 
     /// Speaks HTTP/2 only.
@@ -166,7 +262,7 @@ impl HttpServer {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let io = TokioIo::new(Patience::new(io, self.patience));
+        let io = TokioIo::new(Patience::new(io, self.patience.0, self.patience.1));
         let mut connection = pin!(self.protocols.serve_connection(io, service));
         tokio::select! {
             biased;
@@ -183,7 +279,7 @@ pub fn serve_http<M, S, B>(
     tasks: &Tasks,
     name: &'static str,
     listener: TcpListener,
-    connections: Arc<Semaphore>,
+    places: impl Into<Places>,
     settings: &HttpSettings,
     service: M,
 ) where
@@ -196,9 +292,9 @@ pub fn serve_http<M, S, B>(
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let server = HttpServer::new(settings, tasks.clone());
-    let (spawner, stop) = (tasks.clone(), tasks.stop_token());
+    let (spawner, stop, places) = (tasks.clone(), tasks.stop_token(), places.into());
     tasks.spawn(name, async move {
-        accept(listener, connections, stop.clone(), |accepted| {
+        accept(listener, places, stop.clone(), |accepted| {
             let service = service(accepted.peer);
             spawner.spawn_brief("connection", connection(server.clone(), accepted, service, stop.clone()));
         })
@@ -217,9 +313,9 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let Accepted { stream, peer, permit } = accepted;
+    let Accepted { stream, peer, place } = accepted;
     if let Err(error) = server.serve(stream, service, &stop).await {
         tracing::debug!(%peer, %error, "connection broke");
     }
-    drop(permit);
+    drop(place);
 }

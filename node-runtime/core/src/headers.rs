@@ -37,6 +37,12 @@ impl RouteHeaders {
         }
     }
 
+    /// The route as the manifest has it.
+    #[must_use]
+    pub fn raw_component_route(&self) -> &HeaderValue {
+        &self.raw_component_route
+    }
+
     /// Adds the headers of one request. `client` is the caller's `address:port`.
     pub fn inject(&self, headers: &mut HeaderMap, found: &Match<'_>, full_url: &str, client: &HeaderValue) {
         headers.reserve(7 + self.captures.len());

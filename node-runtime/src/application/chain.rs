@@ -13,10 +13,10 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response, uri::Scheme};
 use http_body::Body;
-use manifest::{Application, ComponentId, Pattern, Route, Target};
+use manifest::{Application, ComponentId, Pattern, Route};
 use node_runtime_core::{headers::RouteHeaders, router::Router};
 
-use super::{Connection, HttpApplication, ResponseBody, respond};
+use super::{Asked, Connection, HttpApplication, ResponseBody, Subject, respond, target::Target};
 use crate::executor::RequestError;
 
 /// How many calls may lead to a call.
@@ -40,6 +40,11 @@ impl Caller {
     /// What a guest with this caller is to those that it calls.
     pub(crate) fn next(self, until: Instant) -> Result<Self, TooManyCalls> {
         if self.calls < MOST_CALLS { Ok(Self { calls: self.calls + 1, until: Some(until) }) } else { Err(TooManyCalls) }
+    }
+
+    /// Whether it is a guest.
+    pub(super) const fn is_guest(self) -> bool {
+        self.calls > 0
     }
 
     /// When a guest must have ended that may go on until `own` by itself.
@@ -79,11 +84,11 @@ impl Links {
     pub(super) fn new(application: &Application) -> Self {
         let mut routes = BTreeMap::new();
         for (index, route) in application.routes.iter().enumerate() {
-            if let Target::Component { id, .. } = &route.target {
+            if let manifest::Target::Component { id, .. } = &route.target {
                 routes.entry(id.clone()).or_insert(index);
             }
         }
-        let target = Target::Static { status: 200, headers: BTreeMap::new(), body: String::new() };
+        let target = manifest::Target::Static { status: 200, headers: BTreeMap::new(), body: String::new() };
         let (everything, _) = Router::new("/", &[Route { pattern: Pattern::Path("/...".to_owned()), target }]);
         let headers = everything.paths().iter().flatten().next().map(RouteHeaders::new);
         // As Spin has it: nobody's address.
@@ -106,7 +111,7 @@ impl HttpApplication {
         caller: Caller,
     ) -> Response<ResponseBody>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         let uri = request.uri().clone();
@@ -121,16 +126,24 @@ impl HttpApplication {
             return respond::to_error(&RequestError::Method, None);
         }
         let connection = &self.links.connection;
-        match self.call(guest, request, &found, headers, connection, caller).await {
+        let target = match Target::of(&request, connection) {
+            Ok(target) => target,
+            Err(error) => return respond::to_error(&error, None),
+        };
+        let subject = Subject::of(&request, headers.raw_component_route());
+        match self
+            .call(guest, request, Asked { target, subject: &subject, found: &found, headers, connection, caller })
+            .await
+        {
             Ok(response) => response,
-            Err(error) => respond::to_error(&error, Some(guest)),
+            Err(error) => respond::to_error(&error, Some((guest, &subject))),
         }
     }
 
     /// Answers a request of `caller` to the application, as one from outside.
     pub(crate) async fn call_self<B>(&self, request: Request<B>, caller: Caller) -> Response<ResponseBody>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         self.answer(request, &self.links.connection, caller).await

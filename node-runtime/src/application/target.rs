@@ -35,8 +35,11 @@ fn host<B>(request: &Request<B>) -> Result<&str, RequestError> {
         (None, _) => return Err(RequestError::Request("there is no host header")),
         (Some(_), Some(_)) => return Err(RequestError::Request("there is more than one host header")),
     };
-    host.parse::<http::uri::Authority>().map_err(|_| RequestError::Request("the host header is no host"))?;
-    Ok(host)
+    match host.parse::<http::uri::Authority>() {
+        // RFC 9110, 4.2.4: a user name has no place there, and only hides the host from people.
+        Ok(authority) if !authority.as_str().contains('@') => Ok(host),
+        Ok(_) | Err(_) => Err(RequestError::Request("the host header is no host")),
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +73,7 @@ mod tests {
             get().header("host", "a").header("host", "b"),
             get().header("host", "a b"),
             get().header("host", ""),
+            get().header("host", "shop.example@evil.example"),
         ] {
             assert!(matches!(target(bad), Err(RequestError::Request(_))));
         }

@@ -10,13 +10,19 @@ use super::{
     Owner,
     jobs::{JobEnd, Outcome, Promise, Ready, unfinished},
 };
-use crate::trigger::{Port, Slot};
+use crate::{
+    host::Usage,
+    metrics::AppMetrics,
+    trigger::{Port, Slot},
+};
 
 /// What an app has in this process.
 pub(super) struct Live {
     /// Tells an app from an earlier one of its name.
     pub(super) birth: u64,
     slot: Arc<Slot>,
+    /// What all its revisions use together.
+    usage: Arc<Usage>,
     ready: BTreeMap<RevisionId, Ready>,
     ports: BTreeMap<u16, Port>,
     jobs: BTreeMap<RevisionId, (u64, CancellationToken)>,
@@ -24,10 +30,11 @@ pub(super) struct Live {
 }
 
 impl Live {
-    fn new(birth: u64, slot: Slot) -> Self {
+    fn new(birth: u64, metrics: AppMetrics) -> Self {
         Self {
             birth,
-            slot: Arc::new(slot),
+            slot: Arc::new(Slot::new(metrics.clone())),
+            usage: Arc::new(Usage::new(metrics)),
             ready: BTreeMap::new(),
             ports: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -105,9 +112,9 @@ impl Owner {
         let Some(wanted) = self.desired.get(key) else { return };
         if !self.actual.contains_key(key) {
             self.births += 1;
-            let slot = Slot::new(self.metrics.of_app(&key.to_string()));
+            let metrics = self.metrics.of_app(&key.to_string());
             self.actual.insert(key.clone(), App::new(wanted));
-            self.live.insert(key.clone(), Live::new(self.births, slot));
+            self.live.insert(key.clone(), Live::new(self.births, metrics));
         }
     }
 
@@ -144,10 +151,11 @@ impl Owner {
     fn prepare(&mut self, key: &AppKey, revision: &RevisionId) {
         let promise = self.promise(key, revision, Outcome::Prepared(Err(unfinished())));
         let (Some((promise, called_off)), Some(spec)) = (promise, self.spec(key, revision)) else { return };
+        let Some(usage) = self.live.get(key).map(|live| Arc::clone(&live.usage)) else { return };
         let (loader, metrics, app) = (Arc::clone(&self.loader), self.metrics.clone(), key.clone());
         promise.run(&self.tasks, "prepare", called_off, async move {
             let began = Instant::now();
-            let outcome = loader.build(&app, &spec).await;
+            let outcome = loader.build(&app, &spec, usage).await;
             metrics.prepared(word(&outcome), began.elapsed());
             log(&app, &spec.id, "prepare", &outcome, began);
             for warning in outcome.iter().flat_map(|application| application.warnings()) {

@@ -5,7 +5,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use control::{Limits, SecretString};
@@ -16,6 +16,7 @@ use sources::{Store, StoreError, http::Trust};
 
 use super::{
     Engine, EngineConfig, ExecutionContext, Guest, Mount,
+    allowance::{self, Allowance},
     compiler::{Code, CompileError},
     guest::Variant,
 };
@@ -23,8 +24,8 @@ use crate::{
     application::OwnApplication,
     executor::{Executor, LinkError},
     host::{
-        Absent, BUILD_WITHIN, Grants, GuestLog, HttpPools, InstanceLimits, LogLabels, Services, SharedNetwork,
-        StoreConfigError, Template, TemplateError, TlsError, Values, ValuesError, check_stores,
+        Absent, BUILD_WITHIN, Grants, GuestLog, GuestOutput, HttpPools, LogLabels, Services, SharedNetwork,
+        StoreConfigError, Template, TemplateError, TlsError, Usage, Values, ValuesError, check_stores,
     },
 };
 
@@ -53,8 +54,10 @@ pub struct RevisionSettings {
     /// Directories that components see instead of their files, which need not be in the store then. A component that is
     /// not named here sees its files at `/`, and cannot change them.
     pub mounts: BTreeMap<ComponentId, Vec<Mount>>,
-    /// Who takes what guests print. Default: `tracing` events of target `guest`, through a bounded queue.
+    /// Who takes what guests print. Default: the engine, which writes it to standard output through a bounded queue.
     pub log: Option<Arc<dyn GuestLog>>,
+    /// What the app uses: the same for all its revisions, so that limits of the app hold for all of them together.
+    pub usage: Arc<Usage>,
 }
 
 impl fmt::Debug for RevisionSettings {
@@ -271,29 +274,49 @@ impl Builder {
         let code = self.compile(id, component, executor).await?;
         let mounts = self.mounts(id, component).await?;
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
+        let slots = code.slots();
         let executor = match code {
             Code::Module(module) => Executor::of_module(executor, &module, self.engine.modules()),
             Code::Component(component) => Executor::of_component(executor, &component, self.engine.components()),
         };
         let config = self.engine.config();
+        let mut limits = self.settings.limits.clone();
+        limits.memory = limits.memory.or(self.settings.runtime_config.max_instance_memory);
         Ok(Arc::new(Guest {
             engine: self.engine.clone(),
             id: id.clone(),
-            labels: Arc::clone(&grants.labels),
-            log: self.settings.log.clone().unwrap_or_else(|| Arc::new(self.engine.logs().clone())),
+            output: Arc::new(self.output(&grants.labels)),
             environment: component.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             mounts,
             grants,
-            limits: InstanceLimits::new(self.memory(), config.table_elements),
-            timeout: self.settings.limits.timeout_ms.map_or(config.default_timeout, Duration::from_millis),
+            limits: allowance::instance_limits(&limits, &self.engine, &self.settings.usage),
+            allowance: Allowance::new(&limits, config, slots),
+            usage: Arc::clone(&self.settings.usage),
             executor: executor.map_err(link)?,
         }))
     }
 
-    /// The linear memory of one instance, in bytes.
-    fn memory(&self) -> u64 {
-        let asked = self.settings.limits.memory.or(self.settings.runtime_config.max_instance_memory);
-        asked.unwrap_or(self.engine.config().default_memory)
+    /// What a component's lines are labelled with.
+    fn labels(&self, id: &ComponentId) -> LogLabels {
+        let (namespace, app) = self.settings.app.split_once('/').unwrap_or(("", &self.settings.app));
+        LogLabels {
+            namespace: namespace.to_owned(),
+            app: app.to_owned(),
+            revision: self.settings.revision.clone(),
+            component: id.to_string(),
+        }
+    }
+
+    /// Where the lines of a component go.
+    fn output(&self, labels: &Arc<LogLabels>) -> GuestOutput {
+        let config = self.engine.config();
+        GuestOutput {
+            log: self.settings.log.clone().unwrap_or_else(|| Arc::new(self.engine.logs().clone())),
+            labels: Arc::clone(labels),
+            usage: Arc::clone(&self.settings.usage),
+            rate: self.settings.limits.output.unwrap_or(config.default_output),
+            longest_line: config.longest_line,
+        }
     }
 
     fn first_route_of(&self, id: &ComponentId) -> usize {
@@ -339,11 +362,7 @@ impl Builder {
             key_value_stores: component.key_value_stores.clone(),
             sqlite_databases: component.sqlite_databases.clone(),
             application: Arc::clone(&shared.application),
-            labels: Arc::new(LogLabels {
-                app: self.settings.app.clone(),
-                revision: self.settings.revision.clone(),
-                component: id.to_string(),
-            }),
+            labels: Arc::new(self.labels(id)),
             ai_models: component.ai_models.clone(),
             llm: self.settings.runtime_config.llm_compute.clone(),
             variables,

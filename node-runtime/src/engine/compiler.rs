@@ -13,6 +13,7 @@ use super::{
     EngineError,
     cache::Cache,
     compiled,
+    config::TABLES_PER_GUEST,
     guest::{self, Variant},
 };
 
@@ -37,6 +38,17 @@ pub(super) enum Code {
     Module(Module),
     /// A component.
     Component(Component),
+}
+
+impl Code {
+    /// How many places of the pool one instance takes: a place has one memory and two tables.
+    pub(super) fn slots(&self) -> u32 {
+        let needs = match self {
+            Self::Module(module) => Some(module.resources_required()),
+            Self::Component(component) => component.resources_required(),
+        };
+        needs.map_or(1, |needs| needs.num_memories.max(needs.num_tables.div_ceil(TABLES_PER_GUEST)).max(1))
+    }
 }
 
 /// Why there is no code.

@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::host::BlockedNetworks;
+use crate::host::{BlockedNetworks, LineFormat, limits};
 
 /// How much of a used slot's memory stays mapped, in bytes.
 const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
@@ -18,10 +18,8 @@ const TABLE_KEEP_RESIDENT: usize = 512 << 10;
 /// What wasmtime itself may need to describe one instance, in bytes. The big language runtimes need more than the
 /// default of 1 MiB.
 const INSTANCE_METADATA: usize = 10 << 20;
-/// A component has several core instances: its own, and adapters.
-const CORE_INSTANCES_PER_GUEST: u32 = 4;
 /// Tables of a guest: its own and those of its adapters.
-const TABLES_PER_GUEST: u32 = 2;
+pub(super) const TABLES_PER_GUEST: u32 = 2;
 
 /// The settings of an [`Engine`](super::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +39,23 @@ pub struct EngineConfig {
     /// Wall-clock time of one request where the app sets no limit: from the request's head to the guest's end. Default
     /// 60 s.
     pub default_timeout: Duration,
+    /// Processor time of one request where the app sets no limit. Default none: [`EngineConfig::default_timeout`] holds.
+    pub default_cpu: Option<Duration>,
+    /// How many requests of one app run at a time where it sets no limit. Default none: as many as there are instances.
+    pub default_concurrency: Option<u32>,
+    /// How many further requests of one app wait for one of those to end, where it sets no limit. Default 128.
+    pub default_queue: u32,
+    /// How long they wait; then they are answered 503. Default 5 s.
+    pub queue_timeout: Duration,
+    /// How large a request's body may be where the app sets no limit, in bytes. Default none: bodies are streamed.
+    pub default_body: Option<u64>,
+    /// How much an app's guests may print in a second where it sets no limit, in bytes; lines beyond that are dropped and
+    /// counted. Default 1 MiB.
+    pub default_output: u64,
+    /// The longest line that a guest may print, in bytes; a longer one is cut, with a mark. Default 8 KiB.
+    pub longest_line: usize,
+    /// How much linear memory all guests together may have, in bytes; one app gets at most half of it. Default no limit.
+    pub guests_memory: Option<u64>,
     /// How large a body may be that must be held in memory, because the guest's ABI (legacy Spin, Wagi) knows no
     /// streams: a larger request is answered 413, a larger response 500. In bytes, default 16 MiB.
     pub buffered_body: usize,
@@ -70,6 +85,10 @@ pub struct EngineConfig {
     pub outbound_connections: usize,
     /// Where no guest may connect to, whatever its manifest and its runtime configuration say. Default: nothing.
     pub blocked_networks: BlockedNetworks,
+    /// How many bytes those lines may have together. Default 16 MiB.
+    pub log_queue_bytes: usize,
+    /// The form in which guest output is written to standard output. Default JSON.
+    pub log_format: LineFormat,
 }
 
 impl Default for EngineConfig {
@@ -82,6 +101,14 @@ impl Default for EngineConfig {
             default_memory: 128 << 20,
             table_elements: 100_000,
             default_timeout: Duration::from_secs(60),
+            default_cpu: None,
+            default_concurrency: None,
+            default_queue: 128,
+            queue_timeout: Duration::from_secs(5),
+            default_body: None,
+            default_output: 1 << 20,
+            longest_line: 8 << 10,
+            guests_memory: None,
             buffered_body: 16 << 20,
             store_result: 64 << 20,
             store_disk: 1 << 30,
@@ -93,6 +120,8 @@ impl Default for EngineConfig {
             log_queue_lines: 10_000,
             outbound_connections: 256,
             blocked_networks: BlockedNetworks::default(),
+            log_queue_bytes: 16 << 20,
+            log_format: LineFormat::Json,
         }
     }
 }
@@ -125,7 +154,11 @@ fn pooled(config: &EngineConfig, scan: Enabled) -> wasmtime::Result<wasmtime::En
     let guests = config.max_instances.max(1);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
-        .total_core_instances(guests.saturating_mul(CORE_INSTANCES_PER_GUEST))
+        // Nothing is reserved for these: how many one guest has is limited instead.
+        .total_core_instances(guests.saturating_mul(limits::CORE_INSTANCES))
+        .max_core_instances_per_component(limits::CORE_INSTANCES)
+        .max_memories_per_component(limits::MEMORIES)
+        .max_tables_per_component(limits::TABLES)
         .total_memories(guests)
         .total_tables(guests.saturating_mul(TABLES_PER_GUEST))
         .total_stacks(guests)

@@ -1,23 +1,19 @@
 //! [`ExecutionContext`]: an application that is ready to be called.
 
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, path::PathBuf, sync::Arc, time::Instant};
 
 use manifest::{Application, ComponentId};
 use wasmtime::Store;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
-use super::Engine;
+use super::{Engine, allowance::Allowance, meter};
 use crate::{
     application::{Caller, OwnApplication},
-    executor::Executor,
+    executor::{Executor, RequestError},
     host::{
-        Grants, GuestLog, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services, StoreUseError,
-        configure_sockets,
+        Grants, GuestOutput, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services,
+        StoreUseError, Usage, configure_sockets,
+        limits::{Busy, Pass},
     },
 };
 
@@ -37,13 +33,15 @@ pub struct ExecutionContext {
 pub struct Guest {
     pub(super) engine: Engine,
     pub(super) id: ComponentId,
-    pub(super) labels: Arc<LogLabels>,
-    pub(super) log: Arc<dyn GuestLog>,
+    /// Where what it prints goes.
+    pub(super) output: Arc<GuestOutput>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) mounts: Vec<Mount>,
     pub(super) grants: Arc<Grants>,
     pub(super) limits: InstanceLimits,
-    pub(super) timeout: Duration,
+    pub(super) allowance: Allowance,
+    /// What its app uses.
+    pub(super) usage: Arc<Usage>,
     pub(super) executor: Executor,
 }
 
@@ -120,7 +118,7 @@ impl Guest {
 
     /// Whose lines it prints.
     pub(crate) fn labels(&self) -> &LogLabels {
-        &self.labels
+        &self.output.labels
     }
 
     /// The environment variables of its manifest.
@@ -134,7 +132,30 @@ impl Guest {
 
     /// When a request that begins now must have ended.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+        Instant::now() + self.allowance.timeout
+    }
+
+    /// How large a request's body may be, in bytes.
+    pub(crate) fn body_limit(&self) -> Option<u64> {
+        self.allowance.body
+    }
+
+    /// Waits until a request of this app may run. One that a guest of the app makes (`inner`) may run now or not at all.
+    pub(crate) async fn enter(&self, inner: bool) -> Result<Pass, RequestError> {
+        let entered = if inner {
+            self.usage.enter_inner(self.allowance.inner)
+        } else {
+            self.usage.enter(&self.allowance.queue).await
+        };
+        entered.map_err(|busy| match busy {
+            Busy::Full => RequestError::Busy,
+            Busy::TimedOut => RequestError::QueueTimeout,
+        })
+    }
+
+    /// Runs a call of this guest with the processor time that a request has.
+    pub(crate) async fn metered<F: Future>(&self, call: F) -> F::Output {
+        meter::metered(self.engine.clock().clone(), self.allowance.cpu_ticks, call).await
     }
 
     /// WASI with the component's files and its standard error; environment and standard output are the executor's.
@@ -150,12 +171,12 @@ impl Guest {
 
     /// An output that goes to the log.
     pub(crate) fn output(&self, stream: GuestStream) -> LineStream {
-        LineStream::new(&self.log, &self.labels, stream)
+        LineStream::new(&self.output, stream)
     }
 
     /// A fresh store with this guest's limits.
     pub(crate) fn store(&self, mut wasi: WasiCtxBuilder, deadline: Instant, caller: Caller) -> Store<RuntimeContext> {
-        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.grants, self.limits, deadline, caller)
+        RuntimeContext::store(&self.engine, wasi.build_p1(), &self.grants, self.limits.fresh(), deadline, caller)
     }
 }
 

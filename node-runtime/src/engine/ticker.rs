@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
@@ -23,6 +23,21 @@ pub(super) struct Ticker {
 struct Shared {
     running: AtomicUsize,
     stopped: AtomicBool,
+    clock: Clock,
+}
+
+/// How many ticks there have been. Clones are the same clock.
+#[derive(Clone, Default)]
+pub(super) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(super) fn ticks(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// While one of these lives, the epoch advances.
@@ -37,6 +52,11 @@ impl Ticker {
         let mine = Arc::clone(&shared);
         let handle = thread::Builder::new().name("epoch".to_owned()).spawn(move || advance(&mine, &engine, tick))?;
         Ok(Self { shared, thread: handle.thread().clone() })
+    }
+
+    /// The clock that it advances.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// Counts one more guest that runs.
@@ -71,6 +91,7 @@ fn advance(shared: &Shared, engine: &EngineWeak, tick: Duration) {
         }
         thread::sleep(tick);
         let Some(engine) = engine.upgrade() else { return };
+        shared.clock.advance();
         engine.increment_epoch();
     }
 }

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::WasiBody;
 
 use super::RequestError;
-use crate::engine::Guest;
+use crate::{application::Subject, engine::Guest};
 
 /// The body of a response. Dropping it stops the guest, unless the body was complete.
 #[derive(Debug, Default)]
@@ -46,6 +46,8 @@ type Call = Pin<Box<dyn Future<Output = Result<(), RequestError>> + Send>>;
 pub(super) struct Run {
     call: Option<Call>,
     guest: Arc<Guest>,
+    /// What to say of it in the log.
+    subject: Subject,
 }
 
 struct Streamed {
@@ -71,9 +73,10 @@ impl Run {
     /// Nothing happens until it is polled.
     pub(super) fn new(
         guest: Arc<Guest>,
+        subject: Subject,
         call: impl Future<Output = Result<(), RequestError>> + Send + 'static,
     ) -> Self {
-        Self { call: Some(Box::pin(call)), guest }
+        Self { call: Some(Box::pin(call)), guest, subject }
     }
 
     /// Goes on; `Ready` once it has ended, and then `Ok`.
@@ -91,7 +94,7 @@ impl Run {
     fn poll_tail(&mut self, context: &mut Context<'_>) -> bool {
         match self.poll(context) {
             Poll::Ready(Err(error)) => {
-                error.log(&self.guest);
+                error.log(&self.guest, &self.subject);
                 false
             }
             Poll::Ready(Ok(())) | Poll::Pending => true,
@@ -111,10 +114,10 @@ impl Run {
     fn detach(&mut self) {
         let Some(call) = self.call.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let guest = Arc::clone(&self.guest);
+            let (guest, subject) = (Arc::clone(&self.guest), self.subject.clone());
             let tail = async move {
                 if let Err(error) = call.await {
-                    error.log(&guest);
+                    error.log(&guest, &subject);
                 }
             };
             self.guest.engine().tails().spawn_on(tail, &runtime);
@@ -203,7 +206,7 @@ impl Streamed {
             Poll::Ready(None) => {
                 self.state = State::Ended;
                 if let Err(error) = self.run.finish(context) {
-                    error.log(&self.run.guest);
+                    error.log(&self.run.guest, &self.run.subject);
                 }
                 match self.missing {
                     Some(missing @ 1..) => Poll::Ready(Some(Err(BodyError::Incomplete(format!(

@@ -1,4 +1,6 @@
-//! Bodies that must be held in memory.
+//! Bodies with an end: those that must be held in memory, and those that may not be longer than an app allows.
+
+mod capped;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +14,8 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
+pub(super) use capped::capped;
+
 use super::RequestError;
 
 /// How much a guest may write at once, in bytes.
@@ -24,15 +28,17 @@ where
     B::Error: Into<wasmtime_wasi_http::Error>,
 {
     let too_large = || RequestError::RequestTooLarge { limit };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
+    if announced(headers).is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(too_large());
     }
     let mut body = std::pin::pin!(body);
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| RequestError::RequestIncomplete(format!("{:?}", error.into())))?;
+        let frame = frame.map_err(|error| match error.into() {
+            wasmtime_wasi_http::Error::ConnectionReadTimeout => RequestError::RequestSlow,
+            error => RequestError::RequestIncomplete(format!("{error:?}")),
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.as_ref().map_or(0, BytesMut::len) + data.len() > limit {
             return Err(too_large());
@@ -44,6 +50,11 @@ where
         }
     }
     Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+/// The length that a request's headers announce.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A guest wrote more than may be held in memory.

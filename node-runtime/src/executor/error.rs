@@ -1,10 +1,14 @@
 //! [`RequestError`]: everything that can go wrong between a request and a guest's response.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use wasmtime::PoolConcurrencyLimitError;
 
-use crate::{engine::Guest, host::DeadlineExceeded};
+use crate::{
+    application::Subject,
+    engine::{CpuExceeded, Guest},
+    host::{DeadlineExceeded, limits::NoRoom},
+};
 
 /// Why a request got no response from its guest.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,15 @@ pub enum RequestError {
     /// The guest's ABI has no such method, or nobody answers it.
     #[error("the method is not supported")]
     Method,
+    /// No revision serves the app: it has gone while its client kept the connection.
+    #[error("the app is not served here")]
+    NotServed,
+    /// The request's path and query are too long.
+    #[error("the request's path and query are too long")]
+    UriTooLong,
+    /// The request has too many headers.
+    #[error("the request has too many headers")]
+    TooManyHeaders,
     /// The request is malformed.
     #[error("bad request: {0}")]
     Request(&'static str),
@@ -30,12 +43,21 @@ pub enum RequestError {
     /// The client did not send the whole body in time.
     #[error("the request's body did not arrive in time")]
     RequestSlow,
+    /// As many requests of the app run as may, and as many wait.
+    #[error("the app has as many requests as it may")]
+    Busy,
+    /// None of the app's other requests ended in time.
+    #[error("the app's other requests did not end in time")]
+    QueueTimeout,
     /// All instances are in use.
     #[error("all instances are in use")]
     Overloaded,
     /// The guest did not answer in time.
     #[error("the guest did not answer in time")]
     Deadline(#[source] Option<wasmtime::Error>),
+    /// The guest used up its processor time.
+    #[error("the guest used up its processor time")]
+    Cpu(#[source] wasmtime::Error),
     /// The guest trapped, or failed in a call to the host.
     #[error("the guest failed")]
     Trap(#[source] wasmtime::Error),
@@ -58,7 +80,9 @@ impl RequestError {
     pub(crate) fn of_wasmtime(error: wasmtime::Error) -> Self {
         if error.is::<DeadlineExceeded>() {
             Self::Deadline(Some(error))
-        } else if error.is::<PoolConcurrencyLimitError>() {
+        } else if error.is::<CpuExceeded>() {
+            Self::Cpu(error)
+        } else if error.is::<PoolConcurrencyLimitError>() || error.is::<NoRoom>() {
             Self::Overloaded
         } else {
             Self::Trap(error)
@@ -71,11 +95,13 @@ impl RequestError {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Request(_) | Self::RequestIncomplete(_) => StatusCode::BAD_REQUEST,
             Self::RequestSlow => StatusCode::REQUEST_TIMEOUT,
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Busy | Self::QueueTimeout | Self::Overloaded | Self::NotServed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline(_) | Self::Cpu(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Trap(_) | Self::Response(_) | Self::ResponseTooLarge { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Wagi(error) => error.status(),
         }
@@ -89,18 +115,46 @@ impl RequestError {
         }
     }
 
-    /// One word for logs and metrics.
+    /// Every reason there is.
+    pub const REASONS: [&str; 18] = [
+        "NoRoute",
+        "MethodNotAllowed",
+        "NotServed",
+        "UriTooLong",
+        "TooManyHeaders",
+        "BadRequest",
+        "RequestTooLarge",
+        "RequestIncomplete",
+        "RequestSlow",
+        "Busy",
+        "QueueTimeout",
+        "Overloaded",
+        "Deadline",
+        "CpuTime",
+        "Trap",
+        "InvalidResponse",
+        "ResponseTooLarge",
+        "InvalidWagiResponse",
+    ];
+
+    /// One word for logs and metrics: one of [`RequestError::REASONS`].
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoRoute => "NoRoute",
             Self::Method => "MethodNotAllowed",
+            Self::NotServed => "NotServed",
+            Self::UriTooLong => "UriTooLong",
+            Self::TooManyHeaders => "TooManyHeaders",
             Self::Request(_) => "BadRequest",
             Self::RequestTooLarge { .. } => "RequestTooLarge",
             Self::RequestIncomplete(_) => "RequestIncomplete",
             Self::RequestSlow => "RequestSlow",
+            Self::Busy => "Busy",
+            Self::QueueTimeout => "QueueTimeout",
             Self::Overloaded => "Overloaded",
             Self::Deadline(_) => "Deadline",
+            Self::Cpu(_) => "CpuTime",
             Self::Trap(_) => "Trap",
             Self::Response(_) => "InvalidResponse",
             Self::ResponseTooLarge { .. } => "ResponseTooLarge",
@@ -108,33 +162,56 @@ impl RequestError {
         }
     }
 
-    /// Logs what the guest's author or the runtime's operator should know; what the client did is not logged.
-    pub(crate) fn log(&self, guest: &Guest) {
-        let labels = guest.labels();
+    /// Logs, once, what the guest's author should know, with the guest's own stack where there is one. What the client did,
+    /// and what there was no room for, is counted and not logged: it would be once per request.
+    pub(crate) fn log(&self, guest: &Guest, subject: &Subject) {
         let detail = match self {
-            // Debug shows the chain of causes and the wasm backtrace.
-            Self::Trap(error) | Self::Deadline(Some(error)) => format!("{error:?}"),
+            // Debug shows the chain of causes and the wasm backtrace, its names demangled.
+            Self::Trap(error) | Self::Cpu(error) | Self::Deadline(Some(error)) => format!("{error:?}"),
             Self::NoRoute
             | Self::Method
+            | Self::NotServed
+            | Self::UriTooLong
+            | Self::TooManyHeaders
             | Self::Request(_)
             | Self::RequestTooLarge { .. }
             | Self::RequestIncomplete(_)
-            | Self::RequestSlow => return,
-            Self::Overloaded
-            | Self::Deadline(None)
-            | Self::Response(_)
-            | Self::ResponseTooLarge { .. }
-            | Self::Wagi(_) => self.to_string(),
+            | Self::RequestSlow
+            | Self::Busy
+            | Self::QueueTimeout
+            | Self::Overloaded => return,
+            Self::Deadline(None) | Self::Response(_) | Self::ResponseTooLarge { .. } | Self::Wagi(_) => {
+                self.to_string()
+            }
         };
-        tracing::warn!(
+        let labels = guest.labels();
+        tracing::error!(
+            namespace = labels.namespace,
             app = labels.app,
-            revision = labels.revision,
             component = labels.component,
+            revision = labels.revision,
+            request_id = subject.id(),
+            method = %subject.method,
+            path = subject.uri.path(),
+            route = subject.route(),
             reason = self.reason(),
             status = self.status().as_u16(),
             error = detail,
             "request failed",
         );
+    }
+}
+
+/// The most bytes of a response's headers: more than any client takes.
+const MOST_HEADERS: usize = 128 << 10;
+
+/// Refuses headers that are too large to be sent.
+pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size <= MOST_HEADERS {
+        Ok(())
+    } else {
+        Err(RequestError::Response(format!("it has {size} bytes of headers, of {MOST_HEADERS} that are allowed")))
     }
 }
 

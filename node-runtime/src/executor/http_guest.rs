@@ -16,6 +16,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -33,10 +34,13 @@ pub(super) use kind::HandlerKind;
 use super::{
     Exchange, RequestError, ResponseBody,
     body::Run,
-    error::{check_status, has_no_body},
+    error::{check_headers, check_status, has_no_body},
     link::{self, LinkError},
 };
-use crate::host::{GuestStream, RuntimeContext};
+use crate::{
+    engine::Guest,
+    host::{GuestStream, RuntimeContext, limits::Pass},
+};
 
 /// What a guest answers, before its body is written.
 type Head = Result<Response<WasiBody>, RequestError>;
@@ -74,7 +78,7 @@ impl HttpGuest {
     /// Calls it.
     pub(super) async fn call<B>(
         &self,
-        exchange: Exchange<'_>,
+        mut exchange: Exchange<'_>,
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, RequestError>
     where
@@ -83,9 +87,10 @@ impl HttpGuest {
     {
         let head_only = *request.method() == Method::HEAD;
         let (sender, mut head) = oneshot::channel();
-        let mut run = self.start(&exchange, request, sender).map_err(RequestError::of_wasmtime)?;
+        let mut run = self.start(&mut exchange, request, sender).map_err(RequestError::of_wasmtime)?;
         let response = poll_fn(|context| poll_head(context, &mut run, &mut head)).await?;
         check_status(response.status())?;
+        check_headers(response.headers())?;
         let (mut parts, body) = response.into_parts();
         if parts.status == StatusCode::NO_CONTENT {
             // RFC 9110, 8.6.
@@ -107,7 +112,7 @@ impl HttpGuest {
     /// The guest's call, which ends at its deadline.
     fn start<B>(
         &self,
-        exchange: &Exchange<'_>,
+        exchange: &mut Exchange<'_>,
         request: Request<B>,
         head: oneshot::Sender<Head>,
     ) -> wasmtime::Result<Run>
@@ -122,22 +127,28 @@ impl HttpGuest {
         let store = exchange.store(wasi);
         let scheme = exchange.connection.scheme();
         let request = addressed(request, scheme, &exchange.authority)?;
-        let guest = Arc::clone(guest);
+        let (guest, subject, pass) = (Arc::clone(guest), exchange.subject.clone(), exchange.pass.take());
+        let limits = (Arc::clone(&guest), deadline, pass);
         Ok(match self {
             Self::IncomingHandler(pre) => {
-                Run::new(guest, until(deadline, incoming_handler::call(pre, store, scheme, request, head)?))
+                let call = incoming_handler::call(pre, store, scheme, request, head)?;
+                Run::new(guest, subject, within(limits, call))
             }
-            Self::Service(pre) => Run::new(guest, until(deadline, service::call(pre.clone(), store, request, head))),
+            Self::Service(pre) => {
+                let call = service::call(pre.clone(), store, request, head);
+                Run::new(guest, subject, within(limits, call))
+            }
         })
     }
 }
 
-/// `call`, ended at `deadline`.
-async fn until(
-    deadline: std::time::Instant,
+/// `call`, ended at its deadline and with the processor time that the guest has. It keeps its place among its app's
+/// requests until then.
+async fn within(
+    (guest, deadline, _pass): (Arc<Guest>, Instant, Option<Pass>),
     call: impl Future<Output = wasmtime::Result<()>>,
 ) -> Result<(), RequestError> {
-    match tokio::time::timeout_at(deadline.into(), call).await {
+    match tokio::time::timeout_at(deadline.into(), guest.metered(call)).await {
         Ok(result) => result.map_err(RequestError::of_wasmtime),
         Err(_) => Err(RequestError::Deadline(None)),
     }

@@ -82,7 +82,9 @@ impl LegacyGuest {
                 error => RequestError::Response(error.to_string()),
             })
         };
-        tokio::time::timeout_at(exchange.deadline.into(), run).await.map_err(|_| RequestError::Deadline(None))?
+        tokio::time::timeout_at(exchange.deadline.into(), exchange.guest.metered(run))
+            .await
+            .map_err(|_| RequestError::Deadline(None))?
     }
 
     async fn instantiate(&self, exchange: &Exchange<'_>) -> wasmtime::Result<Live> {

@@ -116,7 +116,7 @@ impl WagiGuest {
             .args(&wagi::arguments(&self.argv, &request))
             .envs(&wagi::environment(&request, guest.environment()));
         let store = exchange.store(wasi);
-        match tokio::time::timeout_at(exchange.deadline.into(), self.run(store)).await {
+        match tokio::time::timeout_at(exchange.deadline.into(), guest.metered(self.run(store))).await {
             Err(_) => return Err(RequestError::Deadline(None)),
             Ok(Err(error)) => return Err(failure(error)),
             Ok(Ok(())) => {}

@@ -40,8 +40,9 @@ impl Grants {
     /// Tells the author of a guest why it may not connect: the guest itself hears only that it may not.
     pub(crate) fn denied(&self, scheme: &str, host: &str, port: Option<u16>) {
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        let LogLabels { app, revision, component } = &*self.labels;
+        let LogLabels { namespace, app, revision, component } = &*self.labels;
         tracing::warn!(
+            namespace,
             app,
             revision,
             component,

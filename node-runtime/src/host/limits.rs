@@ -1,14 +1,65 @@
-//! What one instance may grow to.
+//! What one instance may grow to, and what one app may use.
+
+mod gate;
+mod memory;
+mod output;
+
+use std::{fmt, sync::Arc};
 
 use wasmtime::ResourceLimiter;
 
+pub(crate) use gate::{Busy, Pass, Queue};
+pub(crate) use memory::{MemoryBudget, NoRoom, Share};
+pub(crate) use output::Grant;
+
+use crate::metrics::AppMetrics;
+use gate::Gate;
+use output::OutputBudget;
+
+/// How many memories and tables one instance has at most. Components have one of each per part that they were composed of.
+pub(crate) const MEMORIES: u32 = 32;
+/// See [`MEMORIES`].
+pub(crate) const TABLES: u32 = 64;
+/// How many core instances one component has at most. Python's have one per library.
+pub(crate) const CORE_INSTANCES: u32 = 512;
+/// How many resources (streams, pollables, headers, ...) a guest may have open at a time.
+pub(crate) const RESOURCES: usize = 10_000;
+/// How many handles of such resources, its own included, a guest may have at a time.
+pub(crate) const HANDLES: usize = 20_000;
+
+/// What one app uses at the moment, all its revisions together.
+#[derive(Default)]
+pub struct Usage {
+    gate: Gate,
+    /// Requests that the app's own guests make: they do not wait for those that wait for them.
+    inner: Gate,
+    output: OutputBudget,
+    memory: MemoryBudget,
+    metrics: Option<AppMetrics>,
+}
+
+impl Usage {
+    /// Nothing yet. What is refused is counted in `metrics`.
+    #[must_use]
+    pub fn new(metrics: AppMetrics) -> Self {
+        Self { metrics: Some(metrics), ..Self::default() }
+    }
+}
+
+impl fmt::Debug for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Usage").field("gate", &self.gate).field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
 /// Counts the memories and tables of one store together: a guest gains nothing from having several.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct InstanceLimits {
     memory: usize,
     table_elements: usize,
     memory_used: usize,
     table_elements_used: usize,
+    shares: Option<Arc<[Share]>>,
 }
 
 impl InstanceLimits {
@@ -19,30 +70,87 @@ impl InstanceLimits {
             table_elements: usize::try_from(table_elements).unwrap_or(usize::MAX),
             memory_used: 0,
             table_elements_used: 0,
+            shares: None,
+        }
+    }
+
+    /// The same, within `process` of which this app has `share` bytes.
+    pub(crate) fn within(self, process: Share, usage: &Arc<Usage>, share: usize) -> Self {
+        let app = Share::of_app(usage, share);
+        Self { shares: Some(Arc::from([process, app])), ..self }
+    }
+
+    /// The limits of a new instance.
+    pub(crate) fn fresh(&self) -> Self {
+        Self { memory_used: 0, table_elements_used: 0, shares: self.shares.clone(), ..*self }
+    }
+
+    fn shares(&self) -> &[Share] {
+        self.shares.as_deref().unwrap_or_default()
+    }
+
+    /// Takes `bytes` of every share, or of none.
+    fn take(&self, bytes: usize) -> bool {
+        let shares = self.shares();
+        for (index, share) in shares.iter().enumerate() {
+            if !share.take(bytes) {
+                shares.iter().take(index).for_each(|share| share.give(bytes));
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for InstanceLimits {
+    fn drop(&mut self) {
+        if self.memory_used > 0 {
+            self.shares().iter().for_each(|share| share.give(self.memory_used));
         }
     }
 }
 
-/// Adds `desired - current` to `used` unless that exceeds `limit`.
-fn grow(used: &mut usize, current: usize, desired: usize, limit: usize) -> bool {
-    let wanted = used.saturating_add(desired.saturating_sub(current));
-    let granted = wanted <= limit;
-    if granted {
-        *used = wanted;
-    }
-    granted
+/// What `used` becomes when something grows, if `limit` allows it.
+fn grown(used: usize, current: usize, desired: usize, limit: usize) -> Option<usize> {
+    Some(used.saturating_add(desired.saturating_sub(current))).filter(|wanted| *wanted <= limit)
 }
 
 impl ResourceLimiter for InstanceLimits {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         // Beyond its own maximum the growth fails anyway, and must not count.
-        Ok(maximum.is_none_or(|maximum| desired <= maximum)
-            && grow(&mut self.memory_used, current, desired, self.memory))
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let Some(used) = grown(self.memory_used, current, desired, self.memory) else { return Ok(false) };
+        if !self.take(used - self.memory_used) {
+            // Without its first memory no guest can begin: that is for lack of room here, not its fault.
+            return if current == 0 { Err(NoRoom.into()) } else { Ok(false) };
+        }
+        self.memory_used = used;
+        Ok(true)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(maximum.is_none_or(|maximum| desired <= maximum)
-            && grow(&mut self.table_elements_used, current, desired, self.table_elements))
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let used = grown(self.table_elements_used, current, desired, self.table_elements);
+        if let Some(used) = used {
+            self.table_elements_used = used;
+        }
+        Ok(used.is_some())
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES as usize
     }
 }
 
@@ -66,5 +174,24 @@ mod tests {
         assert!(limits.memory_growing(0, 50, Some(50)).unwrap());
         assert!(limits.table_growing(0, 10, None).unwrap());
         assert!(!limits.table_growing(10, 11, None).unwrap());
+    }
+
+    #[test]
+    fn guests_of_all_apps_share_the_processs_memory_and_each_app_has_a_share() {
+        let process = Arc::new(MemoryBudget::default());
+        let (one, other) = (Arc::new(Usage::default()), Arc::new(Usage::default()));
+        let limits = |usage| InstanceLimits::new(100, 0).within(Share::new(&process, 100), usage, 60);
+        let (of_one, of_other) = (limits(&one), limits(&other));
+        let mut first = of_one.fresh();
+        assert!(first.memory_growing(0, 50, None).unwrap());
+        assert!(!first.memory_growing(50, 70, None).unwrap(), "beyond the app's share");
+        assert!(of_one.fresh().memory_growing(0, 20, None).unwrap_err().is::<NoRoom>());
+        let mut second = of_other.fresh();
+        assert!(second.memory_growing(0, 50, None).unwrap());
+        assert!(!second.memory_growing(50, 51, None).unwrap(), "beyond what the process has");
+        drop(first);
+        assert!(second.memory_growing(50, 60, None).unwrap());
+        drop(second);
+        assert_eq!((process.used(), one.memory.used(), other.memory.used()), (0, 0, 0));
     }
 }

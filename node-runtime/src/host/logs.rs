@@ -1,19 +1,17 @@
 //! What guests print: line by line, labelled, without ever making a guest or a serving thread wait.
 //!
-//! Promise: a guest that prints faster than its lines can be written loses lines, and the loss is counted and logged.
-//! Nothing a guest prints can look like another guest's line: line ends and other control characters are escaped by
-//! whoever writes the log, and labels are fields of their own.
+//! Promise: a guest that prints faster than its lines can be written, or than its app may, loses lines, and the loss is
+//! counted and told. Nothing a guest prints can look like another guest's line: line ends and other control characters are
+//! escaped by whoever writes the log, and labels are fields of their own.
+
+mod writer;
 
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -23,15 +21,20 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-/// The longest line, in bytes; what is longer is cut into several.
-const LONGEST_LINE: usize = 8 * 1024;
+pub use writer::LineFormat;
+pub(crate) use writer::{Backlog, GuestLogs};
+
+use super::limits::{Grant, Usage};
+
 /// How much a guest may write at once, in bytes.
 const WRITE_PERMIT: usize = 64 * 1024;
 
 /// Whose output it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLabels {
-    /// The app, as `namespace/name`.
+    /// The app's namespace; empty without Kubernetes.
+    pub namespace: String,
+    /// The app's name.
     pub app: String,
     /// Its revision.
     pub revision: String,
@@ -66,66 +69,92 @@ pub struct GuestLine {
     pub labels: Arc<LogLabels>,
     /// Where it printed it.
     pub stream: GuestStream,
-    /// The line without its end; what is not UTF-8 is replaced.
+    /// When.
+    pub at: SystemTime,
+    /// The line without its end; bytes that are no UTF-8 are written as `\xff`. What was longer than a line may be ends with
+    /// a mark that says how much is missing.
     pub text: String,
 }
 
 /// Takes the lines that guests print. Called on serving threads, so it must not block.
 pub trait GuestLog: Send + Sync {
-    /// Takes one line.
-    fn line(&self, line: GuestLine);
+    /// Takes one line; whether it will be written. A line that is not is counted as dropped.
+    fn line(&self, line: GuestLine) -> bool;
 }
 
 impl<F: Fn(GuestLine) + Send + Sync> GuestLog for F {
-    fn line(&self, line: GuestLine) {
+    fn line(&self, line: GuestLine) -> bool {
         self(line);
+        true
     }
 }
 
-/// Writes a line as a `tracing` event of target `guest`.
-pub(crate) fn trace_line(line: &GuestLine) {
-    let GuestLine { labels, stream, text } = line;
-    tracing::info!(
-        target: "guest",
-        app = labels.app, revision = labels.revision, component = labels.component, stream = stream.name(),
-        "{text}",
-    );
+/// Where one component's lines go, and how many there may be.
+pub(crate) struct GuestOutput {
+    pub(crate) log: Arc<dyn GuestLog>,
+    pub(crate) labels: Arc<LogLabels>,
+    /// The app's, which all its lines count for.
+    pub(crate) usage: Arc<Usage>,
+    /// How many bytes the app may print in a second.
+    pub(crate) rate: u64,
+    /// The longest line, in bytes.
+    pub(crate) longest_line: usize,
 }
 
-/// A bounded queue of lines and the thread that writes them. The thread ends when every clone is gone.
-#[derive(Clone)]
-pub(crate) struct GuestLogs {
-    queue: SyncSender<GuestLine>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl GuestLogs {
-    /// Starts the thread; `write` may take its time.
-    pub(crate) fn start(capacity: usize, write: impl Fn(&GuestLine) + Send + 'static) -> std::io::Result<Self> {
-        let (queue, lines) = sync_channel(capacity.max(1));
-        let dropped = Arc::new(AtomicU64::new(0));
-        let lost = Arc::clone(&dropped);
-        thread::Builder::new().name("guest-log".to_owned()).spawn(move || write_lines(&lines, &lost, write))?;
-        Ok(Self { queue, dropped })
-    }
-}
-
-impl GuestLog for GuestLogs {
-    fn line(&self, line: GuestLine) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(line) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+impl GuestOutput {
+    /// Writes a line of which `cut` bytes are missing.
+    fn line(&self, stream: GuestStream, line: &[u8], cut: usize) {
+        let at = SystemTime::now();
+        // Any number that is another one a second later.
+        let second = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() & u64::from(u32::MAX));
+        let labels = &self.labels;
+        match self.usage.print(u32::try_from(second).unwrap_or_default(), line.len(), self.rate) {
+            Grant::Written(0) => {}
+            Grant::Written(lines) => tracing::warn!(
+                namespace = labels.namespace,
+                app = labels.app,
+                lines,
+                "lines that guests printed were dropped",
+            ),
+            Grant::FirstDropped => {
+                tracing::warn!(
+                    namespace = labels.namespace,
+                    app = labels.app,
+                    bytes_per_second = self.rate,
+                    "guests print more than their app may: lines are dropped",
+                );
+                return;
+            }
+            Grant::Dropped => return,
+        }
+        let text = text(line.strip_suffix(b"\r").unwrap_or(line), cut);
+        if !self.log.line(GuestLine { labels: Arc::clone(labels), stream, at, text }) {
+            self.usage.dropped_line();
         }
     }
 }
 
-fn write_lines(lines: &Receiver<GuestLine>, dropped: &AtomicU64, write: impl Fn(&GuestLine)) {
-    for line in lines {
-        write(&line);
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            tracing::warn!(lines = lost, "guest output dropped: guests print faster than it can be written");
+impl fmt::Debug for GuestOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestOutput").field("labels", &self.labels).field("rate", &self.rate).finish_non_exhaustive()
+    }
+}
+
+/// Bytes as text, those that are no UTF-8 escaped; with a mark if some are missing.
+fn text(line: &[u8], cut: usize) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(line.len());
+    for chunk in line.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _written = write!(text, "\\x{byte:02x}");
         }
     }
+    if cut > 0 {
+        let _written = write!(text, " … ({cut} bytes cut)");
+    }
+    text
 }
 
 /// A guest's standard output or error, cut into lines.
@@ -135,17 +164,23 @@ pub(crate) struct LineStream {
 }
 
 struct Lines {
-    log: Arc<dyn GuestLog>,
-    labels: Arc<LogLabels>,
+    output: Arc<GuestOutput>,
     stream: GuestStream,
-    /// What was written since the last line end. The lock is this request's own.
-    partial: Mutex<Vec<u8>>,
+    /// The lock is this request's own.
+    partial: Mutex<Partial>,
+}
+
+/// What was written since the last line end.
+#[derive(Default)]
+struct Partial {
+    line: Vec<u8>,
+    /// How many bytes there were beyond the longest line.
+    cut: usize,
 }
 
 impl LineStream {
-    pub(crate) fn new(log: &Arc<dyn GuestLog>, labels: &Arc<LogLabels>, stream: GuestStream) -> Self {
-        let (log, labels) = (Arc::clone(log), Arc::clone(labels));
-        Self { shared: Arc::new(Lines { log, labels, stream, partial: Mutex::default() }) }
+    pub(crate) fn new(output: &Arc<GuestOutput>, stream: GuestStream) -> Self {
+        Self { shared: Arc::new(Lines { output: Arc::clone(output), stream, partial: Mutex::default() }) }
     }
 }
 
@@ -154,31 +189,31 @@ impl Lines {
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
-            for chunk in text.chunks(LONGEST_LINE) {
-                if partial.len() + chunk.len() > LONGEST_LINE {
-                    self.emit(&std::mem::take(&mut *partial));
-                }
-                partial.extend_from_slice(chunk);
-            }
+            partial.add(text, self.output.longest_line);
             if ended {
-                self.emit(&partial);
-                partial.clear();
+                self.output.line(self.stream, &partial.line, partial.cut);
+                partial.line.clear();
+                partial.cut = 0;
             }
         }
     }
+}
 
-    fn emit(&self, line: &[u8]) {
-        let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
-        self.log.line(GuestLine { labels: Arc::clone(&self.labels), stream: self.stream, text });
+impl Partial {
+    fn add(&mut self, text: &[u8], longest: usize) {
+        let room = longest.saturating_sub(self.line.len()).min(text.len());
+        let (kept, cut) = text.split_at_checked(room).unwrap_or((text, &[]));
+        self.line.extend_from_slice(kept);
+        self.cut = self.cut.saturating_add(cut.len());
     }
 }
 
 impl Drop for Lines {
     /// A last line without an end is a line.
     fn drop(&mut self) {
-        let rest = std::mem::take(self.partial.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if !rest.is_empty() {
-            self.emit(&rest);
+        let Partial { line, cut } = std::mem::take(self.partial.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if !line.is_empty() {
+            self.output.line(self.stream, &line, cut);
         }
     }
 }
@@ -244,14 +279,23 @@ impl AsyncWrite for LineStream {
 mod tests {
     use super::*;
 
+    const LONGEST: usize = 100;
+
     fn printed(pieces: &[&[u8]]) -> Vec<String> {
+        printed_at(u64::MAX, pieces)
+    }
+
+    fn printed_at(rate: u64, pieces: &[&[u8]]) -> Vec<String> {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let log: Arc<dyn GuestLog> = {
             let seen = Arc::clone(&seen);
             Arc::new(move |line: GuestLine| seen.lock().unwrap().push(line.text))
         };
-        let labels = Arc::new(LogLabels { app: "a/b".to_owned(), revision: "1".to_owned(), component: "c".to_owned() });
-        let mut stream = LineStream::new(&log, &labels, GuestStream::Stdout);
+        let name = |text: &str| text.to_owned();
+        let labels = LogLabels { namespace: name("a"), app: name("b"), revision: name("1"), component: name("c") };
+        let usage = Arc::new(Usage::default());
+        let output = GuestOutput { log, labels: Arc::new(labels), usage, rate, longest_line: LONGEST };
+        let mut stream = LineStream::new(&Arc::new(output), GuestStream::Stdout);
         for piece in pieces {
             stream.write(Bytes::copy_from_slice(piece)).unwrap();
         }
@@ -263,33 +307,26 @@ mod tests {
     #[test]
     fn lines_are_cut_at_line_ends_only_and_the_rest_comes_last() {
         assert_eq!(printed(&[b"one\ntw", b"o\r\n\nthr", b"ee"]), ["one", "two", "", "three"]);
-        assert_eq!(printed(&[b"\xff\n"]), ["\u{fffd}"]);
         assert!(printed(&[b""]).is_empty());
     }
 
     #[test]
-    fn a_line_without_end_does_not_grow_without_end() {
-        let lines = printed(&[&[b'x'; 3 * LONGEST_LINE + 1]]);
-        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE, LONGEST_LINE, LONGEST_LINE, 1]);
+    fn bytes_that_are_no_text_are_escaped() {
+        assert_eq!(printed(&[b"a\xffb\xc3\x28\n", "ä\u{0}\n".as_bytes()]), ["a\\xffb\\xc3(", "ä\u{0}"]);
+        // A character that is written in two halves is one.
+        assert_eq!(printed(&[b"\xc3", b"\xa4\n"]), ["ä"]);
     }
 
     #[test]
-    fn a_full_queue_drops_lines_instead_of_waiting() {
-        let (started, wait_started) = sync_channel(1);
-        let (go, wait) = sync_channel::<()>(0);
-        let logs = GuestLogs::start(1, move |_: &GuestLine| {
-            let _first = started.try_send(());
-            let _gone = wait.recv();
-        })
-        .unwrap();
-        let labels = Arc::new(LogLabels { app: String::new(), revision: String::new(), component: String::new() });
-        let line = || GuestLine { labels: Arc::clone(&labels), stream: GuestStream::Stderr, text: "x".to_owned() };
-        logs.line(line());
-        wait_started.recv().unwrap();
-        for _ in 0..5 {
-            logs.line(line());
-        }
-        assert_eq!(logs.dropped.load(Ordering::Relaxed), 4);
-        drop(go);
+    fn a_line_that_is_too_long_is_cut_with_a_mark() {
+        let long = [b'x'; LONGEST + 7];
+        let cut = format!("{} … (7 bytes cut)", "x".repeat(LONGEST));
+        assert_eq!(printed(&[&long, b"\nnext\n"]), [cut.as_str(), "next"]);
+        assert_eq!(printed(&[&long[..50], &long[50..]]), [cut]);
+    }
+
+    #[test]
+    fn an_app_that_prints_too_much_loses_lines() {
+        assert_eq!(printed_at(0, &[b"one\ntwo\n"]), [""; 0]);
     }
 }

@@ -8,29 +8,60 @@ use std::{
     time::Duration,
 };
 
-use daemon::{Accepted, HttpServer, HttpSettings, StillRunning, Tasks, accept};
-use http::uri::Scheme;
-use hyper::service::service_fn;
-use tokio::{net::TcpListener, sync::Semaphore};
+use daemon::{Accepted, HttpServer, HttpSettings, ServerTls, StillRunning, Tasks, accept, serve::Places};
+use http::{Request, Response, uri::Scheme};
+use hyper::{body::Incoming, service::service_fn};
+use node_runtime_core::forwarded::TrustedProxies;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::Slot;
-use crate::application::Connection;
+use super::{
+    ProxyProtocol, RequestBody, Slot, SlotBody,
+    proxy::{self, Begun, Passed},
+};
+use crate::application::{Connection, RequestError};
 
 /// How ports are served.
 #[derive(Debug, Clone)]
 pub struct TriggerSettings {
     /// The address to listen at; both families if `None`.
     pub address: Option<IpAddr>,
-    /// How many connections one port takes at a time.
+    /// How many connections one port takes at a time. Default 4096.
     pub connections: usize,
+    /// How many connections all ports together take at a time: each is an open file, and guests need some too. Default: as
+    /// many as there can be.
+    pub all_connections: usize,
     /// What clients may do.
     pub http: HttpSettings,
+    /// The longest path and query of a request, in bytes; a longer one is answered with 414. Default 8192.
+    pub max_uri_bytes: usize,
+    /// How long a client may send nothing of a body that a guest waits for. Default 60 s.
+    pub body_timeout: Duration,
+    /// Speaks TLS on every port; plain HTTP without.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose PROXY headers, `X-Forwarded-For` and `X-Forwarded-Proto` count. Default: nobody's.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for TriggerSettings {
     fn default() -> Self {
-        Self { address: None, connections: 4096, http: HttpSettings::default() }
+        Self {
+            address: None,
+            connections: 4096,
+            all_connections: Semaphore::MAX_PERMITS,
+            http: HttpSettings::default(),
+            max_uri_bytes: 8192,
+            body_timeout: Duration::from_secs(60),
+            tls: None,
+            proxy_protocol: ProxyProtocol::default(),
+            trusted_proxies: TrustedProxies::default(),
+        }
     }
 }
 
@@ -39,6 +70,8 @@ impl Default for TriggerSettings {
 pub struct Trigger {
     tasks: Tasks,
     settings: Arc<TriggerSettings>,
+    /// The places of all ports.
+    places: Arc<Semaphore>,
 }
 
 /// A port that is served. Dropping it changes nothing; [`Port::close`] ends it.
@@ -53,7 +86,8 @@ impl Trigger {
     /// Ports are served by tasks below `tasks`.
     #[must_use]
     pub fn new(tasks: &Tasks, settings: TriggerSettings) -> Self {
-        Self { tasks: tasks.clone(), settings: Arc::new(settings) }
+        let places = Arc::new(Semaphore::new(settings.all_connections.min(Semaphore::MAX_PERMITS)));
+        Self { tasks: tasks.clone(), settings: Arc::new(settings), places }
     }
 
     /// Binds `port` and answers what comes there with what is in `slot`.
@@ -77,12 +111,13 @@ impl Trigger {
         let tasks = self.tasks.group("port");
         let closed = CancellationToken::new();
         let server = HttpServer::new(&self.settings.http, tasks.clone());
-        let connections = Arc::new(Semaphore::new(self.settings.connections));
-        let (spawner, stop, guard) = (tasks.clone(), tasks.stop_token(), closed.clone().drop_guard());
+        let places = Places::new(self.settings.connections).within(Arc::clone(&self.places));
+        let door = Arc::new(Door { server, settings: Arc::clone(&self.settings), slot, stop: tasks.stop_token() });
+        let (spawner, guard) = (tasks.clone(), closed.clone().drop_guard());
         tasks.spawn("port", async move {
-            accept(listener, connections, stop.clone(), |accepted| {
-                let connection = serve_connection(server.clone(), accepted, Arc::clone(&slot), stop.clone());
-                spawner.spawn_brief("connection", connection);
+            let stop = door.stop.clone();
+            accept(listener, places, stop, |accepted| {
+                spawner.spawn_brief("connection", Arc::clone(&door).serve(accepted));
             })
             .await;
             drop(guard);
@@ -106,18 +141,120 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// Serves one connection of an app.
-async fn serve_connection(server: HttpServer, accepted: Accepted, slot: Arc<Slot>, stop: CancellationToken) {
-    let Accepted { stream, peer, permit } = accepted;
-    let connection = Arc::new(Connection::new(peer, Scheme::HTTP));
-    let service = service_fn(move |request| {
-        let (slot, connection) = (Arc::clone(&slot), Arc::clone(&connection));
-        async move { Ok::<_, Infallible>(slot.answer(request, &connection).await) }
-    });
-    if let Err(error) = server.serve(stream, service, &stop).await {
-        tracing::debug!(%peer, %error, "connection broke");
+/// What all connections of one port share.
+#[derive(Debug)]
+struct Door {
+    server: HttpServer,
+    settings: Arc<TriggerSettings>,
+    slot: Arc<Slot>,
+    stop: CancellationToken,
+}
+
+impl Door {
+    /// Serves one connection.
+    async fn serve(self: Arc<Self>, accepted: Accepted) {
+        let Accepted { stream, peer, place } = accepted;
+        let open = self.slot.connected();
+        if let Err(error) = self.greet(stream, peer).await {
+            tracing::debug!(%peer, %error, "connection broke");
+        }
+        drop((open, place));
     }
-    drop(permit);
+
+    /// What precedes HTTP, and then HTTP.
+    async fn greet<I>(
+        self: Arc<Self>,
+        stream: I,
+        peer: SocketAddr,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let within = self.settings.http.handshake_timeout;
+        let stop = self.stop.clone();
+        // A connection that has not begun to ask is not waited for.
+        let begun = async {
+            let (passed, stream) = self.passed(stream, peer).await?;
+            let client = passed.and_then(|passed| passed.client).unwrap_or(peer);
+            let secure = passed.is_some_and(|passed| passed.secure);
+            Ok::<_, io::Error>(match &self.settings.tls {
+                None => (client, if secure { Scheme::HTTPS } else { Scheme::HTTP }, Err(stream)),
+                Some(tls) => (client, Scheme::HTTPS, Ok(Box::pin(tls.accept(stream)).await?)),
+            })
+        };
+        let begun = tokio::time::timeout(within, begun);
+        let Some(begun) = stop.run_until_cancelled(begun).await else { return Ok(()) };
+        let (client, scheme, stream) = begun.map_err(|_| "nothing came in time")??;
+        match stream {
+            Ok(stream) => Box::pin(self.speak(stream, client, scheme)).await,
+            Err(stream) => self.speak(stream, client, scheme).await,
+        }
+    }
+
+    /// Reads the PROXY header of a connection, as far as one is expected.
+    async fn passed<I: AsyncRead + Unpin>(
+        &self,
+        stream: I,
+        peer: SocketAddr,
+    ) -> io::Result<(Option<Passed>, Begun<I>)> {
+        let refused = |problem| Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        let trusted = self.settings.trusted_proxies.trust(peer.ip());
+        match (self.settings.proxy_protocol, trusted) {
+            (ProxyProtocol::Off, _) | (ProxyProtocol::Optional, false) => Ok((None, Begun::new(stream))),
+            (ProxyProtocol::Required, false) => refused("not from a trusted proxy"),
+            (ProxyProtocol::Optional, true) => proxy::read_header(stream).await,
+            (ProxyProtocol::Required, true) => match proxy::read_header(stream).await? {
+                (None, _) => refused("there is no PROXY header"),
+                read => Ok(read),
+            },
+        }
+    }
+
+    async fn speak<I>(
+        self: Arc<Self>,
+        stream: I,
+        client: SocketAddr,
+        scheme: Scheme,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (server, stop) = (self.server.clone(), self.stop.clone());
+        let connection = Arc::new(Connection::new(client, scheme));
+        let service = service_fn(move |request| {
+            let (door, connection) = (Arc::clone(&self), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(door.answer(request, &connection).await) }
+        });
+        server.serve(stream, service, &stop).await
+    }
+
+    /// Answers one request.
+    async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<SlotBody> {
+        if let Err(error) = self.check(&request) {
+            return self.slot.refuse(&error);
+        }
+        let secure = *connection.scheme() == Scheme::HTTPS;
+        let caller = self.settings.trusted_proxies.caller(connection.client(), secure, request.headers());
+        let request = request.map(|body| RequestBody::new(body, self.settings.body_timeout));
+        match caller {
+            None => self.slot.answer(request, connection).await,
+            Some((client, secure)) => {
+                let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
+                self.slot.answer(request, &Connection::new(client, scheme)).await
+            }
+        }
+    }
+
+    /// Refuses what is too long. Headers of HTTP/1.1 were counted when they were read.
+    fn check(&self, request: &Request<Incoming>) -> Result<(), RequestError> {
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > self.settings.max_uri_bytes) {
+            return Err(RequestError::UriTooLong);
+        }
+        if request.headers().len() > self.settings.http.max_headers {
+            return Err(RequestError::TooManyHeaders);
+        }
+        Ok(())
+    }
 }
 
 impl Port {

@@ -3,17 +3,16 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use control::RevisionId;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Either;
-use hyper::body::Incoming;
+use http::{Request, Response, StatusCode};
+use hyper::body::Body;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Held;
 use crate::{
-    application::{Connection, HttpApplication},
-    executor::ResponseBody,
-    metrics::AppMetrics,
+    application::{self, Connection, HttpApplication, Reason, RequestError, ResponseBody},
+    metrics::{AppMetrics, Open},
 };
 
 /// A revision that can answer requests. Dropped after its last response's last byte.
@@ -58,7 +57,7 @@ pub struct Slot {
 }
 
 /// What a slot answers with.
-pub type SlotBody = Held<Either<ResponseBody, http_body_util::Empty<bytes::Bytes>>, Ending>;
+pub type SlotBody = Held<ResponseBody, Ending>;
 
 impl Slot {
     /// A slot in which nothing is yet.
@@ -83,25 +82,43 @@ impl Slot {
         self.serving.load_full()
     }
 
+    /// Counts a connection of the app, as long as what this returns lives.
+    pub(super) fn connected(&self) -> Open {
+        self.metrics.connected()
+    }
+
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<SlotBody> {
+    pub async fn answer<B>(&self, request: Request<B>, connection: &Connection) -> Response<SlotBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
         let began = Instant::now();
         let serving = self.serving.load_full();
         let response = match &serving {
-            Some(serving) => serving.application.handle(request, connection).await.map(Either::Left),
-            None => nothing_serves(),
+            Some(serving) => serving.application.handle(request, connection).await,
+            None => application::refuse(&RequestError::NotServed),
         };
+        self.ending(response, began, serving)
+    }
+
+    /// Answers a request that no revision may see.
+    pub(super) fn refuse(&self, error: &RequestError) -> Response<SlotBody> {
+        self.ending(application::refuse(error), Instant::now(), None)
+    }
+
+    fn ending(
+        &self,
+        response: Response<ResponseBody>,
+        began: Instant,
+        serving: Option<Arc<Serving>>,
+    ) -> Response<SlotBody> {
+        if let Some(Reason(reason)) = response.extensions().get() {
+            self.metrics.failed(reason);
+        }
         let ending = Ending { status: response.status(), began, metrics: self.metrics.clone(), _serving: serving };
         response.map(|body| Held::new(body, ending))
     }
-}
-
-/// The app has gone while the client kept its connection.
-fn nothing_serves<B>() -> Response<Either<B, http_body_util::Empty<bytes::Bytes>>> {
-    let mut response = Response::new(Either::Right(http_body_util::Empty::new()));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }
 
 /// What happens at the end of a response: it is measured, and lets go of its revision.

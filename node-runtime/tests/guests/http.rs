@@ -34,11 +34,14 @@ async fn an_empty_answer_has_length_zero() {
 }
 
 #[tokio::test]
-async fn every_method_reaches_a_component_except_connect() {
+async fn the_methods_of_spin_reach_a_component_and_no_other_does() {
     let served = served().await;
-    for method in ["GET", "POST", "TRACE", "PROPFIND", "BREW"] {
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
         let reply = served.send(Request::builder().method(method).uri("/headers?q")).await;
         assert!(reply.has_line(&format!("{method} /headers?q")), "{}", reply.text());
+    }
+    for method in ["TRACE", "PROPFIND", "BREW"] {
+        assert_eq!(served.send(Request::builder().method(method).uri("/headers?q")).await.status, 405);
     }
     let connect = Request::builder().method(Method::CONNECT).uri("example.com:80").body(String::new()).unwrap();
     assert_eq!(served.begin(connect).await.0.status(), 405);

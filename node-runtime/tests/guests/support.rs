@@ -120,6 +120,10 @@ impl App {
         Self::on(engine(), wasm)
     }
 
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
     /// The same on another engine.
     pub(crate) fn on(engine: Engine, wasm: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
