@@ -1,12 +1,19 @@
 //! The operator's settings: every flag, its environment variable and its default. Nothing else reads the
 //! environment.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Parser;
+use control::SecretString;
 use daemon::{AdminArgs, LogArgs};
 use k8s_openapi::jiff::SignedDuration;
-use operator_core::{lease, pki};
+use manifest::runtime_config::{self, Origin};
+use operator_core::{ConfigText, lease, pki};
 use sources::bindle::{ClientOptions, Keyring, Verification};
 use sources::http::Trust;
 use url::Url;
@@ -47,6 +54,10 @@ pub struct Args {
     /// A file with a Bindle keyring: bundles without a signature by one of its keys are refused
     #[arg(long, env = "SPINDLE_BINDLE_KEYRING_FILE", value_name = "FILE")]
     pub bindle_keyring_file: Option<PathBuf>,
+
+    /// A runtime-config.toml that holds for every app, below what the app's own says
+    #[arg(long, env = "SPINDLE_RUNTIME_CONFIG_FILE", value_name = "FILE")]
+    pub runtime_config_file: Option<PathBuf>,
 
     /// The name of the Lease that operators elect their leader with
     #[arg(long, env = "SPINDLE_LEASE_NAME", default_value = operator_api::rbac::LEASE, value_name = "NAME")]
@@ -92,6 +103,8 @@ pub struct Config {
     pub default_bindle_server: Option<String>,
     /// How Bindle servers are asked.
     pub bindle: ClientOptions,
+    /// The runtime configuration that every app is given.
+    pub pool_config: Option<Arc<ConfigText>>,
     /// The name of the Lease.
     pub lease_name: String,
     /// The times of the Lease.
@@ -127,6 +140,14 @@ pub enum ConfigError {
         #[source]
         source: sources::bindle::KeyError,
     },
+    /// A runtime configuration says what cannot be honoured.
+    #[error("{file}, which --runtime-config-file names, cannot be used: {problems}")]
+    RuntimeConfig {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, in one line.
+        problems: String,
+    },
     /// Certificates would be too old before they have arrived.
     #[error(
         "--certificate-hours must be more than three times --propagation-seconds, and --ca-hours more than --certificate-hours"
@@ -148,6 +169,7 @@ impl TryFrom<Args> for Config {
         }
         Ok(Self {
             bindle: bindle_options(&args)?,
+            pool_config: pool_config(args.runtime_config_file.as_deref())?,
             namespace: args.namespace,
             pod_name: args.pod_name,
             runtime_selector: args.runtime_selector,
@@ -167,6 +189,19 @@ fn lease_settings(seconds: i64) -> lease::Settings {
     let duration = SignedDuration::from_secs(seconds);
     let retry = SignedDuration::from_millis((seconds * 100).min(1000));
     lease::Settings { duration, deadline: SignedDuration::from_millis(seconds * 700), retry }
+}
+
+fn pool_config(file: Option<&Path>) -> Result<Option<Arc<ConfigText>>, ConfigError> {
+    let Some(file) = file else { return Ok(None) };
+    let text = fs::read_to_string(file).map_err(|source| ConfigError::File {
+        flag: "--runtime-config-file",
+        file: file.to_path_buf(),
+        source,
+    })?;
+    let config = runtime_config::parse(&text, "runtime-config.toml", Origin::Pool).map_err(|error| {
+        ConfigError::RuntimeConfig { file: file.to_path_buf(), problems: error.to_string().replace('\n', "; ") }
+    })?;
+    Ok(Some(Arc::new(ConfigText { text: SecretString::new(text), config: Box::new(config) })))
 }
 
 fn bindle_options(args: &Args) -> Result<ClientOptions, ConfigError> {
@@ -223,6 +258,17 @@ mod tests {
         let refused = Config::try_from(args(&["--certificate-hours", "1"]));
         assert!(matches!(refused, Err(ConfigError::Lifetimes)));
         assert!(Config::try_from(args(&["--certificate-hours", "1", "--propagation-seconds", "60"])).is_ok());
+    }
+
+    #[test]
+    fn a_runtime_configuration_that_apps_would_share_too_much_by_is_refused_with_its_place() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        fs::write(path, "[key_value_store.default]\ntype = \"redis\"\nurl = \"redis://:hunter2@redis\"\n").unwrap();
+        assert!(Config::try_from(args(&["--runtime-config-file", path])).unwrap().pool_config.is_some());
+        fs::write(path, "state_dir = \"/hunter2\"\n").unwrap();
+        let error = Config::try_from(args(&["--runtime-config-file", path])).unwrap_err().to_string();
+        assert!(error.contains("runtime-config.toml:1:13: state_dir") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use control::{AppKey, Problem};
 use k8s_openapi::jiff::Timestamp;
 use operator_api::SpinApp;
 use operator_core::{
-    App, Memory, Plan, RevisionKey, View,
+    App, ConfigText, Memory, Plan, RevisionKey, View,
     objects::{entry_of, service_of, slice_of},
     plan, ports,
 };
@@ -49,6 +49,8 @@ pub struct Controller {
     pub applier: Applier,
     /// The Bindle server of apps that name none.
     pub default_server: Option<String>,
+    /// The runtime configuration that every app is given.
+    pub pool_config: Option<Arc<ConfigText>>,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -172,7 +174,8 @@ impl Leadership {
 
     /// Everything that a decision about `app` may depend on.
     fn look(&self, ledger: &mut Ledger, app: App, object: &SpinApp) -> View {
-        let Controller { caches, fleet, resolver, references, default_server, .. } = self.controller.as_ref();
+        let Controller { caches, fleet, resolver, references, default_server, pool_config, .. } =
+            self.controller.as_ref();
         let Ledger { ports, apps } = ledger;
         let remembered = apps.entry(app.key.clone()).or_default();
         if remembered.uid != app.uid {
@@ -188,6 +191,8 @@ impl Leadership {
             now: Timestamp::now(),
             bundle,
             variables: inputs::variables(&app.key, &object.spec, &known),
+            runtime_config: inputs::runtime_config(&app.key, &object.spec, &known),
+            pool_config: pool_config.clone(),
             port: ports.claim(&app.uid, status.port),
             status,
             runtimes: fleet.view(&app.key),

@@ -1,10 +1,14 @@
 //! What a spec asks for, put together with what is known of the objects that it refers to.
 
+mod runtime_config;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use control::{AppKey, Credentials, Problem, SecretString};
-use operator_api::{Reason, SpinAppSpec, SpinAppVariable};
+use operator_api::{Reason, SpinAppSpec, SpinAppVariable, ValueSource};
 use operator_core::{Bundle, Variables};
+
+pub use runtime_config::runtime_config;
 
 use crate::{
     references::{Kind, Reference, Referenced},
@@ -36,8 +40,9 @@ impl From<Unasked> for Bundle {
 #[must_use]
 pub fn references(app: &AppKey, spec: &SpinAppSpec) -> BTreeSet<Reference> {
     let variables =
-        spec.variables.iter().filter_map(|variable| selector(app, variable)).map(|(reference, ..)| reference);
-    variables.chain(credentials_reference(app, spec)).collect()
+        spec.variables.iter().filter_map(|variable| Some(reference_of(app, variable.value_from.as_ref()?)?.0));
+    let variables = variables.chain(credentials_reference(app, spec));
+    variables.chain(runtime_config::references(app, spec)).collect()
 }
 
 /// The values of the variables that the spec sets.
@@ -134,36 +139,52 @@ enum Value {
 }
 
 fn value(app: &AppKey, variable: &SpinAppVariable, known: &Known) -> Value {
-    let Some((reference, key, optional)) = selector(app, variable) else {
+    let Some(source) = &variable.value_from else {
         return variable.value.clone().map_or(Value::None, |value| Value::Is(SecretString::new(value)));
     };
-    let Reference { kind, namespace, name } = &reference;
-    let place = format!("{} {name} in namespace {namespace}", kind.as_str());
-    let missing = |what: String| {
-        if optional {
-            return Value::None;
-        }
-        let message = format!("the variable `{}` has no value: {what}", variable.name);
-        Value::Failed(Problem { reason: Reason::VariableMissing.as_str().to_owned(), message, retrying: true })
-    };
-    match known.get(&reference) {
-        None | Some(Referenced::Pending) => Value::Pending,
-        Some(Referenced::Missing) => missing(format!("there is no {place}")),
-        Some(Referenced::Unreadable(why)) => Value::Failed(Problem {
+    match find(app, source, known) {
+        Found::Is(value) => Value::Is(value),
+        Found::Optional => Value::None,
+        Found::Pending => Value::Pending,
+        Found::Missing(what) | Found::Unreadable(what) => Value::Failed(Problem {
             reason: Reason::VariableMissing.as_str().to_owned(),
-            message: format!("the variable `{}` has no value: the {place} cannot be read: {why}", variable.name),
+            message: format!("the variable `{}` has no value: {what}", variable.name),
             retrying: true,
         }),
+    }
+}
+
+/// What is at a key of a referenced object.
+enum Found {
+    Is(SecretString),
+    /// Nothing, and it may be left out.
+    Optional,
+    /// It is being read.
+    Pending,
+    /// Nothing, as the text says.
+    Missing(String),
+    /// It cannot be read, as the text says.
+    Unreadable(String),
+}
+
+fn find(app: &AppKey, source: &ValueSource, known: &Known) -> Found {
+    let Some((reference, key, optional)) = reference_of(app, source) else { return Found::Optional };
+    let Reference { kind, namespace, name } = &reference;
+    let place = format!("{} {name} in namespace {namespace}", kind.as_str());
+    let missing = |what: String| if optional { Found::Optional } else { Found::Missing(what) };
+    match known.get(&reference) {
+        None | Some(Referenced::Pending) => Found::Pending,
+        Some(Referenced::Missing) => missing(format!("there is no {place}")),
+        Some(Referenced::Unreadable(why)) => Found::Unreadable(format!("the {place} cannot be read: {why}")),
         Some(Referenced::Values(values)) => match values.get(key) {
-            Some(value) => Value::Is(value.clone()),
+            Some(value) => Found::Is(value.clone()),
             None => missing(format!("the {place} has no key `{key}`")),
         },
     }
 }
 
-/// Where a variable takes its value from: object, key, and whether either may be missing.
-fn selector<'a>(app: &AppKey, variable: &'a SpinAppVariable) -> Option<(Reference, &'a str, bool)> {
-    let source = variable.value_from.as_ref()?;
+/// Where a value is: object, key, and whether either may be missing.
+fn reference_of<'a>(app: &AppKey, source: &'a ValueSource) -> Option<(Reference, &'a str, bool)> {
     let secret = source.secret_key_ref.as_ref().map(|selector| (Kind::Secret, selector));
     let (kind, selector) = secret.or_else(|| source.config_map_key_ref.as_ref().map(|it| (Kind::ConfigMap, it)))?;
     let reference = Reference { kind, namespace: app.namespace().to_owned(), name: selector.name.clone() };

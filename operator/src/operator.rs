@@ -134,8 +134,10 @@ fn start_readers(config: &Config, client: &Client, pki: Arc<Pki>, metrics: &Metr
         async move { until(stop, apply::tell(client, pod, news)).await }
     });
     let default_server = config.default_bindle_server.clone();
+    let pool_config = config.pool_config.clone();
     let metrics = metrics.clone();
-    let controller = Controller { caches, queue, fleet, resolver, references, applier, default_server, metrics };
+    let controller =
+        Controller { caches, queue, fleet, resolver, references, applier, default_server, pool_config, metrics };
     Parts { controller: Arc::new(controller), pki, leading: watch::Sender::new(None) }
 }
 

@@ -7,6 +7,7 @@ mod data_flow;
 mod install;
 mod refusals;
 mod resilience;
+mod runtime_config;
 
 use std::time::Duration;
 

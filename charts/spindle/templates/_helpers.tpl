@@ -50,6 +50,15 @@ http://{{ include "spindle.fullname" . }}-bindle-server.{{ .Release.Namespace }}
 {{- end -}}
 {{- end }}
 
+{{/* The Secret with the runtime configuration of every app; empty when there is none. */}}
+{{- define "spindle.runtimeConfigSecret" -}}
+{{- if .Values.runtime.defaultRuntimeConfig -}}
+{{- printf "%s-runtime-config" (include "spindle.fullname" .) -}}
+{{- else -}}
+{{- .Values.runtime.defaultRuntimeConfigSecret -}}
+{{- end -}}
+{{- end }}
+
 {{/* What the restricted Pod Security standard asks of a pod. */}}
 {{- define "spindle.podSecurity" -}}
 runAsNonRoot: true

@@ -9,11 +9,13 @@ pub mod conditions;
 pub mod crd;
 pub mod names;
 pub mod rbac;
+pub mod runtime_config;
 pub mod spinapp;
 pub mod status;
 
 pub use conditions::{ConditionType, Reason};
 pub use crd::crd;
+pub use runtime_config::{ConfigOption, KeyValueStoreConfig, LlmComputeConfig, RuntimeConfig, SqliteDatabaseConfig};
 pub use spinapp::{
     BindleSource, InvocationLimits, KeySelector, Source, SpinApp, SpinAppSpec, SpinAppVariable, ValueSource,
 };

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::status::SpinAppStatus;
+use crate::{runtime_config::RuntimeConfig, status::SpinAppStatus};
 
 /// What to run, how often, and with which configuration.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +60,15 @@ pub struct SpinAppSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub variables: Vec<SpinAppVariable>,
-    /// What one invocation may use. Without it, the runtime's own limits hold.
+    /// Which stores, databases and models the application's components find behind their labels, and where the values of
+    /// variables come from. Without it, that of the installation holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_config: Option<RuntimeConfig>,
+    /// The ids of the components to run; those that they call by service chaining run as well. Without it, all run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    pub components: Vec<String>,
+    /// What one invocation, or all of the app on one runtime, may use. Without it, the runtime's own limits hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation_limits: Option<InvocationLimits>,
     /// Annotations for the app's Service, for ingress controllers, meshes and the like.
@@ -144,12 +152,12 @@ pub struct SpinAppVariable {
     pub value_from: Option<ValueSource>,
 }
 
-/// Where a variable's value is. Exactly one is set.
+/// Where a value is. Exactly one is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = json!([{
     "rule": "has(self.secretKeyRef) != has(self.configMapKeyRef)",
-    "message": "valueFrom in spec.variables must have exactly one of secretKeyRef and configMapKeyRef",
+    "message": "valueFrom must have exactly one of secretKeyRef and configMapKeyRef",
 }])))]
 pub struct ValueSource {
     /// A key of a Secret in the app's namespace.
@@ -170,13 +178,13 @@ pub struct KeySelector {
     /// The key in its data.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-    /// Whether the variable is left at its default when the object or the key does not exist. Without it,
-    /// the app waits until both do.
+    /// Whether the variable is left at its default, or the option out, when the object or the key does not exist.
+    /// Without it, the app waits until both do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
 
-/// What one invocation of a component may use.
+/// What one invocation of a component, or all of the app on one runtime, may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvocationLimits {
@@ -194,4 +202,46 @@ pub struct InvocationLimits {
         "message": "spec.invocationLimits.timeout is not a time: write whole numbers above zero with the units ms, s, m or h, as in 30s or 1m30s",
     }])))]
     pub timeout: Option<String>,
+    /// The CPU time of one request, such as `500ms`: time spent computing, not waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^([0-9]{1,9}(ms|s|m|h))+$') && self.matches('[1-9]')",
+        "message": "spec.invocationLimits.cpu is not a time: write whole numbers above zero with the units ms, s, m or h, as in 500ms",
+    }])))]
+    pub cpu: Option<String>,
+    /// How many requests of the app run at a time on one runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrency: Option<i32>,
+    /// How many requests may wait on one runtime for one of those to end; others are answered with 503 at once. 0 means
+    /// that none waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub queue: Option<i32>,
+    /// The body of one request, as a Kubernetes quantity such as `10Mi`; a larger one is answered with 413.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[0-9]+([kMGT]|[KMGT]i)?$') && !self.matches('^0+([kMGT]|[KMGT]i)?$')",
+        "message": "spec.invocationLimits.body is not a size: write a whole number of bytes above zero with a suffix such as Ki, Mi or Gi, as in 10Mi",
+    }])))]
+    pub body: Option<String>,
+    /// What the app's guests print on one runtime in one second, as a Kubernetes quantity such as `64Ki`; the rest is
+    /// dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[0-9]+([kMGT]|[KMGT]i)?$') && !self.matches('^0+([kMGT]|[KMGT]i)?$')",
+        "message": "spec.invocationLimits.output is not a size: write a whole number of bytes above zero with a suffix such as Ki, Mi or Gi, as in 64Ki",
+    }])))]
+    pub output: Option<String>,
+    /// How many outgoing connections of the app are open at a time on one runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: Option<i32>,
+    /// What the app's stores may take on one runtime's disk, as a Kubernetes quantity such as `1Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[0-9]+([kMGT]|[KMGT]i)?$') && !self.matches('^0+([kMGT]|[KMGT]i)?$')",
+        "message": "spec.invocationLimits.disk is not a size: write a whole number of bytes above zero with a suffix such as Ki, Mi or Gi, as in 1Gi",
+    }])))]
+    pub disk: Option<String>,
 }

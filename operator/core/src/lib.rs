@@ -34,10 +34,11 @@ pub mod publish;
 pub mod resolve;
 pub mod revise;
 pub mod status;
+mod storage;
 pub mod view;
 
 #[cfg(test)]
 mod world;
 
 pub use plan::{Desired, Event, EventKind, Memory, Plan, plan};
-pub use view::{App, Bundle, Contact, Pod, RevisionKey, Runtime, Variables, View};
+pub use view::{App, Bundle, ConfigText, Contact, Pod, RevisionKey, Runtime, RuntimeConfiguration, Variables, View};

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use control::{Limits, Problem, RevisionId, RevisionSpec, SecretString};
-use manifest::{Application, Digest};
+use manifest::{Application, Digest, runtime_config::VariablesProvider};
 use operator_api::{ConditionType, InvocationLimits, Reason};
 use serde::Serialize;
 
 use crate::{
     status::is_true,
-    view::{App, Bundle, RevisionKey, Variables, View},
+    view::{Bundle, ConfigText, RevisionKey, RuntimeConfiguration, Variables, View},
 };
 
 /// What the current spec wants.
@@ -78,17 +78,37 @@ pub fn resolve(view: &View) -> Resolution {
         Variables::Pending => return remembered(view, None),
         Variables::Failed(problem) => return Resolution::Failed(problem.clone()),
     };
-    if let Some(problem) = missing_variables(application, variables) {
+    let config = match &view.runtime_config {
+        RuntimeConfiguration::Resolved(config) => config.as_ref(),
+        RuntimeConfiguration::Pending => return remembered(view, None),
+        RuntimeConfiguration::Failed(problem) => return Resolution::Failed(problem.clone()),
+    };
+    let application = match chosen(application, &view.app.components) {
+        Ok(application) => application,
+        Err(problem) => return Resolution::Failed(problem),
+    };
+    if let Some(problem) = missing_variables(&application, variables, config) {
         return Resolution::Failed(problem);
     }
+    let text = |config: &ConfigText| config.text.clone();
+    let pool_config = view.pool_config.as_deref().map(text);
+    let configuration = Configuration {
+        uid: &view.app.uid,
+        digest,
+        variables,
+        limits,
+        runtime_config: config.map(|config| &config.text),
+        pool_config: pool_config.as_ref(),
+        components: &view.app.components,
+    };
     let revision = RevisionSpec {
-        id: revision_id(&view.key, &view.app, digest, variables, limits),
-        application: (**application).clone(),
+        id: revision_id(&view.key, &configuration),
+        application,
         fetch: fetch.clone(),
         variables: variables.clone(),
         limits: limits.clone(),
-        runtime_config: None,
-        pool_config: None,
+        runtime_config: config.map(text),
+        pool_config,
     };
     Resolution::Known { revision: Box::new(revision), digest: *digest }
 }
@@ -106,17 +126,44 @@ fn remembered(view: &View, problem: Option<&Problem>) -> Resolution {
     }
 }
 
-/// The variables that the application needs and nobody sets.
-fn missing_variables(application: &Application, set: &BTreeMap<String, SecretString>) -> Option<Problem> {
+/// The application with the components that are to run.
+fn chosen(application: &Application, components: &[String]) -> Result<Application, Problem> {
+    if components.is_empty() {
+        return Ok(application.clone());
+    }
+    application.clone().select(components).map_err(|error| Problem {
+        reason: Reason::UnknownComponent.as_str().to_owned(),
+        message: format!("spec.components: {error}"),
+        retrying: false,
+    })
+}
+
+/// The variables that the application needs and nobody sets. What a Vault has is found out by the runtimes.
+fn missing_variables(
+    application: &Application,
+    set: &BTreeMap<String, SecretString>,
+    config: Option<&ConfigText>,
+) -> Option<Problem> {
+    let providers = config.map(|config| config.config.variables_providers.as_slice()).unwrap_or_default();
+    let may_have = |name: &String| {
+        providers.iter().any(|provider| match provider {
+            VariablesProvider::Static { values } => values.contains_key(name),
+            VariablesProvider::Env { .. } => false,
+            VariablesProvider::Vault { .. } => true,
+        })
+    };
     let missing: Vec<String> = application
         .variables
         .iter()
-        .filter(|(name, variable)| variable.default.is_none() && !set.contains_key(*name))
+        .filter(|(name, variable)| variable.default.is_none() && !set.contains_key(*name) && !may_have(name))
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     (!missing.is_empty()).then(|| Problem {
         reason: Reason::VariableRequired.as_str().to_owned(),
-        message: format!("The application needs a value for {}: set it in spec.variables.", missing.join(", ")),
+        message: format!(
+            "The application needs a value for {}: set it in spec.variables, or in a variables provider of its runtime configuration.",
+            missing.join(", ")
+        ),
         retrying: false,
     })
 }
@@ -128,21 +175,21 @@ struct Configuration<'a> {
     digest: &'a Digest,
     variables: &'a BTreeMap<String, SecretString>,
     limits: &'a Limits,
+    // What is not there is not written, so that apps without it keep their revisions when the operator is updated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_config: Option<&'a SecretString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_config: Option<&'a SecretString>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    components: &'a [String],
 }
 
-/// The name of the revision of `app` with this content and configuration.
-fn revision_id(
-    key: &RevisionKey,
-    app: &App,
-    digest: &Digest,
-    variables: &BTreeMap<String, SecretString>,
-    limits: &Limits,
-) -> RevisionId {
-    let configuration = Configuration { uid: &app.uid, digest, variables, limits };
+/// The name of the revision with this content and configuration.
+fn revision_id(key: &RevisionKey, configuration: &Configuration<'_>) -> RevisionId {
     let mut keyed = key.0.to_vec();
     // Maps with string keys and plain values always serialise.
-    keyed.extend(serde_json::to_vec(&configuration).unwrap_or_default());
-    RevisionId(format!("{}-{}", digest.short(), Digest::of(&keyed).short()))
+    keyed.extend(serde_json::to_vec(configuration).unwrap_or_default());
+    RevisionId(format!("{}-{}", configuration.digest.short(), Digest::of(&keyed).short()))
 }
 
 /// The limits that the spec asks for.
@@ -159,10 +206,18 @@ pub fn limits(limits: Option<&InvocationLimits>) -> Result<Limits, Problem> {
     let read = |text: &Option<String>, field: &str, parse: fn(&str) -> Option<u64>, example: &str| {
         text.as_deref().map(|text| parse(text).ok_or_else(|| invalid(field, text, example))).transpose()
     };
+    // The CRD's rules let no negative number get here.
+    let count = |number| u32::try_from(number).unwrap_or_default();
     Ok(Limits {
         memory: read(&limits.memory, "memory", parse_bytes, "64Mi")?,
         timeout_ms: read(&limits.timeout, "timeout", parse_milliseconds, "30s")?,
-        ..Limits::default()
+        cpu_ms: read(&limits.cpu, "cpu", parse_milliseconds, "500ms")?,
+        concurrency: limits.concurrency.map(count),
+        queue: limits.queue.map(count),
+        body: read(&limits.body, "body", parse_bytes, "10Mi")?,
+        output: read(&limits.output, "output", parse_bytes, "64Ki")?,
+        connections: limits.connections.map(count),
+        disk: read(&limits.disk, "disk", parse_bytes, "1Gi")?,
     })
 }
 

@@ -16,6 +16,7 @@ use crate::{
     plan::{Event, EventKind, Facts},
     publish::silent_since,
     resolve::Resolution,
+    storage,
     view::{Runtime, ServiceState},
 };
 
@@ -225,8 +226,13 @@ fn clip(text: &str, limit: usize) -> String {
 
 fn resolved(facts: &Facts<'_>) -> Progress {
     match &facts.resolution {
-        Resolution::Known { digest, .. } => {
-            Progress::Done(Reason::Resolved, format!("The spec names content with digest {digest}."))
+        Resolution::Known { digest, revision } => {
+            let mut message = format!("The spec names content with digest {digest}.");
+            if let Some(hint) = storage::hint(facts.view, revision) {
+                message.push(' ');
+                message.push_str(&hint);
+            }
+            Progress::Done(Reason::Resolved, message)
         }
         Resolution::Remembered { problem, .. } => {
             let digest = facts.view.status.resolved_digest.as_deref().unwrap_or("that is known");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use control::{AppKey, AppReport, Assignment, Fetch, Fingerprint, Limits, Problem, RuntimeName, SecretString};
 use jiff::Timestamp;
-use manifest::{Application, Digest};
+use manifest::{Application, Digest, RuntimeConfig};
 use operator_api::{SpinApp, SpinAppStatus};
 
 use crate::{
@@ -26,6 +26,10 @@ pub struct View {
     pub bundle: Bundle,
     /// What is known about the variables that the spec sets.
     pub variables: Variables,
+    /// What is known about the runtime configuration that the spec asks for.
+    pub runtime_config: RuntimeConfiguration,
+    /// The runtime configuration that the installation gives to every app.
+    pub pool_config: Option<Arc<ConfigText>>,
     /// The app's port from [`crate::ports::Book::claim`]; `None` when all are taken.
     pub port: Option<u16>,
     /// Every runtime pod that there is, in any state.
@@ -72,6 +76,8 @@ pub struct App {
     pub replicas: u32,
     /// What its guests may use; the problem when a quantity cannot be read.
     pub limits: Result<Limits, Problem>,
+    /// The ids of the components to run; all without any.
+    pub components: Vec<String>,
     /// Annotations for its Service.
     pub service_annotations: BTreeMap<String, String>,
     /// What of its spec makes a revision.
@@ -107,6 +113,26 @@ pub enum Variables {
     Resolved(BTreeMap<String, SecretString>),
     /// Something that the spec refers to does not exist, or cannot be read.
     Failed(Problem),
+}
+
+/// What is known about the runtime configuration that the spec asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RuntimeConfiguration {
+    /// Secrets or ConfigMaps have not been read yet.
+    Pending,
+    /// This, or that it asks for none.
+    Resolved(Option<ConfigText>),
+    /// Something that it refers to does not exist, or it says what cannot be honoured.
+    Failed(Problem),
+}
+
+/// A runtime configuration: its text, which may hold passwords, and what that says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigText {
+    /// As a runtime is told.
+    pub text: SecretString,
+    /// As it is understood.
+    pub config: Box<RuntimeConfig>,
 }
 
 /// One runtime pod, as the API server and the control stream show it.
@@ -216,6 +242,7 @@ impl TryFrom<&SpinApp> for App {
             generation: meta.generation.unwrap_or_default(),
             replicas: u32::try_from(object.spec.replicas).unwrap_or_default(),
             limits: crate::resolve::limits(object.spec.invocation_limits.as_ref()),
+            components: object.spec.components.clone(),
             service_annotations: object.spec.service_annotations.clone(),
             template: Template::of(&object.spec),
             history_limit: usize::try_from(object.spec.revision_history_limit).unwrap_or_default(),

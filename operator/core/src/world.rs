@@ -17,7 +17,9 @@ use crate::{
     history::Template,
     plan::{Desired, Event, Memory, Plan, plan},
     publish::Endpoint,
-    view::{App, Bundle, Contact, Holding, Pod, RevisionKey, Runtime, ServiceState, Variables, View},
+    view::{
+        App, Bundle, Contact, Holding, Pod, RevisionKey, Runtime, RuntimeConfiguration, ServiceState, Variables, View,
+    },
 };
 
 /// The port of the app under test.
@@ -31,6 +33,7 @@ pub(crate) fn app(name: &str) -> App {
         generation: 1,
         replicas: 2,
         limits: Ok(Limits::default()),
+        components: Vec::new(),
         service_annotations: BTreeMap::new(),
         template: template("1.0.0"),
         history_limit: 10,
@@ -97,6 +100,8 @@ pub(crate) fn world() -> World {
         status: SpinAppStatus::default(),
         bundle: Bundle::Pending,
         variables: Variables::Resolved(BTreeMap::new()),
+        runtime_config: RuntimeConfiguration::Resolved(None),
+        pool_config: None,
         port: Some(PORT),
         runtimes: Vec::new(),
         service: ServiceState::Absent,

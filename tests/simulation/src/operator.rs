@@ -13,7 +13,7 @@ use control::{
 use jiff::Timestamp;
 use manifest::{Application, Digest};
 use operator_core::{
-    App, Bundle, Contact, Memory, Plan, RevisionKey, Runtime, Variables, View, lease,
+    App, Bundle, Contact, Memory, Plan, RevisionKey, Runtime, RuntimeConfiguration, Variables, View, lease,
     mailbox::{Desired, Mailbox, Order},
     ports,
     view::{Holding, ServiceState},
@@ -287,6 +287,7 @@ impl Operator {
             generation: object.generation,
             replicas: object.replicas,
             limits: Ok(Limits::default()),
+            components: Vec::new(),
             service_annotations: BTreeMap::new(),
             template: operator_core::history::Template {
                 digest: Digest::of(object.version.as_bytes()),
@@ -323,6 +324,8 @@ impl Operator {
             status: object.status.clone(),
             bundle,
             variables: Variables::Resolved([("secret".to_owned(), SecretString::new(object.secret.clone()))].into()),
+            runtime_config: RuntimeConfiguration::Resolved(None),
+            pool_config: None,
             port: None,
             runtimes: Vec::new(),
             service,

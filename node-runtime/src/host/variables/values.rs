@@ -65,7 +65,7 @@ type Answer = Result<Arc<str>, Arc<str>>;
 pub enum ValuesError {
     /// A required variable has no value.
     #[error(
-        "variable `{name}` is required and has no value anywhere: set it in the app's variables, or let a variables provider of its runtime configuration have it"
+        "variable `{name}` is required and has no value anywhere: set it (spec.variables of a SpinApp, --variable of spindle up), or let a variables provider of the runtime configuration have it"
     )]
     Missing {
         /// Which.

@@ -1,10 +1,12 @@
 //! What becomes of an app, told as stories.
 
+use std::sync::Arc;
+
 use operator_api::ConditionType as C;
 
 use super::*;
 use crate::{
-    view::{Bundle, Variables},
+    view::{Bundle, ConfigText, RuntimeConfiguration, Variables},
     world::{PORT, World, problem, world},
 };
 
@@ -200,6 +202,104 @@ fn changed_variable_is_another_revision_with_the_same_content() {
     world.settle();
     assert_ne!(world.view.status.active_revision, before.active_revision);
     assert_eq!(world.view.status.resolved_digest, before.resolved_digest);
+}
+
+fn config(text: &str) -> ConfigText {
+    let config = manifest::runtime_config::parse(text, "runtime-config.toml", manifest::runtime_config::Origin::App);
+    ConfigText { text: control::SecretString::new(text), config: Box::new(config.unwrap()) }
+}
+
+#[test]
+fn changed_runtime_configuration_is_another_revision_that_is_told_to_runtimes() {
+    let mut world = serving();
+    let before = world.view.status.clone();
+    let redis = "[key_value_store.default]\ntype = \"redis\"\nurl = \"redis://:hunter2@r\"";
+    world.view.runtime_config = RuntimeConfiguration::Resolved(Some(config(redis)));
+    world.settle();
+    let own = world.view.status.active_revision.clone();
+    assert_ne!(own, before.active_revision);
+    world.view.pool_config = Some(Arc::new(config("max_instance_memory = 65536")));
+    world.settle();
+    assert_ne!(world.view.status.active_revision, own);
+    let told = world.view.memory.assignment.as_ref().and_then(Assignment::active_revision).unwrap();
+    assert_eq!(told.runtime_config.as_ref().map(control::SecretString::expose), Some(redis));
+    assert_eq!(told.pool_config.as_ref().map(control::SecretString::expose), Some("max_instance_memory = 65536"));
+    assert!(!format!("{:?}", world.view).contains("hunter2"));
+}
+
+#[test]
+fn runtime_configuration_that_is_wrong_is_told_and_leaves_the_old_revision_serving() {
+    let mut world = serving();
+    world.view.runtime_config = RuntimeConfiguration::Failed(problem("InvalidRuntimeConfig", false));
+    world.settle();
+    assert_eq!(world.says(C::Resolved), "False InvalidRuntimeConfig");
+    assert_eq!(world.says(C::Available), "True Serving");
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    world.view.runtime_config = RuntimeConfiguration::Resolved(None);
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn required_variable_may_come_from_a_provider_of_the_runtime_configuration() {
+    let vault = "type = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\nmount = \"m\"";
+    for (provider, says) in [
+        ("type = \"static\"\nvalues = { password = \"hunter2\" }", "True Ready"),
+        (vault, "True Ready"),
+        ("type = \"static\"\nvalues = { other = \"x\" }", "False VariableRequired"),
+    ] {
+        let mut world = world().runtime("r1").replicas(1);
+        if let Bundle::Resolved { application, .. } = &mut world.view.bundle {
+            let required = manifest::Variable { default: None, description: None, secret: true };
+            application.variables.insert("password".to_owned(), required);
+        }
+        let text = format!("[[variables_provider]]\n{provider}");
+        world.view.runtime_config = RuntimeConfiguration::Resolved(Some(config(&text)));
+        world.settle();
+        assert_eq!(world.says(C::Ready), says, "{provider}");
+    }
+}
+
+#[test]
+fn stores_that_each_replica_keeps_on_its_own_are_pointed_out() {
+    let mut world = world().runtime("r1").runtime("r2");
+    if let Bundle::Resolved { application, .. } = &mut world.view.bundle {
+        let component = manifest::Component {
+            description: None,
+            source: manifest::Content { digest: manifest::Digest::of(b"wasm"), size: 4 },
+            files: Vec::new(),
+            environment: BTreeMap::new(),
+            variables: BTreeMap::new(),
+            allowed_outbound_hosts: Vec::new(),
+            key_value_stores: vec!["default".to_owned()],
+            sqlite_databases: Vec::new(),
+            ai_models: Vec::new(),
+        };
+        application.components.insert("main".parse().unwrap(), component);
+    }
+    world.settle();
+    let hinted = |world: &World| world.condition(C::Resolved).message.contains("key-value store `default`");
+    assert!(hinted(&world), "{}", world.condition(C::Resolved).message);
+    assert_eq!(world.says(C::Ready), "True Ready");
+    let redis = config("[key_value_store.default]\ntype = \"redis\"\nurl = \"redis://r\"");
+    world.view.pool_config = Some(Arc::new(redis));
+    world.settle();
+    assert!(!hinted(&world), "{}", world.condition(C::Resolved).message);
+    world.view.pool_config = None;
+    world.view.app.replicas = 1;
+    world.settle();
+    assert!(!hinted(&world));
+}
+
+#[test]
+fn chosen_components_are_another_revision_and_unknown_ones_are_refused() {
+    let mut world = serving();
+    let before = world.view.status.active_revision.clone();
+    world.view.app.components = vec!["nobody".to_owned()];
+    world.settle();
+    assert_eq!(world.says(C::Resolved), "False UnknownComponent");
+    assert!(world.condition(C::Resolved).message.contains("`nobody`"));
+    assert_eq!(world.view.status.active_revision, before);
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! Runtime configurations: stores that all runtimes share, from Secrets that change and break.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tests::{
+    cluster::{Cluster, condition, spin_app},
+    command, expect,
+    package::{Package, guest},
+    prober::{Prober, client, failures, get},
+    until,
+};
+
+use crate::{PATIENCE, world};
+
+const NAMESPACE: &str = "e2e-runtime-config";
+
+/// A Redis that pods reach at the node's address; gone when this is dropped.
+struct Redis {
+    url: String,
+    _process: tokio::process::Child,
+}
+
+impl Redis {
+    async fn start(cluster: &Cluster, port: u16, password: &str) -> Result<Self> {
+        let (ip, number) = (&cluster.node_ip, port.to_string());
+        let process = tokio::process::Command::new("redis-server")
+            .args(["--bind", ip, "--port", &number, "--requirepass", password, "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("redis-server: apt-get install redis-server")?;
+        until("Redis", Duration::from_secs(10), || async {
+            tokio::net::TcpStream::connect((ip.as_str(), port)).await.map(drop).map_err(Into::into)
+        })
+        .await?;
+        Ok(Self { url: format!("redis://:{password}@{ip}:{port}"), _process: process })
+    }
+}
+
+/// A Secret with a runtime configuration whose `default` key-value store is at `url`.
+fn secret(url: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{ name: config, namespace: {NAMESPACE} }}
+stringData:
+  runtime-config.toml: |
+    [key_value_store.default]
+    type = \"redis\"
+    url = \"{url}\"
+"
+    )
+}
+
+fn with_config(name: &str, id: &str) -> String {
+    spin_app(NAMESPACE, name, id).replace("replicas: 2", "replicas: 2\n  runtimeConfig: { loadFromSecret: config }")
+}
+
+async fn put(client: &reqwest::Client, url: &str, value: &str) -> Result<()> {
+    let status = client.put(url).body(value.to_owned()).send().await?.status();
+    expect(status == 204, || format!("PUT {url}: {status}"))
+}
+
+fn revision(app: &Value) -> Option<&str> {
+    app.pointer("/status/activeRevision").and_then(Value::as_str)
+}
+
+#[tokio::test]
+async fn a_store_from_a_secret_is_shared_and_a_change_rolls_and_a_mistake_leaves_what_serves() -> Result<()> {
+    let world = world().await?;
+    let cluster = &world.cluster;
+    cluster.namespace(NAMESPACE).await?;
+    let client = client()?;
+    let wasm = guest("http-spin-sdk.wasm")?;
+    let package = Package::with_component("notes", "1.0.0", &wasm, "key_value_stores = [\"default\"]\n")?;
+    world.publisher.publish(cluster, &package).await?;
+
+    // Without a configuration each runtime keeps its own, and status says so.
+    cluster.apply(&spin_app(NAMESPACE, "local", &package.id)).await?;
+    let app = cluster.wait(NAMESPACE, "local", "Ready", "True", PATIENCE).await?;
+    let hint = condition(&app, "Resolved").and_then(|found| found["message"].as_str()).unwrap_or_default();
+    expect(hint.contains("the key-value store `default`"), || hint.to_owned())?;
+    let local = format!("{}/kv/note", cluster.service_url(NAMESPACE, "local").await?);
+    until(&local, PATIENCE, || async { put(&client, &local, "here").await }).await?;
+
+    // With a Redis, what one request writes every other reads, whichever runtime it comes to.
+    let first = Redis::start(cluster, 16_379, "hunter2").await?;
+    cluster.apply(&secret(&first.url)).await?;
+    cluster.apply(&with_config("shared", &package.id)).await?;
+    let app = cluster.wait(NAMESPACE, "shared", "Ready", "True", PATIENCE).await?;
+    let before = revision(&app).context("no active revision")?.to_owned();
+    let base = cluster.service_url(NAMESPACE, "shared").await?;
+    let shared = format!("{base}/kv/note");
+    until(&shared, PATIENCE, || async { put(&client, &shared, "one").await }).await?;
+    for _ in 0..20 {
+        let answer = get(&client, &shared, None).await?;
+        expect(answer == (200, "one".to_owned()), || format!("{answer:?}"))?;
+    }
+    let prober = Prober::start(&format!("{base}/"), None, 50)?;
+
+    // Another Redis in the Secret is another revision, without a failed request.
+    let second = Redis::start(cluster, 16_380, "hunter3").await?;
+    cluster.apply(&secret(&second.url)).await?;
+    let after = until("another revision", PATIENCE, || async {
+        let app = cluster.get(&["-n", NAMESPACE, "spinapp", "shared"]).await?;
+        let now = revision(&app).filter(|now| *now != before).map(str::to_owned);
+        now.with_context(|| format!("{:#}", app["status"]))
+    })
+    .await?;
+    until("the other store", PATIENCE, || async {
+        let answer = get(&client, &shared, None).await?;
+        expect(answer.0 == 404, || format!("{answer:?}"))
+    })
+    .await?;
+    put(&client, &shared, "two").await?;
+
+    // A mistake is told with Secret, line and field, and not with the password; what serves goes on.
+    cluster.apply(&secret(&second.url.replace("redis:", "reddis:"))).await?;
+    let app = cluster.wait(NAMESPACE, "shared", "Resolved", "False", PATIENCE).await?;
+    let said = condition(&app, "Resolved").and_then(|found| found["message"].as_str()).unwrap_or_default();
+    for part in ["Secret config", "runtime-config.toml:3:7", "key_value_store.default.url"] {
+        expect(said.contains(part), || format!("no {part} in: {said}"))?;
+    }
+    expect(!app.to_string().contains("hunter3"), || format!("{:#}", app["status"]))?;
+    expect(revision(&app) == Some(after.as_str()), || format!("{:#}", app["status"]))?;
+    let answer = get(&client, &shared, None).await?;
+    expect(answer == (200, "two".to_owned()), || format!("{answer:?}"))?;
+
+    let samples = prober.stop().await?;
+    let failed = failures(&samples);
+    expect(failed.is_empty(), || format!("{} of {}, the first: {:?}", failed.len(), samples.len(), failed.first()))?;
+    let keys = command::succeed("redis-cli", &["--no-auth-warning", "-u", &second.url, "keys", "*"], "").await?;
+    expect(keys.trim() == "note", || format!("an app's own store has its keys as they are: {keys}"))
+}
+
+#[tokio::test]
+async fn a_runtime_config_that_contradicts_itself_is_refused_at_apply() -> Result<()> {
+    let world = world().await?;
+    let namespace = "e2e-runtime-config-refused";
+    world.cluster.namespace(namespace).await?;
+    let app = |config: &str| {
+        format!(
+            "apiVersion: spindle.dev/v1alpha1\nkind: SpinApp\nmetadata: {{ name: wrong, namespace: {namespace} }}\nspec: {{ source: {{ bindle: {{ id: shop/1.0.0 }} }}, {config} }}\n"
+        )
+    };
+    for (config, words) in [
+        (
+            "runtimeConfig: { loadFromSecret: a, keyValueStores: [{ name: default, type: spin }] }",
+            "loadFromSecret, which is the whole configuration",
+        ),
+        ("runtimeConfig: { keyValueStores: [{ name: default, type: azure_cosmos }] }", "use redis or spin"),
+        ("runtimeConfig: { sqliteDatabases: [{ name: default, type: mysql }] }", "use libsql or spin"),
+        ("runtimeConfig: { llmCompute: { type: spin } }", "use remote_http"),
+        (
+            "runtimeConfig: { keyValueStores: [{ name: default, type: redis, options: [{ name: url }] }] }",
+            "exactly one of value and valueFrom",
+        ),
+        (
+            "runtimeConfig: { keyValueStores: [{ name: default, type: spin, options: [{ name: path, value: /etc }] }] }",
+            "is a path",
+        ),
+        ("invocationLimits: { cpu: fast }", "spec.invocationLimits.cpu is not a time"),
+        ("invocationLimits: { body: 0Mi }", "spec.invocationLimits.body is not a size"),
+        ("invocationLimits: { concurrency: 0 }", "concurrency"),
+    ] {
+        let said = world.cluster.refusal(&app(config)).await?;
+        expect(said.contains(words), || format!("`{config}` was refused without `{words}`: {said}"))?;
+    }
+    Ok(())
+}
