@@ -16,6 +16,10 @@
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices"]
   verbs: ["get", "list", "watch", "create", "patch", "delete"]
+# Each app has ControllerRevisions: the revisions that one can go back to.
+- apiGroups: ["apps"]
+  resources: ["controllerrevisions"]
+  verbs: ["get", "list", "watch", "create", "patch", "delete"]
 # OpenShift asks for this before it lets anybody write the address of a pod into an EndpointSlice.
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices/restricted"]
