@@ -110,7 +110,7 @@ async fn start(args: UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
     let inputs = revisions.gather().await?;
     let log_dir = args.output.log_dir(&inputs.runtime_config.log_dir, inputs.state_dir.as_deref());
     let output = Output::start(&args.output, log_dir, &inputs.application)?;
-    let trigger = Trigger::new(tasks, args.network.trigger()?);
+    let trigger = Trigger::new(tasks, args.network.trigger(tasks)?);
     let revision = revisions.make(&inputs, output.log()).await?;
     args.state.fill(revision.serving.application().context()).await?;
     for warning in revision.serving.application().warnings() {

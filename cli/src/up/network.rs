@@ -1,11 +1,11 @@
 //! Where `spindle up` listens, and how it speaks HTTP there.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use daemon::HttpSettings;
-use node_runtime::trigger::TriggerSettings;
+use daemon::{ServerTls, Tasks, TlsFiles};
+use node_runtime::{open_files, trigger::TriggerSettings};
 use tokio::net::TcpListener;
 
 /// How many ports `--find-free-port` tries.
@@ -79,17 +79,23 @@ impl NetworkArgs {
         if self.tls_cert.is_some() { "https" } else { "http" }
     }
 
-    /// How the port is served.
+    /// How the port is served. A certificate that changes is taken up by a task of `tasks`.
     ///
     /// # Errors
     /// When the certificate or its key cannot be used.
-    pub(super) fn trigger(&self) -> anyhow::Result<TriggerSettings> {
-        anyhow::ensure!(self.tls_cert.is_none(), "--tls-cert: not supported yet");
-        let mut http = HttpSettings::default();
+    pub(super) fn trigger(&self, tasks: &Tasks) -> anyhow::Result<TriggerSettings> {
+        let mut settings = TriggerSettings { all_connections: open_files::connections(), ..TriggerSettings::default() };
         if let Some(bytes) = self.http1_max_buf_size {
-            http.max_header_bytes = usize::try_from(bytes)?;
+            settings.http.max_header_bytes = usize::try_from(bytes)?;
+            settings.max_uri_bytes = settings.http.max_header_bytes;
         }
-        Ok(TriggerSettings { http, ..TriggerSettings::default() })
+        if let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) {
+            let tls = ServerTls::load(TlsFiles { certificate, key }).context("--tls-cert, --tls-key")?;
+            let tls = Arc::new(tls);
+            tls.keep_current(tasks);
+            settings.tls = Some(tls);
+        }
+        Ok(settings)
     }
 
     /// The listener.

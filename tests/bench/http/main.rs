@@ -86,9 +86,12 @@ async fn measure(settings: &Settings, workload: &Workload, floor: &Server) -> Re
     for guest in &workload.guests {
         servers.push(Server::spindle(settings, guest).await?);
     }
-    if let (Some(wasmtime), Some(wasm)) = (&settings.wasmtime, workload.component) {
-        for (name, flags) in process::WASMTIME_FLAGS {
-            servers.push(Server::wasmtime(wasmtime, name, flags, &settings.guests.join(wasm)).await?);
+    if let Some(wasmtime) = &settings.wasmtime {
+        for (wasm, (name, flags)) in &workload.peers {
+            match Server::wasmtime(wasmtime, name, flags, &settings.guests.join(wasm)).await {
+                Ok(server) => servers.push(server),
+                Err(error) => print(&format!("{}: left out: {error:#}", workload.name)),
+            }
         }
     }
     let mut all: Vec<&Server> = servers.iter().collect();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{
     load::{self, Ask},
-    process::Server,
+    process::{Server, WASMTIME, WASMTIME_3},
 };
 
 /// One guest in an application of its own.
@@ -56,13 +56,16 @@ impl Guest {
     }
 }
 
+/// A peer's name and flags.
+type Peer = (&'static str, &'static [&'static str]);
+
 /// One kind of request, and who can answer it.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     /// As `spindle up` runs them.
     pub(crate) guests: Vec<Guest>,
-    /// The component that `wasmtime serve` runs, if it can.
-    pub(crate) component: Option<&'static str>,
+    /// The components that `wasmtime serve` runs, and how.
+    pub(crate) peers: Vec<(&'static str, Peer)>,
     /// Whether the floor can do it.
     pub(crate) is_for_floor: bool,
     pub(crate) request: Ask,
@@ -80,23 +83,28 @@ impl Workload {
             body: Bytes::from(vec![b'x'; size]),
             answer: 0,
         };
+        let peers: Vec<(&str, Peer)> = WASMTIME.iter().map(|peer| (WASI_HTTP.wasm, *peer)).collect();
         let of = |name, request| Self {
             name,
             guests: vec![WASI_HTTP],
-            component: Some(WASI_HTTP.wasm),
+            peers: peers.clone(),
             is_for_floor: true,
             request,
             first: None,
         };
         let fetch = get(format!("/fetch?url=http://{}/", floor.address));
         vec![
-            Self { guests: vec![LEGACY, WAGI, WASI_HTTP, WASI_HTTP_3], ..of("hello world", get("/".to_owned())) },
+            Self {
+                guests: vec![LEGACY, WAGI, WASI_HTTP, WASI_HTTP_3],
+                peers: peers.iter().copied().chain([(WASI_HTTP_3.wasm, WASMTIME_3)]).collect(),
+                ..of("hello world", get("/".to_owned()))
+            },
             of("echo of 1 KB", echo(1 << 10)),
             of("echo of 1 MB", echo(1 << 20)),
             Self { is_for_floor: false, ..of("outbound call to the floor", fetch) },
             Self {
                 guests: vec![SPIN_SDK],
-                component: None,
+                peers: Vec::new(),
                 is_for_floor: false,
                 first: Some((Method::PUT, "/kv/key", Bytes::from_static(&[b'v'; 100]))),
                 ..of("key-value get of 100 bytes", get("/kv/key".to_owned()))
