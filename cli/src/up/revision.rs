@@ -180,6 +180,7 @@ impl Revisions {
             state_dir: inputs.state_dir.clone(),
             mounts,
             log: Some(log),
+            ..RevisionSettings::default()
         };
         let application = Arc::new(inputs.application.clone());
         let builder = Builder::new(&self.cache.engine, application, &self.cache.store, settings);

@@ -166,7 +166,8 @@ impl Up {
         let Some(first) = in_time("the first line", out.next_line()).await.unwrap() else {
             panic!("it ended: {:?}", child.wait_with_output().await.unwrap());
         };
-        let address = first.strip_prefix("Serving http://").expect(&first).parse().unwrap();
+        let url = first.strip_prefix("Serving ").expect(&first);
+        let address = url.trim_start_matches("https://").trim_start_matches("http://").parse().unwrap();
         let err = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, address, out, err }
     }

@@ -14,4 +14,5 @@ mod harness;
 mod output;
 mod serving;
 mod state;
+mod tls;
 mod watch;
