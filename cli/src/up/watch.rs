@@ -147,6 +147,9 @@ impl Eyes {
     /// When its directories cannot be watched.
     pub(super) fn open(revisions: &Revisions, project: &Project) -> anyhow::Result<Self> {
         let interest = interest_of(revisions, project);
+        if revisions.args.build {
+            tell_blind_spots(project);
+        }
         let seen = Mutex::new(Seen { interest, change: Change::default() });
         let shared = Arc::new(Shared { seen, changed: Notify::new() });
         let noting = Arc::clone(&shared);
@@ -197,6 +200,17 @@ impl Eyes {
             if tokio::time::timeout_at(quiet.min(busy), changed.notified()).await.is_err() {
                 return std::mem::take(&mut self.shared.seen().change);
             }
+        }
+    }
+}
+
+/// Tells which components are built of what nobody watches.
+fn tell_blind_spots(project: &Project) {
+    for (id, component) in &project.manifest.components {
+        if component.build.as_ref().is_some_and(|build| build.watch.is_empty()) {
+            console::say(&format!(
+                "Component {id} has no build.watch in the manifest: changes of its sources are not seen"
+            ));
         }
     }
 }

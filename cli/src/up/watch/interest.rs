@@ -122,25 +122,24 @@ impl Interest {
 impl Paths {
     /// What `pattern` means below `dir`; what is no pattern, or exists under this very name, is taken literally.
     fn of_pattern(dir: &Path, pattern: &str) -> Self {
-        let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
         let exact = dir.join(pattern);
-        let dir = settled(dir);
-        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        match glob {
-            Ok(glob) if !exact.exists() && is_pattern(pattern) => {
-                let literal: PathBuf =
-                    Path::new(pattern).iter().take_while(|part| !part.to_str().is_none_or(is_pattern)).collect();
-                let rest = Path::new(pattern).iter().count() - literal.iter().count();
-                let is_deep = rest > 1 || pattern.contains("**");
-                // Where the directory itself has special characters, they are no pattern.
-                let whole =
-                    GlobBuilder::new(&format!("{}/{}", globset::escape(&dir.display().to_string()), glob.glob()))
-                        .literal_separator(true)
-                        .build();
-                let matcher = whole.unwrap_or(glob).compile_matcher();
-                Self::Glob { start: dir.join(literal), is_deep, matcher }
+        let parts: Vec<&str> = pattern.split('/').filter(|part| *part != ".").collect();
+        let literal = parts.iter().take_while(|part| !is_pattern(part)).count();
+        let (literal, rest) = parts.split_at(literal);
+        if rest.is_empty() || exact.exists() {
+            return Self::Tree(settled(&exact));
+        }
+        // An absolute pattern begins with an empty part.
+        let literal = if pattern.starts_with('/') { format!("/{}", literal.join("/")) } else { literal.join("/") };
+        let start = settled(&dir.join(literal));
+        // Where directories have special characters, they are no pattern.
+        let whole = format!("{}/{}", globset::escape(&start.display().to_string()), rest.join("/"));
+        match GlobBuilder::new(&whole).literal_separator(true).build() {
+            Ok(glob) => {
+                let is_deep = rest.len() > 1 || rest.contains(&"**");
+                Self::Glob { start, is_deep, matcher: glob.compile_matcher() }
             }
-            _ => Self::Tree(settled(&exact)),
+            Err(_) => Self::Tree(settled(&exact)),
         }
     }
 
@@ -213,7 +212,7 @@ mod tests {
             [component.api]
             source = "api/target/api.wasm"
             files = ["web/[odd]", { source = "assets", destination = "/" }, "pages/*.html"]
-            build = { command = "make", workdir = "api", watch = ["src/**/*.rs", "Cargo.toml", "**/*.wasm"] }
+            build = { command = "make", workdir = "api", watch = ["src/**/*.rs", "Cargo.toml", "./**/*.wasm", "../shared/*.rs"] }
             [component.web]
             source = { url = "https://example.com/a.wasm", digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
         "#;
@@ -247,6 +246,8 @@ mod tests {
             ("api/src/lib.rs", "api"),
             ("api/src/deep/er.rs", "api"),
             ("api/src/notes.txt", ""),
+            ("shared/a.rs", "api"),
+            ("shared/deep/a.rs", ""),
             ("api/Cargo.toml", "api"),
             ("assets/a/b.css", "c"),
             ("web/[odd]/x", "c"),
