@@ -45,7 +45,7 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     source: application::SourceArgs,
     /// How to tell where the application is
-    #[arg(long, value_enum, default_value_t, help_heading = "Options")]
+    #[arg(long, value_enum, default_value_t, help_heading = "HTTP")]
     format: Format,
     #[command(flatten)]
     network: network::NetworkArgs,
