@@ -90,9 +90,12 @@ impl Loader {
         usage: Arc<Usage>,
     ) -> Result<Arc<HttpApplication>, Fault> {
         let Fetch::Bindle { id, .. } = &spec.fetch;
-        let runtime_config = runtime_config(app, spec)?;
+        let mut runtime_config = runtime_config(app, spec)?;
         let mut limits = spec.limits.clone();
         limits.memory = limits.memory.into_iter().chain(runtime_config.max_instance_memory).min();
+        let connections = limits.connections.and_then(|count| usize::try_from(count).ok());
+        let total = &mut runtime_config.outbound_networking.max_total_connections;
+        *total = total.take().into_iter().chain(connections).min();
         let settings = RevisionSettings {
             app: app.to_string(),
             revision: spec.id.to_string(),

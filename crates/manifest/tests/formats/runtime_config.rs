@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_configurations_are_read_or_refused_with_a_place_and_show_no_secret(text in super::properties::damaged(GOOD)) {
+    fn damaged_configurations_are_read_or_refused_with_a_place(text in super::properties::damaged(GOOD)) {
         if let Err(error) = parse(&text, "runtime-config.toml", Origin::App) {
             prop_assert!(!error.problems.is_empty());
             let lines = text.lines().count() + 1;

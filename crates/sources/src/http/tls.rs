@@ -40,7 +40,7 @@ pub(super) fn config(trust: &Trust) -> Result<ClientConfig, HttpError> {
     Ok(config)
 }
 
-/// The system's authorities; none in an image without any, where plain HTTP and own authorities still work.
+/// The system's authorities; Mozilla's in an image without any.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
@@ -48,6 +48,9 @@ fn system_roots() -> RootCertStore {
         tracing::debug!(%error, "skipped some of the system's certificate authorities");
     }
     let (_added, _ignored) = roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
     roots
 }
 
