@@ -19,6 +19,9 @@ const NAMESPACE: &str = "e2e-runtime-config";
 /// A Redis that pods reach at the node's address; gone when this is dropped.
 struct Redis {
     url: String,
+    host: String,
+    port: String,
+    password: String,
     _process: tokio::process::Child,
 }
 
@@ -36,7 +39,19 @@ impl Redis {
             tokio::net::TcpStream::connect((ip.as_str(), port)).await.map(drop).map_err(Into::into)
         })
         .await?;
-        Ok(Self { url: format!("redis://:{password}@{ip}:{port}"), _process: process })
+        Ok(Self {
+            url: format!("redis://:{password}@{ip}:{port}"),
+            host: ip.clone(),
+            port: number,
+            password: password.to_owned(),
+            _process: process,
+        })
+    }
+
+    /// All keys, one in a line.
+    async fn keys(&self) -> Result<String> {
+        let args = ["--no-auth-warning", "-h", &self.host, "-p", &self.port, "-a", &self.password, "keys", "*"];
+        Ok(command::succeed("redis-cli", &args, "").await?.trim().to_owned())
     }
 }
 
@@ -132,8 +147,49 @@ async fn a_store_from_a_secret_is_shared_and_a_change_rolls_and_a_mistake_leaves
     let samples = prober.stop().await?;
     let failed = failures(&samples);
     expect(failed.is_empty(), || format!("{} of {}, the first: {:?}", failed.len(), samples.len(), failed.first()))?;
-    let keys = command::succeed("redis-cli", &["--no-auth-warning", "-u", &second.url, "keys", "*"], "").await?;
-    expect(keys.trim() == "note", || format!("an app's own store has its keys as they are: {keys}"))
+    let keys = second.keys().await?;
+    expect(keys == "note", || format!("an app's own store has its keys as they are: {keys}"))
+}
+
+#[tokio::test]
+async fn a_store_for_every_app_is_shared_by_runtimes_and_not_by_apps() -> Result<()> {
+    let world = world().await?;
+    let cluster = &world.cluster;
+    let namespace = "e2e-pool-config";
+    cluster.namespace(namespace).await?;
+    let client = client()?;
+    let redis = Redis::start(cluster, 16_381, "hunter2").await?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), format!("[key_value_store.default]\ntype = \"redis\"\nurl = \"{}\"\n", redis.url))?;
+    let value = format!("runtime.defaultRuntimeConfig={}", file.path().display());
+    cluster.install(&world.publisher.keyring(), &["--set-file", &value]).await?;
+
+    let wasm = guest("http-spin-sdk.wasm")?;
+    let package = Package::with_component("pool-notes", "1.0.0", &wasm, "key_value_stores = [\"default\"]\n")?;
+    world.publisher.publish(cluster, &package).await?;
+    for app in ["one", "two"] {
+        cluster.apply(&spin_app(namespace, app, &package.id)).await?;
+        let found = cluster.wait(namespace, app, "Ready", "True", PATIENCE).await?;
+        let said = condition(&found, "Resolved").and_then(|found| found["message"].as_str()).unwrap_or_default();
+        expect(!said.contains("on its own"), || said.to_owned())?;
+    }
+    let url = async |app| Ok::<_, anyhow::Error>(format!("{}/kv/note", cluster.service_url(namespace, app).await?));
+    let (one, two) = (url("one").await?, url("two").await?);
+    until(&one, PATIENCE, || async { put(&client, &one, "mine").await }).await?;
+    for _ in 0..10 {
+        let answer = get(&client, &one, None).await?;
+        expect(answer == (200, "mine".to_owned()), || format!("{answer:?}"))?;
+    }
+    until(&two, PATIENCE, || async {
+        let answer = get(&client, &two, None).await?;
+        expect(answer.0 == 404, || format!("one app reads another's: {answer:?}"))
+    })
+    .await?;
+    let keys = redis.keys().await?;
+    expect(keys == format!("spindle:{namespace}/one:default:note"), || keys.clone())?;
+    // For the tests that come after.
+    cluster.kubectl(&["delete", "namespace", namespace, "--wait"]).await?;
+    cluster.install(&world.publisher.keyring(), &[]).await.map(drop)
 }
 
 #[tokio::test]
