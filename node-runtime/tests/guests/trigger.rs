@@ -275,6 +275,8 @@ async fn requests_that_could_be_read_in_two_ways_are_refused() {
         "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
         "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 4\r\n\r\nabcd",
         "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: +3\r\n\r\nabc",
+        "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
         "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         "POST /echo HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -351,6 +353,33 @@ async fn a_client_that_reads_nothing_is_given_up() {
     app.port.close().await;
     app.port.drain(Duration::from_secs(60)).await.unwrap();
     assert!(rest(&mut stream).await.len() < 100_000_000);
+}
+
+#[tokio::test]
+async fn a_stream_of_which_nothing_is_taken_is_reset_and_its_guest_is_gone() {
+    use http_body_util::{BodyExt as _, Empty};
+    let http = HttpSettings { write_timeout: Duration::from_millis(1), ..HttpSettings::default() };
+    let app = App::on(engine_with(|_| {}), &guest("http-rust")).timeout(Duration::from_secs(3600));
+    let app = open(app, TriggerSettings { http, ..TriggerSettings::default() }).await;
+    let mut client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    client.initial_stream_window_size(1024).initial_connection_window_size(1 << 20);
+    let (mut sender, connection) = client.handshake(hyper_util::rt::TokioIo::new(app.connect().await)).await.unwrap();
+    let ask = async {
+        let request = http::Request::get("http://shop.example/large?bytes=10000000").body(Empty::<bytes::Bytes>::new());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        while app.engine.live_instances() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(response.into_body().collect().await.is_err());
+        // The connection itself is fine.
+        let request = http::Request::get("http://shop.example/").body(Empty::<bytes::Bytes>::new());
+        assert_eq!(sender.send_request(request.unwrap()).await.unwrap().status(), 200);
+    };
+    tokio::select! {
+        () = ask => {}
+        ended = connection => panic!("the connection ended: {ended:?}"),
+    }
 }
 
 #[tokio::test]
