@@ -3,6 +3,7 @@
 //! Promise: a guest sees its own files (to read), its environment, clocks, random numbers, and the hosts it may call;
 //! nothing of another guest and nothing of this process. Sockets are closed to it.
 
+mod databases;
 mod grants;
 pub(crate) mod guest_memory;
 mod handles;
@@ -25,6 +26,7 @@ use wasmtime::{Linker, Store, UpdateDeadline, component::Linker as ComponentLink
 use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+pub(crate) use databases::ConnectionPools;
 pub(crate) use grants::Grants;
 pub use limits::Usage;
 pub(crate) use limits::{InstanceLimits, MemoryBudget};
@@ -55,6 +57,7 @@ pub struct RuntimeContext {
     buckets: key_value::Opened,
     swaps: key_value::Swaps,
     connections: sqlite::Connections,
+    open_connections: databases::OpenConnections,
     limits: InstanceLimits,
     deadline: Instant,
     _running: Running,
@@ -89,6 +92,7 @@ impl RuntimeContext {
             buckets: key_value::Opened::default(),
             swaps: key_value::Swaps::default(),
             connections: sqlite::Connections::default(),
+            open_connections: databases::OpenConnections::default(),
             limits,
             deadline,
             _running: engine.running(),
@@ -141,8 +145,14 @@ impl WasiHttpView for RuntimeContext {
 }
 
 /// The interfaces that components find here under exactly these names, beside WASI 0.2 and 0.3: one list per module.
-pub(crate) const INTERFACES: &[&[&str]] =
-    &[&variables::INTERFACES, &outbound::INTERFACES, &key_value::INTERFACES, &sqlite::INTERFACES, &llm::INTERFACES];
+pub(crate) const INTERFACES: &[&[&str]] = &[
+    &variables::INTERFACES,
+    &outbound::INTERFACES,
+    &key_value::INTERFACES,
+    &sqlite::INTERFACES,
+    &llm::INTERFACES,
+    &databases::INTERFACES,
+];
 
 /// The linker of core modules: preview 1, preview 0 for modules from before 2020, and what Spin's had in 2022 and 2023.
 pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<RuntimeContext>> {
@@ -154,6 +164,7 @@ pub(crate) fn module_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linke
     sqlite::link_modules(&mut linker)?;
     outbound::link_modules(&mut linker)?;
     llm::link_modules(&mut linker)?;
+    databases::link_modules(&mut linker)?;
     Ok(linker)
 }
 
@@ -167,5 +178,6 @@ pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Co
     variables::link_components(&mut linker)?;
     key_value::link_components(&mut linker)?;
     sqlite::link_components(&mut linker)?;
+    databases::link_components(&mut linker)?;
     Ok(linker)
 }

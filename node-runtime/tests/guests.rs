@@ -13,6 +13,8 @@ mod support;
 
 #[path = "guests/build.rs"]
 mod build;
+#[path = "guests/databases.rs"]
+mod databases;
 #[path = "guests/http.rs"]
 mod http;
 #[path = "guests/languages.rs"]

@@ -152,6 +152,8 @@ build_rust() {
   put "$made/cli-hello.wasm" "$out/cli-hello.wasm"
   put "$made/wagi-rust.wasm" "$out/wagi-rust.wasm"
   put "$made/legacy_rust.wasm" "$out/legacy-rust.wasm"
+  put "$made/legacy_databases.wasm" "$out/legacy-databases.wasm"
+  put "$made/databases_first.wasm" "$out/databases-first.wasm"
   put "$made/http_rust.wasm" "$out/http-rust.wasm"
   put "$made/http_p3.wasm" "$out/http-p3.wasm"
   put "$made/deps/http_p3.core.wasm" "$out/http-p3.core.wasm"

@@ -1,8 +1,6 @@
 //! Accepting connections and speaking HTTP on them: shared by the admin server, the control server and
 //! every app's port.
 
-mod framing;
-mod stalled;
 mod tls;
 
 use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -23,11 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use framing::Framing;
-pub use stalled::note_frame;
 pub use tls::{ServerTls, TlsError, TlsFiles};
-
-use stalled::Streams;
 
 use crate::{patience::Patience, tasks::Tasks};
 
@@ -161,7 +155,7 @@ pub struct HttpSettings {
     /// How long a client may take to send a request's headers, and how long a connection may be idle.
     /// Longer than the idle time of usual ingress controllers (60 s), so that they close first.
     pub header_timeout: Duration,
-    /// How long a client may take no byte of what is sent to it before its connection, or its HTTP/2 stream, is closed.
+    /// How long a client may take no byte of what is sent to it before its connection is closed.
     pub write_timeout: Duration,
     /// How long a client may take to shake hands (TLS), or to send what precedes HTTP.
     pub handshake_timeout: Duration,
@@ -208,7 +202,7 @@ impl Default for HttpSettings {
 /// Speaks HTTP/1.1 and HTTP/2 (prior knowledge, or chosen by ALPN) on connections.
 #[derive(Clone, Debug)]
 pub struct HttpServer {
-    protocols: auto::Builder<Streams>,
+    protocols: auto::Builder<Tasks>,
     /// For the first bytes, and for bytes to be taken.
     patience: (Duration, Duration),
 }
@@ -218,7 +212,7 @@ impl HttpServer {
     #[must_use]
     pub fn new(settings: &HttpSettings, tasks: Tasks) -> Self {
         let header_bytes = settings.max_header_bytes.max(MIN_HEADER_BYTES);
-        let mut protocols = auto::Builder::new(Streams { tasks, patience: settings.write_timeout });
+        let mut protocols = auto::Builder::new(tasks);
         protocols
             .http1()
             .timer(TokioTimer::new())

@@ -9,8 +9,6 @@
 
 #[path = "formats/bundles.rs"]
 mod bundles;
-#[path = "formats/fuzz.rs"]
-mod fuzz;
 #[path = "formats/golden.rs"]
 mod golden;
 #[path = "formats/properties.rs"]

@@ -3,6 +3,7 @@
 use manifest::{RuntimeConfig, runtime_config::Directory};
 
 use super::{
+    ConnectionPools,
     key_value::Stores,
     sqlite::{Databases, session::FileLimits},
     stores::{DEFAULT, Places, StoreConfigError, StoreUseError},
@@ -19,6 +20,8 @@ pub(crate) struct Services {
     pub(crate) key_value: Stores,
     /// SQLite databases.
     pub(crate) sqlite: Databases,
+    /// Connections to databases and brokers.
+    pub(crate) connections: ConnectionPools,
 }
 
 impl Services {
@@ -41,6 +44,7 @@ impl Services {
         Ok(Self {
             key_value: Stores::new(app, &config.key_value_stores, &places, limits)?,
             sqlite: Databases::new(app, &config.sqlite_databases, &places, limits)?,
+            connections: ConnectionPools::new(engine.store_result),
         })
     }
 

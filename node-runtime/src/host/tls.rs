@@ -32,8 +32,28 @@ pub(crate) struct TlsIdentities {
 
 /// The identity of one component, by host.
 pub(crate) struct TlsIdentity {
-    hosts: BTreeMap<String, Arc<ClientConfig>>,
+    hosts: BTreeMap<String, HostIdentity>,
     roots: Arc<Roots>,
+}
+
+/// The identity towards some hosts.
+#[derive(Clone)]
+struct HostIdentity {
+    config: Arc<ClientConfig>,
+    entry: Arc<ClientTls>,
+}
+
+/// What a [`TlsIdentity`] is made of, for clients that take no configuration of rustls.
+#[derive(Debug)]
+pub(crate) struct TlsParts {
+    /// Authorities to trust, beside Mozilla's.
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
+    /// Files with further authorities, in PEM form.
+    pub(crate) authority_files: Vec<PathBuf>,
+    /// Whether to trust Mozilla's authorities.
+    pub(crate) webpki_roots: bool,
+    /// The files of a certificate chain and its key.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// Why a `[[client_tls]]` cannot be used.
@@ -123,6 +143,13 @@ impl Roots {
         store
     }
 
+    /// The system's authorities that rustls understands.
+    fn understood(&self) -> Vec<CertificateDer<'static>> {
+        let understood =
+            |authority: &&CertificateDer<'static>| RootCertStore::empty().add((*authority).clone()).is_ok();
+        self.system().iter().filter(understood).cloned().collect()
+    }
+
     fn default_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         if let Some(config) = self.config.get() {
             return Ok(Arc::clone(config));
@@ -138,7 +165,7 @@ impl TlsIdentities {
     /// # Errors
     /// The first entry that cannot be used.
     pub(crate) fn load(entries: &[ClientTls], roots: &Arc<Roots>) -> Result<Self, TlsError> {
-        let mut components: BTreeMap<String, BTreeMap<String, Arc<ClientConfig>>> = BTreeMap::new();
+        let mut components: BTreeMap<String, BTreeMap<String, HostIdentity>> = BTreeMap::new();
         for entry in entries {
             let component = entry.component_ids.join("`, `");
             if entry.component_ids.is_empty() || entry.hosts.is_empty() {
@@ -146,10 +173,11 @@ impl TlsIdentities {
             }
             let hosts = entry.hosts.iter().map(|host| checked_host(host)).collect::<Result<Vec<_>, _>>()?;
             let config = Arc::new(config(entry, &component, roots)?);
+            let identity = HostIdentity { config, entry: Arc::new(entry.clone()) };
             for id in &entry.component_ids {
                 let own = components.entry(id.clone()).or_default();
                 for host in &hosts {
-                    own.entry(host.clone()).or_insert_with(|| Arc::clone(&config));
+                    own.entry(host.clone()).or_insert_with(|| identity.clone());
                 }
             }
         }
@@ -173,9 +201,9 @@ impl TlsIdentity {
     /// When TLS is not possible at all.
     pub(crate) async fn config(&self, host: &str) -> Result<Arc<ClientConfig>, TlsError> {
         if !self.hosts.is_empty()
-            && let Some(config) = self.hosts.get(&comparable(host))
+            && let Some(identity) = self.hosts.get(&comparable(host))
         {
-            return Ok(Arc::clone(config));
+            return Ok(Arc::clone(&identity.config));
         }
         if let Some(config) = self.roots.config.get() {
             return Ok(Arc::clone(config));
@@ -184,6 +212,19 @@ impl TlsIdentity {
         let roots = Arc::clone(&self.roots);
         let made = tokio::task::spawn_blocking(move || roots.default_config()).await;
         made.map_err(|stopped| TlsError::Provider(rustls::Error::General(stopped.to_string())))?
+    }
+
+    /// What the configuration of connections to `host` is made of. May read files, so this blocks.
+    pub(crate) fn parts(&self, host: &str) -> TlsParts {
+        let entry = self.hosts.get(&comparable(host)).map(|identity| &identity.entry);
+        let of_system = entry.is_none_or(|entry| entry.platform_roots);
+        TlsParts {
+            authorities: if of_system { self.roots.understood() } else { Vec::new() },
+            authority_files: entry.and_then(|entry| entry.ca_roots_file.clone()).into_iter().collect(),
+            webpki_roots: entry.is_none_or(|entry| entry.webpki_roots),
+            certificate: entry
+                .and_then(|entry| entry.client_cert_file.clone().zip(entry.client_private_key_file.clone())),
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -49,6 +52,7 @@ pub(crate) struct Connections {
     total: Limit,
     kinds: [Option<Limit>; KINDS],
     shortage: RwLock<Vec<Box<dyn Fn() + Send + Sync>>>,
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Clone)]
@@ -98,12 +102,18 @@ impl Connections {
                 limit(config.outbound_networking.max_socket_connections),
             ],
             shortage: RwLock::default(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
     /// Calls `callback` whenever somebody must wait for a connection: time to close idle ones. It must not block.
     pub(crate) fn on_shortage(&self, callback: impl Fn() + Send + Sync + 'static) {
         self.shortage.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(callback));
+    }
+
+    /// Whether somebody waits for a connection: no time to keep idle ones.
+    pub(crate) fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// The right to open one connection now.
@@ -128,6 +138,7 @@ impl Connections {
         if let Ok(permit) = self.try_permit(kind) {
             return Ok(permit);
         }
+        let _waiting = Waiting::new(&self.waiting);
         for callback in self.shortage.read().unwrap_or_else(PoisonError::into_inner).iter() {
             callback();
         }
@@ -146,6 +157,22 @@ impl Connections {
 
     fn kind(&self, kind: ConnectionKind) -> Option<&Limit> {
         self.kinds.get(kind as usize).and_then(Option::as_ref)
+    }
+}
+
+/// Somebody who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -212,5 +239,6 @@ mod tests {
         let far = Instant::now() + Duration::from_secs(60);
         connections.permit(ConnectionKind::Redis, far).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert!(!connections.is_short());
     }
 }

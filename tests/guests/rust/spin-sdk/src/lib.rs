@@ -1,4 +1,6 @@
-//! A guest written with the Spin SDK, as Spin's users write them: greeting, key-value, variables.
+//! A guest written with the Spin SDK, as Spin's users write them: greeting, key-value, variables, databases.
+
+mod databases;
 
 use spin_sdk::http::{IntoResponse, Method, Request, Response};
 use spin_sdk::http_component;
@@ -17,6 +19,8 @@ fn handle(request: Request) -> impl IntoResponse {
             Ok(value) => plain(200, format!("{value}\n")),
             Err(error) => plain(404, format!("{error}\n")),
         }
+    } else if let Some(interface) = path.strip_prefix("/db/") {
+        plain(200, databases::handle(interface, request.body()))
     } else {
         plain(404, "not found\n")
     }

@@ -1,0 +1,274 @@
+//! The older interfaces: `spin:postgres/postgres@3.0.0`, `fermyon:spin/postgres@2.0.0`, and `fermyon:spin/postgres` with an
+//! address in every call. What they have no value for is `unsupported`.
+
+use wasmtime::component::Resource;
+
+use super::{Column, DataType, Failure, Parameter, PostgresConnection, RowSet, Trust, Value, components::Asked, v4};
+use crate::host::{
+    RuntimeContext,
+    databases::{
+        Asker,
+        bindings::{
+            fermyon::{
+                spin::{postgres as v1, rdbms_types as v1_types},
+                spin2_0_0::postgres as v2,
+            },
+            spin::postgres3_0_0::postgres as v3,
+        },
+        rdbms::{self, into_all},
+    },
+};
+
+/// The text of an error that has more than that in version 4.
+fn text(error: v4::QueryError) -> String {
+    match error {
+        v4::QueryError::Text(text) => text,
+        v4::QueryError::DbError(error) => error.as_text,
+    }
+}
+
+macro_rules! translate_error {
+    ($error:path) => {
+        impl From<Failure> for $error {
+            fn from(failure: Failure) -> Self {
+                match failure {
+                    Failure::ConnectionFailed(text) => Self::ConnectionFailed(text),
+                    Failure::BadParameter(text) => Self::BadParameter(text),
+                    Failure::QueryFailed(error) => Self::QueryFailed(text(error)),
+                    Failure::ValueConversionFailed(text) => Self::ValueConversionFailed(text),
+                    Failure::Other(text) => Self::Other(text),
+                }
+            }
+        }
+    };
+}
+
+translate_error!(rdbms::Failure);
+translate_error!(v3::Error);
+
+impl From<v3::ParameterValue> for Parameter {
+    fn from(parameter: v3::ParameterValue) -> Self {
+        match parameter {
+            v3::ParameterValue::Boolean(value) => Self::Boolean(value),
+            v3::ParameterValue::Int8(value) => Self::Int8(value),
+            v3::ParameterValue::Int16(value) => Self::Int16(value),
+            v3::ParameterValue::Int32(value) => Self::Int32(value),
+            v3::ParameterValue::Int64(value) => Self::Int64(value),
+            v3::ParameterValue::Floating32(value) => Self::Floating32(value),
+            v3::ParameterValue::Floating64(value) => Self::Floating64(value),
+            v3::ParameterValue::Str(value) => Self::Str(value),
+            v3::ParameterValue::Binary(value) => Self::Binary(value),
+            v3::ParameterValue::Date(value) => Self::Date(value),
+            v3::ParameterValue::Time(value) => Self::Time(value),
+            v3::ParameterValue::Datetime(value) => Self::Datetime(value),
+            v3::ParameterValue::Timestamp(value) => Self::Timestamp(value),
+            v3::ParameterValue::DbNull => Self::DbNull,
+        }
+    }
+}
+
+impl From<Value> for v3::DbValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Boolean(value) => Self::Boolean(value),
+            Value::Int8(value) => Self::Int8(value),
+            Value::Int16(value) => Self::Int16(value),
+            Value::Int32(value) => Self::Int32(value),
+            Value::Int64(value) => Self::Int64(value),
+            Value::Floating32(value) => Self::Floating32(value),
+            Value::Floating64(value) => Self::Floating64(value),
+            Value::Str(value) => Self::Str(value),
+            Value::Binary(value) => Self::Binary(value),
+            Value::Date(value) => Self::Date(value),
+            Value::Time(value) => Self::Time(value),
+            Value::Datetime(value) => Self::Datetime(value),
+            Value::Timestamp(value) => Self::Timestamp(value),
+            Value::DbNull => Self::DbNull,
+            _ => Self::Unsupported,
+        }
+    }
+}
+
+impl From<Column> for v3::Column {
+    fn from(column: Column) -> Self {
+        let data_type = match column.data_type {
+            DataType::Boolean => v3::DbDataType::Boolean,
+            DataType::Int8 => v3::DbDataType::Int8,
+            DataType::Int16 => v3::DbDataType::Int16,
+            DataType::Int32 => v3::DbDataType::Int32,
+            DataType::Int64 => v3::DbDataType::Int64,
+            DataType::Floating32 => v3::DbDataType::Floating32,
+            DataType::Floating64 => v3::DbDataType::Floating64,
+            DataType::Str => v3::DbDataType::Str,
+            DataType::Binary => v3::DbDataType::Binary,
+            DataType::Date => v3::DbDataType::Date,
+            DataType::Time => v3::DbDataType::Time,
+            DataType::Datetime => v3::DbDataType::Datetime,
+            DataType::Timestamp => v3::DbDataType::Timestamp,
+            _ => v3::DbDataType::Other,
+        };
+        Self { name: column.name, data_type }
+    }
+}
+
+impl From<RowSet> for v3::RowSet {
+    fn from(rows: RowSet) -> Self {
+        Self { columns: into_all(rows.columns), rows: rows.rows.into_iter().map(into_all).collect() }
+    }
+}
+
+impl From<rdbms::Parameter> for Parameter {
+    fn from(parameter: rdbms::Parameter) -> Self {
+        match parameter {
+            rdbms::Parameter::Boolean(value) => Self::Boolean(value),
+            rdbms::Parameter::Int8(value) => Self::Int8(value),
+            rdbms::Parameter::Int16(value) => Self::Int16(value),
+            rdbms::Parameter::Int32(value) => Self::Int32(value),
+            rdbms::Parameter::Int64(value) => Self::Int64(value),
+            // PostgreSQL has none without a sign. What the statement needs decides whether they fit.
+            rdbms::Parameter::Uint8(value) => Self::Int64(value.into()),
+            rdbms::Parameter::Uint16(value) => Self::Int64(value.into()),
+            rdbms::Parameter::Uint32(value) => Self::Int64(value.into()),
+            rdbms::Parameter::Uint64(value) => {
+                i64::try_from(value).map_or_else(|_| Self::Decimal(value.to_string()), Self::Int64)
+            }
+            rdbms::Parameter::Floating32(value) => Self::Floating32(value),
+            rdbms::Parameter::Floating64(value) => Self::Floating64(value),
+            rdbms::Parameter::Str(value) => Self::Str(value),
+            rdbms::Parameter::Binary(value) => Self::Binary(value),
+            rdbms::Parameter::DbNull => Self::DbNull,
+        }
+    }
+}
+
+impl From<Value> for rdbms::Value {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Boolean(value) => Self::Boolean(value),
+            Value::Int8(value) => Self::Int8(value),
+            Value::Int16(value) => Self::Int16(value),
+            Value::Int32(value) => Self::Int32(value),
+            Value::Int64(value) => Self::Int64(value),
+            Value::Floating32(value) => Self::Floating32(value),
+            Value::Floating64(value) => Self::Floating64(value),
+            Value::Str(value) => Self::Str(value),
+            Value::Binary(value) => Self::Binary(value),
+            Value::DbNull => Self::DbNull,
+            _ => Self::Unsupported,
+        }
+    }
+}
+
+impl From<Column> for rdbms::Column {
+    fn from(column: Column) -> Self {
+        let data_type = match column.data_type {
+            DataType::Boolean => rdbms::DataType::Boolean,
+            DataType::Int8 => rdbms::DataType::Int8,
+            DataType::Int16 => rdbms::DataType::Int16,
+            DataType::Int32 => rdbms::DataType::Int32,
+            DataType::Int64 => rdbms::DataType::Int64,
+            DataType::Floating32 => rdbms::DataType::Floating32,
+            DataType::Floating64 => rdbms::DataType::Floating64,
+            DataType::Str => rdbms::DataType::Str,
+            DataType::Binary => rdbms::DataType::Binary,
+            _ => rdbms::DataType::Other,
+        };
+        Self { name: column.name, data_type }
+    }
+}
+
+impl From<RowSet> for rdbms::RowSet {
+    fn from(rows: RowSet) -> Self {
+        Self { columns: into_all(rows.columns), rows: rows.rows.into_iter().map(into_all).collect() }
+    }
+}
+
+/// The functions of a version that has connections.
+macro_rules! with_connections {
+    ($interface:ident, $parameter:ty, $rows:ty, $error:ty) => {
+        impl $interface::Host for RuntimeContext {}
+
+        impl $interface::HostConnection for RuntimeContext {
+            async fn open(&mut self, address: String) -> Asked<Resource<PostgresConnection>, $error> {
+                Ok(self.open_postgres(&address, &Trust::Component).await?.map_err(<$error>::from))
+            }
+
+            async fn query(
+                &mut self,
+                handle: Resource<PostgresConnection>,
+                statement: String,
+                parameters: Vec<$parameter>,
+            ) -> Asked<$rows, $error> {
+                let rows = self.opened(&handle)?.query(&statement, &into_all(parameters)).await;
+                Ok(rows.map(<$rows>::from).map_err(<$error>::from))
+            }
+
+            async fn execute(
+                &mut self,
+                handle: Resource<PostgresConnection>,
+                statement: String,
+                parameters: Vec<$parameter>,
+            ) -> Asked<u64, $error> {
+                let changed = self.opened(&handle)?.execute(&statement, &into_all(parameters)).await;
+                Ok(changed.map_err(<$error>::from))
+            }
+
+            async fn drop(&mut self, handle: Resource<PostgresConnection>) -> wasmtime::Result<()> {
+                self.close(handle)
+            }
+        }
+    };
+}
+
+with_connections!(v3, v3::ParameterValue, v3::RowSet, v3::Error);
+with_connections!(v2, rdbms::Parameter, rdbms::RowSet, rdbms::Failure);
+
+impl Asker {
+    /// A connection for one query.
+    pub(super) async fn query_postgres(
+        &self,
+        address: &str,
+        statement: &str,
+        parameters: Vec<rdbms::Parameter>,
+    ) -> Result<rdbms::RowSet, rdbms::Failure> {
+        let connection = PostgresConnection::open(self, address, &Trust::Component).await?;
+        Ok(connection.query(statement, &into_all(parameters)).await?.into())
+    }
+
+    /// A connection for one command.
+    pub(super) async fn execute_postgres(
+        &self,
+        address: &str,
+        statement: &str,
+        parameters: Vec<rdbms::Parameter>,
+    ) -> Result<u64, rdbms::Failure> {
+        let connection = PostgresConnection::open(self, address, &Trust::Component).await?;
+        Ok(connection.execute(statement, &into_all(parameters)).await?)
+    }
+}
+
+impl v1_types::Host for RuntimeContext {}
+
+impl crate::host::databases::bindings::fermyon::spin2_0_0::rdbms_types::Host for RuntimeContext {}
+
+impl v1::Host for RuntimeContext {
+    async fn query(
+        &mut self,
+        address: String,
+        statement: String,
+        parameters: Vec<v1::ParameterValue>,
+    ) -> Asked<v1::RowSet, v1::PgError> {
+        let rows = self.asker().query_postgres(&address, &statement, into_all(parameters)).await;
+        Ok(rows.map(v1::RowSet::from).map_err(v1::PgError::from))
+    }
+
+    async fn execute(
+        &mut self,
+        address: String,
+        statement: String,
+        parameters: Vec<v1::ParameterValue>,
+    ) -> Asked<u64, v1::PgError> {
+        let changed = self.asker().execute_postgres(&address, &statement, into_all(parameters)).await;
+        Ok(changed.map_err(v1::PgError::from))
+    }
+}

@@ -1,0 +1,168 @@
+//! [`Wire`]: a connection to a server, in the clear or over TLS, on which an answer has a most size.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::host::{
+    network::{Network, NetworkError},
+    tls::TlsError,
+};
+
+/// How much may still be read. Servers' own messages around an answer are counted too.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    left: Arc<AtomicU64>,
+    most: u64,
+}
+
+impl Budget {
+    /// Room for answers of `most` bytes.
+    pub(super) fn new(most: usize) -> Self {
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        Self { left: Arc::new(AtomicU64::new(most)), most }
+    }
+
+    /// A new answer begins.
+    pub(super) fn renew(&self) {
+        self.left.store(self.most, Ordering::Relaxed);
+    }
+
+    /// What to say when an answer was too large; none when it was not.
+    pub(super) fn excess(&self) -> Option<String> {
+        let most = self.most;
+        (self.left.load(Ordering::Relaxed) == 0).then(|| {
+            format!(
+                "the answer has more than the {most} bytes that this runtime holds for a guest: ask for less at a time"
+            )
+        })
+    }
+
+    fn spend(&self, bytes: usize) -> io::Result<()> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(bytes);
+        // Only whoever reads spends, and renewing meanwhile is no harm.
+        self.left.store(left, Ordering::Relaxed);
+        if left == 0 { Err(io::Error::other("the answer is too large")) } else { Ok(()) }
+    }
+}
+
+/// Bytes to and from a server.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: Stream,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why there is no wire.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    /// There is no connection.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// There is nothing to speak TLS with.
+    #[error(transparent)]
+    Identity(#[from] TlsError),
+    /// The server's certificate is not trusted, or it speaks no TLS.
+    #[error("no TLS with `{host}`: {source}")]
+    Tls {
+        /// Who.
+        host: String,
+        /// What rustls says.
+        source: io::Error,
+    },
+}
+
+impl Wire {
+    /// Connects to a server that was permitted.
+    pub(super) async fn connect(
+        network: &Network,
+        host: &str,
+        port: u16,
+        tls: bool,
+        budget: Budget,
+        until: Instant,
+    ) -> Result<Self, WireError> {
+        let stream = network.connect(host, port, until).await?;
+        if !tls {
+            return Ok(Self { stream: Stream::Clear(stream), budget });
+        }
+        let failure = |source| WireError::Tls { host: host.to_owned(), source };
+        let config = network.identity().config(host).await?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(bare.to_owned()).map_err(|error| failure(io::Error::other(error)))?;
+        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(failure)?;
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), budget })
+    }
+}
+
+impl Wire {
+    /// Where the server is.
+    ///
+    /// # Errors
+    /// When the connection is gone already.
+    pub(super) fn server(&self) -> io::Result<SocketAddr> {
+        match &self.stream {
+            Stream::Clear(stream) => stream.peer_addr(),
+            Stream::Tls(stream) => stream.get_ref().0.peer_addr(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = match &mut self.stream {
+            Stream::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready(self.budget.spend(buffer.filled().len().saturating_sub(before))),
+            other => other,
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Clear(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
