@@ -2,6 +2,7 @@
 
 mod access;
 mod bindle;
+mod kubectl;
 mod registry;
 mod up;
 
@@ -27,11 +28,24 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    match run(flags.command) {
+    let result = if is_plugin() { run_plugin(kubectl::Flags::parse()) } else { run(Flags::parse().command) };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Whether this is `kubectl spindle`: `kubectl` runs a plugin by the name of its file.
+fn is_plugin() -> bool {
+    let path = std::env::args_os().next().map(std::path::PathBuf::from);
+    path.and_then(|path| Some(path.file_stem()?.to_str()?.starts_with("kubectl-spindle"))).unwrap_or_default()
+}
+
+fn run_plugin(flags: kubectl::Flags) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(kubectl::run(flags));
+    runtime.shutdown_background();
+    outcome
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -1,0 +1,74 @@
+//! An app, and who serves it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, anyhow};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, api::ListParams};
+use operator_api::{Condition, ConditionType, SpinApp, names};
+
+use super::Place;
+
+/// A runtime that an app's requests go to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Serving {
+    /// The pod's namespace.
+    pub(super) namespace: String,
+    /// The pod's name.
+    pub(super) pod: String,
+    /// The app's port there.
+    pub(super) port: u16,
+    /// Whether it is sent new requests.
+    pub(super) ready: bool,
+}
+
+/// The app `name`.
+pub(super) async fn get(place: &Place, name: &str) -> anyhow::Result<SpinApp> {
+    let api: Api<SpinApp> = Api::namespaced(place.client.clone(), &place.namespace);
+    let found =
+        api.get_opt(name).await.with_context(|| format!("cannot read SpinApps of namespace {}", place.namespace))?;
+    found.ok_or_else(|| {
+        anyhow!("there is no SpinApp `{name}` in namespace {}: `kubectl get spinapps -A` lists them all (-n sets the namespace)", place.namespace)
+    })
+}
+
+/// The runtimes that serve the app `name`, each once.
+pub(super) async fn serving(place: &Place, name: &str) -> anyhow::Result<BTreeSet<Serving>> {
+    let api: Api<EndpointSlice> = Api::namespaced(place.client.clone(), &place.namespace);
+    let ours =
+        format!("{}={},{}={name}", names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGED_BY, names::SLICE_SERVICE_LABEL);
+    let slices = api.list(&ListParams::default().labels(&ours)).await.context("cannot read EndpointSlices")?;
+    Ok(slices.items.iter().flat_map(endpoints).collect())
+}
+
+/// The runtimes in a slice.
+pub(super) fn endpoints(slice: &EndpointSlice) -> Vec<Serving> {
+    let port = slice.ports.as_deref().and_then(<[_]>::first).and_then(|port| port.port);
+    let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+    let serving = slice.endpoints.iter().filter_map(|endpoint| {
+        let target = endpoint.target_ref.as_ref()?;
+        Some(Serving {
+            namespace: target.namespace.clone()?,
+            pod: target.name.clone()?,
+            port,
+            ready: endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or_default(),
+        })
+    });
+    serving.collect()
+}
+
+/// A condition of the app, if it has it.
+pub(super) fn condition(app: &SpinApp, kind: ConditionType) -> Option<&Condition> {
+    app.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+/// Where the spec says that the application is.
+pub(super) fn source(app: &SpinApp) -> String {
+    app.spec.source.bindle.as_ref().map_or_else(|| "-".to_owned(), |bindle| bindle.id.clone())
+}
+
+/// How long ago the object was made, in seconds.
+pub(super) fn seconds_since_creation(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<i64> {
+    let made = meta.creation_timestamp.as_ref()?.0;
+    Some(k8s_openapi::jiff::Timestamp::now().duration_since(made).as_secs())
+}

@@ -1,0 +1,149 @@
+//! `kubectl spindle explain`: conditions, made sentences.
+
+use kube::ResourceExt as _;
+use operator_api::{ConditionType, Reason, SpinApp};
+
+use super::{Place, app};
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+pub(super) async fn run(place: &Place, name: &str) -> anyhow::Result<()> {
+    let object = app::get(place, name).await?;
+    let serving = app::serving(place, name).await?;
+    let ready = serving.iter().filter(|one| one.ready).count();
+    for sentence in sentences(&object, ready) {
+        println!("{sentence}");
+    }
+    Ok(())
+}
+
+/// What there is to say about an app that `endpoints` runtimes serve.
+fn sentences(object: &SpinApp, endpoints: usize) -> Vec<String> {
+    let name = object.name_any();
+    let Some(status) = &object.status else {
+        return vec![
+            format!("{name} has no status: the operator has not looked at it yet."),
+            "If that stays so, no operator runs or it cannot reach the API server: look at its pod with `kubectl get pods -A -l app.kubernetes.io/component=operator`.".to_owned(),
+        ];
+    };
+    let mut said = Vec::new();
+    if status.observed_generation != object.metadata.generation {
+        said.push(
+            "The operator has not looked at the current spec yet; what follows is about an earlier one.".to_owned(),
+        );
+    }
+    let ready = app::condition(object, ConditionType::Ready);
+    let is_ready = ready.is_some_and(|ready| ready.status == "True");
+    said.push(if is_ready {
+        format!(
+            "{name} is ready: revision {} takes its requests on {} at {}.",
+            status.active_revision.as_deref().unwrap_or("?"),
+            runtimes(endpoints),
+            status.url.as_deref().unwrap_or("?")
+        )
+    } else {
+        format!("{name} is not ready.")
+    });
+    let is_true = |kind| app::condition(object, kind).is_some_and(|found| found.status == "True");
+    if !is_ready && is_true(ConditionType::Available) {
+        said.push(format!(
+            "Requests are answered all the same: revision {} serves on {}.",
+            status.active_revision.as_deref().unwrap_or("?"),
+            runtimes(endpoints)
+        ));
+    }
+    for kind in [ConditionType::Resolved, ConditionType::Loaded, ConditionType::RoutesProgrammed] {
+        if let Some(found) = app::condition(object, kind).filter(|found| found.status == "False") {
+            said.push(format!("{kind}: {}", found.message));
+            said.extend(advice(&found.reason));
+        }
+    }
+    if let Some(ready) =
+        ready.filter(|ready| !is_ready && said.iter().all(|sentence| !sentence.contains(&ready.message)))
+    {
+        said.push(ready.message.clone());
+        said.extend(advice(&ready.reason));
+    }
+    if let Some(found) = app::condition(object, ConditionType::Degraded).filter(|found| found.status == "True")
+        && said.iter().all(|sentence| !sentence.contains(&found.message))
+    {
+        said.push(format!("{}: {}", ConditionType::Degraded, found.message));
+    }
+    if !is_ready && is_true(ConditionType::Available) && !is_true(ConditionType::Progressing) {
+        said.push(format!("`kubectl spindle rollback {name}` goes back to the last revision that was ready."));
+    }
+    said
+}
+
+fn runtimes(count: usize) -> String {
+    if count == 1 { "1 runtime".to_owned() } else { format!("{count} runtimes") }
+}
+
+/// What a reason means and what to do, if it is one of the operator's own.
+fn advice(reason: &str) -> Option<String> {
+    Reason::ALL.iter().find(|known| known.as_str() == reason).map(|known| format!("  {}", known.meaning()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn app(status: &serde_json::Value) -> SpinApp {
+        serde_json::from_value(json!({
+            "apiVersion": "spindle.dev/v1alpha1", "kind": "SpinApp",
+            "metadata": { "name": "shop", "namespace": "demo", "generation": 2 },
+            "spec": { "source": { "bindle": { "id": "shop/1.0.0" } } },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn condition(kind: &str, status: &str, reason: &str, message: &str) -> serde_json::Value {
+        json!({ "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    }
+
+    #[test]
+    fn a_ready_app_is_said_to_be_ready_and_where() {
+        let said = sentences(
+            &app(&json!({
+                "observedGeneration": 2, "activeRevision": "r1", "url": "http://shop.demo.svc",
+                "conditions": [condition("Ready", "True", "Ready", "It serves.")],
+            })),
+            2,
+        );
+        assert_eq!(said, ["shop is ready: revision r1 takes its requests on 2 runtimes at http://shop.demo.svc."]);
+    }
+
+    #[test]
+    fn a_broken_update_says_what_is_wrong_that_requests_are_answered_and_how_to_go_back() {
+        let said = sentences(
+            &app(&json!({
+                "observedGeneration": 2, "activeRevision": "r1",
+                "conditions": [
+                    condition("Resolved", "True", "Resolved", "It is known."),
+                    condition("Loaded", "False", "InvalidWasm", "component `a`: its wasm is not valid."),
+                    condition("Ready", "False", "InvalidWasm", "component `a`: its wasm is not valid."),
+                    condition("Available", "True", "Serving", "r1 serves."),
+                    condition("Progressing", "False", "Stalled", "Nothing is on its way."),
+                ],
+            })),
+            1,
+        );
+        assert_eq!(
+            said,
+            [
+                "shop is not ready.",
+                "Requests are answered all the same: revision r1 serves on 1 runtime.",
+                "Loaded: component `a`: its wasm is not valid.",
+                "`kubectl spindle rollback shop` goes back to the last revision that was ready.",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_app_that_no_operator_has_seen_says_where_to_look() {
+        let said = sentences(&app(&serde_json::Value::Null), 0);
+        assert!(said.iter().any(|sentence| sentence.contains("no operator runs")), "{said:?}");
+    }
+}

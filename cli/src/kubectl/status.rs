@@ -1,0 +1,92 @@
+//! `kubectl spindle status`.
+
+use clap::Args;
+use kube::{Api, ResourceExt as _, api::ListParams};
+use operator_api::{ConditionType, SpinApp};
+
+use super::{
+    Place, app,
+    table::{age, table},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The name of the SpinApp [default: all of the namespace]
+    #[arg(value_name = "APP")]
+    app: Option<String>,
+
+    /// Of every namespace
+    #[arg(short = 'A', long, conflicts_with = "app")]
+    all_namespaces: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+pub(super) async fn run(place: &Place, args: StatusArgs) -> anyhow::Result<()> {
+    if let Some(name) = &args.app {
+        print!("{}", one(place, &app::get(place, name).await?).await?);
+        return Ok(());
+    }
+    let api: Api<SpinApp> = if args.all_namespaces {
+        Api::all(place.client.clone())
+    } else {
+        Api::namespaced(place.client.clone(), &place.namespace)
+    };
+    let apps = api.list(&ListParams::default()).await?.items;
+    if apps.is_empty() {
+        println!(
+            "No SpinApps found{}.",
+            if args.all_namespaces { String::new() } else { format!(" in namespace {}", place.namespace) }
+        );
+        return Ok(());
+    }
+    print!(
+        "{}",
+        table(
+            &["NAMESPACE", "NAME", "READY", "REPLICAS", "VERSION", "REVISION", "SOURCE", "AGE"],
+            &apps.iter().map(row).collect::<Vec<_>>()
+        )
+    );
+    Ok(())
+}
+
+fn row(object: &SpinApp) -> Vec<String> {
+    let status = object.status.clone().unwrap_or_default();
+    let ready = app::condition(object, ConditionType::Ready).map_or("Unknown", |ready| &ready.status).to_owned();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        object.namespace().unwrap_or_default(),
+        object.name_any(),
+        ready,
+        or_dash(status.summary),
+        or_dash(status.version),
+        or_dash(status.active_revision),
+        app::source(object),
+        or_dash(app::seconds_since_creation(&object.metadata).map(age)),
+    ]
+}
+
+/// Everything about one app.
+async fn one(place: &Place, object: &SpinApp) -> anyhow::Result<String> {
+    let mut text =
+        table(&["NAMESPACE", "NAME", "READY", "REPLICAS", "VERSION", "REVISION", "SOURCE", "AGE"], &[row(object)]);
+    let status = object.status.clone().unwrap_or_default();
+    let latest = status.latest_revision.filter(|latest| Some(latest) != status.active_revision.as_ref());
+    if let Some(latest) = latest {
+        text.extend(["\nThe spec asks for revision ", &latest, ", which does not take requests (yet).\n"]);
+    }
+    let conditions: Vec<Vec<String>> = status
+        .conditions
+        .into_iter()
+        .map(|condition| vec![condition.type_, condition.status, condition.reason, condition.message])
+        .collect();
+    text.push('\n');
+    text.push_str(&table(&["CONDITION", "STATUS", "REASON", "MESSAGE"], &conditions));
+    let serving = app::serving(place, &object.name_any()).await?;
+    let rows: Vec<Vec<String>> = serving
+        .into_iter()
+        .map(|one| vec![one.pod, one.port.to_string(), if one.ready { "yes" } else { "no" }.to_owned()])
+        .collect();
+    text.push('\n');
+    text.push_str(&table(&["RUNTIME", "PORT", "TAKES REQUESTS"], &rows));
+    Ok(text)
+}
