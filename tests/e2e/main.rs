@@ -5,6 +5,7 @@
 
 mod data_flow;
 mod install;
+mod plugin;
 mod refusals;
 mod resilience;
 mod runtime_config;
