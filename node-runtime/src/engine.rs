@@ -21,7 +21,7 @@ mod guest;
 mod meter;
 mod ticker;
 
-use std::{collections::BTreeSet, fmt, io, sync::Arc};
+use std::{collections::BTreeSet, fmt, io, sync::Arc, time::Duration};
 
 use manifest::Digest;
 use tokio_util::task::TaskTracker;
@@ -156,6 +156,19 @@ impl Engine {
     #[must_use]
     pub fn tails(&self) -> &TaskTracker {
         &self.inner.tails
+    }
+
+    /// Waits until everything is written that guests have printed, at most `within`: what is left when the process ends is
+    /// lost.
+    pub async fn finish_logs(&self, within: Duration) {
+        let written = async {
+            while !self.inner.logs.is_written() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(within, written).await.is_err() {
+            tracing::warn!("lines that guests printed last were not written");
+        }
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

@@ -70,8 +70,7 @@ pub struct Runtime {
     draining: watch::Sender<bool>,
     drain_delay: Duration,
     drain_timeout: Duration,
-    /// Guests that go on after their responses.
-    tails: TaskTracker,
+    engine: Engine,
     /// Where the admin server is.
     pub admin: SocketAddr,
 }
@@ -92,8 +91,7 @@ impl Runtime {
         let loader = Arc::new(Loader::new(engine.clone(), store, config.trust));
         let trigger = Trigger::new(&traffic, config.trigger);
         let apps = Apps::start(&work, loader, trigger, disk.clone(), metrics.clone(), config.apps);
-        let tails = engine.tails().clone();
-        mirror(&registry, apps.board(), engine)?;
+        mirror(&registry, apps.board(), engine.clone())?;
         let (draining, is_draining) = watch::channel(false);
         let restored = Arc::new(AtomicBool::new(false));
         restore(&work, disk, apps.clone(), Arc::clone(&restored));
@@ -105,7 +103,7 @@ impl Runtime {
         let admin = admin.serve(&config.admin, &tasks).await.map_err(|source| StartError::Admin { address, source })?;
         tracing::info!(address = %admin, "admin server listens");
         let (drain_delay, drain_timeout) = (config.drain_delay, config.drain_timeout);
-        Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, tails, admin })
+        Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, engine, admin })
     }
 
     /// Resolves with the error that the process cannot go on with.
@@ -123,10 +121,11 @@ impl Runtime {
         }
         let until = Instant::now() + self.drain_timeout;
         end(&self.traffic, self.drain_timeout).await;
-        finish_tails(&self.tails, until).await;
+        finish_tails(self.engine.tails(), until).await;
         for tasks in [&self.work, &self.control_tasks, &self.tasks] {
             end(tasks, STOP).await;
         }
+        self.engine.finish_logs(STOP).await;
         tracing::info!("stopped");
     }
 }

@@ -1,11 +1,14 @@
 //! Where `spindle up` gets its application from.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use manifest::Application;
+use manifest::{Application, ComponentId};
 use sources::{
     Store,
     bindle::{BindleClient, BindleId},
@@ -70,6 +73,8 @@ pub(super) struct Loaded {
     pub(super) application: Application,
     /// The bindle that it came from.
     pub(super) bundle: Option<String>,
+    /// The files of components' wasm, as the manifest names them.
+    pub(super) wasm_names: BTreeMap<ComponentId, String>,
 }
 
 impl SourceArgs {
@@ -154,7 +159,7 @@ impl SourceArgs {
         };
         let store = store.clone();
         let loaded = tokio::task::spawn_blocking(move || local::load_with(&path, &options, &store)).await??;
-        Ok(Loaded { application: loaded.application, bundle: None })
+        Ok(Loaded { application: loaded.application, bundle: None, wasm_names: loaded.wasm_names })
     }
 }
 
@@ -197,6 +202,6 @@ impl ServerArgs {
             .buffer_unordered(FETCHES)
             .try_for_each(|_path| std::future::ready(Ok(())))
             .await?;
-        Ok(Loaded { application, bundle: Some(id.to_string()) })
+        Ok(Loaded { application, bundle: Some(id.to_string()), wasm_names: BTreeMap::new() })
     }
 }

@@ -18,7 +18,7 @@ use manifest::{
 };
 use node_runtime::{
     application::HttpApplication,
-    engine::{Builder, Mount, RevisionSettings},
+    engine::{BuildError, Builder, Mount, RevisionSettings},
     host::GuestLog,
     trigger::Serving,
 };
@@ -55,6 +55,7 @@ pub(super) struct Revisions {
 pub(super) struct Inputs {
     pub(super) application: Application,
     bundle: Option<String>,
+    wasm_names: BTreeMap<ComponentId, String>,
     direct: BTreeMap<ComponentId, Vec<Mount>>,
     variables: BTreeMap<String, SecretString>,
     /// What is in the file of more variables.
@@ -134,7 +135,8 @@ impl Revisions {
         let is_direct = args.files.are_direct();
         let direct = if is_direct { args.files.direct(self.project()?.as_ref())? } else { BTreeMap::new() };
         let (components, store) = (args.guests.components(), &self.cache.store);
-        let Loaded { mut application, bundle } = args.source.load(&self.source, components, is_direct, store).await?;
+        let Loaded { mut application, bundle, wasm_names } =
+            args.source.load(&self.source, components, is_direct, store).await?;
         args.guests.add_environment(&mut application);
         self.cache.touch(&application);
         let variables = args.guests.variables(&application)?;
@@ -149,7 +151,7 @@ impl Revisions {
         // The flag goes before the file.
         runtime_config.state_dir = state_dir.clone().map_or(Directory::None, Directory::At);
         let dotenv = dotenv.and_then(|path| std::fs::read(path).ok());
-        Ok(Inputs { application, bundle, direct, variables, dotenv, runtime_config, state_dir })
+        Ok(Inputs { application, bundle, wasm_names, direct, variables, dotenv, runtime_config, state_dir })
     }
 
     /// Where variables of the environment are that are not in the environment: `.env` beside the manifest.
@@ -185,7 +187,7 @@ impl Revisions {
         let application = Arc::new(inputs.application.clone());
         let builder = Builder::new(&self.cache.engine, application, &self.cache.store, settings);
         let building = self.telling_progress(inputs, builder.build());
-        let context = building.await?;
+        let context = building.await.map_err(|error| name_file(error, &inputs.wasm_names))?;
         Ok(Revision { serving: Arc::new(Serving::new(revision, HttpApplication::new(context))), copies })
     }
 
@@ -219,5 +221,18 @@ impl Revisions {
             console::say(&format!("Compiled in {:.1} s", began.elapsed().as_secs_f64()));
         }
         done
+    }
+}
+
+/// Says in which file the wasm is that cannot be run.
+fn name_file(error: BuildError, files: &BTreeMap<ComponentId, String>) -> anyhow::Error {
+    let file = match &error {
+        BuildError::Compile { component, .. } | BuildError::Link { component, .. } => files.get(component).cloned(),
+        _ => None,
+    };
+    let error = anyhow::Error::new(error);
+    match file {
+        Some(file) => error.context(format!("cannot run {file}")),
+        None => error,
     }
 }

@@ -16,14 +16,17 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::serve::Framing;
+
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose reads fail once the time is over, until its first bytes have told the protocol, and whose writes fail
-/// when the other end takes no byte for a time.
+/// when the other end takes no byte for a time. Requests that can be read in two ways are spoiled on their way ([`Framing`]).
 pub(crate) struct Patience<I> {
     io: I,
     waiting: Option<Waiting>,
+    framing: Framing,
     write_timeout: Duration,
     /// While nothing can be written.
     stuck: Option<Pin<Box<Sleep>>>,
@@ -38,7 +41,7 @@ struct Waiting {
 impl<I> Patience<I> {
     pub(crate) fn new(io: I, patience: Duration, write_timeout: Duration) -> Self {
         let waiting = Some(Waiting { over: Box::pin(sleep(patience)), matched: 0 });
-        Self { io, waiting, write_timeout, stuck: None }
+        Self { io, waiting, framing: Framing::default(), write_timeout, stuck: None }
     }
 
     /// What a write came to, unless it has been waiting for too long.
@@ -70,6 +73,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patience<I> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.framing.follow(buf.filled_mut().get_mut(before..).unwrap_or_default());
         let Some(waiting) = &mut this.waiting else { return read };
         if read.is_pending() {
             if waiting.over.as_mut().poll(cx).is_ready() {

@@ -1,6 +1,8 @@
 //! Accepting connections and speaking HTTP on them: shared by the admin server, the control server and
 //! every app's port.
 
+mod framing;
+mod stalled;
 mod tls;
 
 use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -21,7 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use framing::Framing;
+pub use stalled::note_frame;
 pub use tls::{ServerTls, TlsError, TlsFiles};
+
+use stalled::Streams;
 
 use crate::{patience::Patience, tasks::Tasks};
 
@@ -155,7 +161,7 @@ pub struct HttpSettings {
     /// How long a client may take to send a request's headers, and how long a connection may be idle.
     /// Longer than the idle time of usual ingress controllers (60 s), so that they close first.
     pub header_timeout: Duration,
-    /// How long a client may take no byte of what is sent to it before its connection is closed.
+    /// How long a client may take no byte of what is sent to it before its connection, or its HTTP/2 stream, is closed.
     pub write_timeout: Duration,
     /// How long a client may take to shake hands (TLS), or to send what precedes HTTP.
     pub handshake_timeout: Duration,
@@ -202,7 +208,7 @@ impl Default for HttpSettings {
 /// Speaks HTTP/1.1 and HTTP/2 (prior knowledge, or chosen by ALPN) on connections.
 #[derive(Clone, Debug)]
 pub struct HttpServer {
-    protocols: auto::Builder<Tasks>,
+    protocols: auto::Builder<Streams>,
     /// For the first bytes, and for bytes to be taken.
     patience: (Duration, Duration),
 }
@@ -212,7 +218,7 @@ impl HttpServer {
     #[must_use]
     pub fn new(settings: &HttpSettings, tasks: Tasks) -> Self {
         let header_bytes = settings.max_header_bytes.max(MIN_HEADER_BYTES);
-        let mut protocols = auto::Builder::new(tasks);
+        let mut protocols = auto::Builder::new(Streams { tasks, patience: settings.write_timeout });
         protocols
             .http1()
             .timer(TokioTimer::new())

@@ -254,19 +254,6 @@ impl fmt::Debug for Tasks {
     }
 }
 
-/// Lets hyper start the tasks that it needs (one per HTTP/2 request) as ours.
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        self.spawn_brief("http2 request", async move {
-            drop(future.await);
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;

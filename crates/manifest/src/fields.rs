@@ -167,12 +167,12 @@ pub(crate) fn read_names(table: &Table<'_>, key: &'static str) -> Vec<String> {
 
 /// The strings under `key`, each once, all of which must be `good`.
 fn read_each(table: &Table<'_>, key: &'static str, good: impl Fn(&str) -> bool, problem: &str) -> Vec<String> {
-    let mut labels: Vec<String> = Vec::new();
+    let (mut labels, mut seen) = (Vec::new(), BTreeSet::new());
     for field in table.list(key) {
         let Some(label) = field.string() else { continue };
         if !good(&label) {
             field.report(problem);
-        } else if !labels.contains(&label) {
+        } else if seen.insert(label.clone()) {
             labels.push(label);
         }
     }

@@ -104,10 +104,10 @@ impl FromStr for OutboundHost {
         }
         let (host, port) = split_port(rest);
         let host = parse_host(host, text)?;
-        if host == HostPattern::Own && !matches!(scheme_text, "http" | "https" | "*") {
+        if host == HostPattern::Own && !matches!(scheme_text.to_ascii_lowercase().as_str(), "http" | "https" | "*") {
             return Err(HostError::OwnScheme(scheme_text.to_owned()));
         }
-        let ports = match (port, default_port(scheme_text)) {
+        let ports = match (port, default_port(&scheme_text.to_ascii_lowercase())) {
             (Some(port), _) => parse_ports(port)?,
             (None, Some(port)) => Ports::Range(port..port + 1),
             (None, None) => return Err(HostError::NoPort(text.to_owned(), scheme_text.to_owned())),
@@ -116,7 +116,7 @@ impl FromStr for OutboundHost {
     }
 }
 
-/// The port of a scheme that Spin knows.
+/// The port of a scheme, in lower case, that Spin knows.
 #[must_use]
 pub fn default_port(scheme: &str) -> Option<u32> {
     match scheme {

@@ -4,6 +4,8 @@
 //! reports the others. A problem does not end the reading: the value read becomes an empty one, and
 //! [`read`] returns all problems instead of the result.
 
+mod lines;
+
 use std::{cell::RefCell, collections::BTreeMap, ops::Range};
 
 use toml::{
@@ -12,10 +14,21 @@ use toml::{
 };
 
 use crate::problem::{ManifestError, Place, Problem};
+use lines::Lines;
+
+/// The largest text that is read, in bytes.
+const LARGEST: usize = 1 << 20;
+/// After so many problems, reading ends.
+const MOST_PROBLEMS: usize = 100;
 
 /// Reads `text`, called `file` in problems, with `body`.
 pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T) -> Result<T, ManifestError> {
-    let document = Document { text, problems: RefCell::default() };
+    if text.len() > LARGEST {
+        let place = Place { line: 1, column: 1, field: String::new() };
+        let message = format!("has {} bytes, but a manifest may have {LARGEST}", text.len());
+        return Err(ManifestError { file: file.to_owned(), problems: vec![Problem { place, message }] });
+    }
+    let document = Document { text, lines: Lines::new(text), problems: RefCell::default() };
     let value = match DeTable::parse(text) {
         Ok(root) => {
             let root = Table {
@@ -38,6 +51,12 @@ pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T
         _ => {
             problems.sort();
             problems.dedup();
+            // What is said about all of them comes last, and stands where the last of them does.
+            if let [.., before, last] = problems.as_mut_slice()
+                && last.place.line == usize::MAX
+            {
+                last.place.line = before.place.line;
+            }
             Err(ManifestError { file: file.to_owned(), problems })
         }
     }
@@ -46,23 +65,32 @@ pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T
 /// The text being read, and what was wrong with it so far.
 struct Document<'t> {
     text: &'t str,
+    lines: Lines,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl Document<'_> {
     fn place(&self, span: &Range<usize>, field: &str) -> Place {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place {
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).map_or(0, |line| line.chars().count()) + 1,
-            field: field.to_owned(),
-        }
+        let (line, column) = self.lines.of(self.text, span.start);
+        Place { line, column, field: field.to_owned() }
     }
 
     fn report(&self, span: &Range<usize>, field: &str, message: String) {
+        if self.is_full() {
+            return;
+        }
         let problem = Problem { place: self.place(span, field), message };
         self.problems.borrow_mut().push(problem);
+        if self.is_full() {
+            let last = Place { line: usize::MAX, column: 1, field: String::new() };
+            let message = format!("there are more problems: these are the first {MOST_PROBLEMS} that were found");
+            self.problems.borrow_mut().push(Problem { place: last, message });
+        }
+    }
+
+    /// Whether there are so many problems that nobody will read more.
+    fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= MOST_PROBLEMS
     }
 }
 
@@ -88,7 +116,7 @@ impl<'d> Table<'d> {
 
     /// Every key and value, for a table whose keys the author chose.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'d str, Field<'d>)> {
-        self.table.iter().map(|(key, value)| {
+        self.table.iter().take_while(|_| !self.document.is_full()).map(|(key, value)| {
             let mut field = self.field(key.get_ref(), value);
             // A table starts where its name does; for `[a.b]` that is what an author looks for.
             if value.get_ref().is_table() {
@@ -174,7 +202,7 @@ impl<'d> Table<'d> {
         let mut known = self.known.borrow().clone();
         known.sort_unstable();
         known.dedup();
-        for (key, _) in self.table.iter() {
+        for (key, _) in self.table.iter().take_while(|_| !self.document.is_full()) {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
                 let message = format!("unknown field: {}", suggest(name, &known));
@@ -209,6 +237,9 @@ impl<'d> Field<'d> {
     }
 
     pub(crate) fn string(&self) -> Option<String> {
+        if self.document.is_full() {
+            return None;
+        }
         self.value.as_str().map(str::to_owned).or_else(|| self.expected("a string"))
     }
 
@@ -243,6 +274,9 @@ impl<'d> Field<'d> {
     }
 
     pub(crate) fn table(&self) -> Option<Table<'d>> {
+        if self.document.is_full() {
+            return None;
+        }
         let Some(table) = self.value.as_table() else { return self.expected("a table") };
         Some(Table {
             document: self.document,

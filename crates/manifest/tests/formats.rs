@@ -9,6 +9,8 @@
 
 #[path = "formats/bundles.rs"]
 mod bundles;
+#[path = "formats/fuzz.rs"]
+mod fuzz;
 #[path = "formats/golden.rs"]
 mod golden;
 #[path = "formats/properties.rs"]

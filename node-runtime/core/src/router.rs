@@ -63,7 +63,9 @@ pub enum RouteWarning {
         loser: usize,
         /// The one that does.
         winner: usize,
-        /// Its path.
+        /// The path of the one that never answers.
+        shadowed: String,
+        /// The path of the one that does.
         path: String,
     },
     /// The route is in the reserved space, so it never answers.
@@ -78,8 +80,11 @@ pub enum RouteWarning {
 impl fmt::Display for RouteWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Duplicate { loser, winner, path } => {
-                write!(f, "routes {loser} and {winner} match the same paths: only the last one, `{path}`, answers")
+            Self::Duplicate { loser, winner, shadowed, path } => {
+                write!(
+                    f,
+                    "routes {loser}, `{shadowed}`, and {winner}, `{path}`, match the same paths: only the last one answers"
+                )
             }
             Self::Reserved { route, path } => {
                 write!(f, "route {route}, `{path}`, never answers: `{RESERVED}` belongs to the platform")
@@ -112,7 +117,10 @@ impl Router {
                     warnings.push(RouteWarning::Reserved { route: index, path: path.matched.clone() });
                 }
                 if let Some(loser) = router.root.insert(path, index) {
-                    warnings.push(RouteWarning::Duplicate { loser, winner: index, path: path.matched.clone() });
+                    let shadowed = router.paths.get(loser).and_then(Option::as_ref);
+                    let shadowed = shadowed.map(|path| path.matched.clone()).unwrap_or_default();
+                    let path = path.matched.clone();
+                    warnings.push(RouteWarning::Duplicate { loser, winner: index, shadowed, path });
                 }
             }
             router.paths.push(path);
@@ -298,9 +306,15 @@ mod tests {
 
     #[test]
     fn of_duplicates_the_last_wins_with_a_warning() {
-        let (router, warnings) = Router::new("/", &routes(&["/a/:x", "/a/:y/", "/b"]));
-        assert_eq!(router.find("/a/1").unwrap().route, 1);
-        assert_eq!(warnings, [RouteWarning::Duplicate { loser: 0, winner: 1, path: "/a/:y/".to_owned() }]);
+        for (first, last) in [("/a/:x", "/a/:y/"), ("/a/*", "/a/..."), ("/a", "/a/"), ("/:a/b/...", "/:c/b/*")] {
+            let (router, warnings) = Router::new("/", &routes(&[first, last, "/b"]));
+            let path = first.replace([':', '*', '.'], "");
+            assert_eq!(router.find(path.trim_end_matches('/')).unwrap().route, 1, "{first}");
+            assert_eq!(
+                warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                [format!("routes 0, `{first}`, and 1, `{last}`, match the same paths: only the last one answers")]
+            );
+        }
     }
 
     #[test]

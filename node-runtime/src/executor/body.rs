@@ -40,6 +40,9 @@ pub enum BodyError {
     Incomplete(String),
 }
 
+/// The most bytes of a whole body that are given to a connection at once.
+const PIECE: usize = 64 << 10;
+
 type Call = Pin<Box<dyn Future<Output = Result<(), RequestError>> + Send>>;
 
 /// A guest's call, going on.
@@ -246,9 +249,12 @@ impl Body for ResponseBody {
         match &mut self.0 {
             Kind::Empty | Kind::Omitted => Poll::Ready(None),
             Kind::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                // What a client does not take is held here, where it can be given up, and not in the connection.
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                if bytes.is_empty() {
+                    self.0 = Kind::Empty;
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Kind::Streamed(streamed) => {
                 let polled = streamed.poll(context);

@@ -26,7 +26,9 @@ impl<B: Body + Unpin, T: Unpin> Body for Held<B, T> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        daemon::serve::note_frame(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -104,7 +104,7 @@ fn endlessly(imports: &str, parameter: &str) -> Vec<u8> {
             (core module $module
                 (import "host" "act" (func $act (param {parameter}) (result i32)))
                 (func (export "run") (result i32)
-                    (loop (drop (call $act ({parameter}.const 1000000000000))) (br 0))
+                    (loop (drop (call $act ({parameter}.const 1000000000))) (br 0))
                     unreachable))
             (core instance $guest (instantiate $module (with "host" (instance (export "act" (func $act))))))
             (func $run (result (result)) (canon lift (core func $guest "run")))

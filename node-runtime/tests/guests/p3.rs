@@ -49,10 +49,10 @@ async fn an_empty_answer_has_length_zero() {
 #[tokio::test]
 async fn a_guest_is_told_its_route_its_host_and_not_what_callers_forge() {
     let served = served().await;
-    let request = Request::builder().method("BREW").uri("/headers?q").header("spin-path-info", "evil");
+    let request = Request::builder().method("PUT").uri("/headers?q").header("spin-path-info", "evil");
     let reply = served.send(request.header("host", "shop.example:8080")).await;
     for line in [
-        "BREW http://shop.example:8080/headers?q",
+        "PUT http://shop.example:8080/headers?q",
         "spin-full-url: http://shop.example:8080/headers?q",
         "spin-path-info: /headers",
         "spin-matched-route: /...",

@@ -107,6 +107,8 @@ pub(crate) struct Node {
     pub(crate) admin: SocketAddr,
     /// Its log, line by line.
     log: Arc<Mutex<Vec<String>>>,
+    /// What guests print, line by line.
+    printed: Arc<Mutex<Vec<String>>>,
     tasks: JoinSet<()>,
 }
 
@@ -138,6 +140,7 @@ impl Node {
             .args([Path::new("--tls-dir"), &at("tls")])
             .args(flags)
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -150,10 +153,25 @@ impl Node {
                 sink.lock().unwrap().push(line);
             }
         });
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&printed);
+        tasks.spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                sink.lock().unwrap().push(line);
+            }
+        });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut node = Self { dir, pki, child, control: nowhere, admin: nowhere, log, tasks };
+        let mut node = Self { dir, pki, child, control: nowhere, admin: nowhere, log, printed, tasks };
         node.admin = node.logged_address("admin server listens").await;
         node
+    }
+
+    /// Waits for a line that a guest prints.
+    pub(crate) async fn printed(&self, part: &str) -> serde_json::Value {
+        let found =
+            eventually(part, async || self.printed.lock().unwrap().iter().find(|line| line.contains(part)).cloned());
+        serde_json::from_str(&in_time(part, found).await).unwrap()
     }
 
     async fn logged_address(&self, message: &str) -> SocketAddr {
@@ -404,6 +422,26 @@ pub(crate) fn guest(text: &str) -> Vec<u8> {
     let wat = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/guests/c/legacy.wat")).unwrap();
     let text = format!("{text:<14}\\n");
     wat::parse_str(wat.replace("Hello from WAT\\n", &text)).unwrap()
+}
+
+/// A program that prints a line to standard error, and then traps.
+pub(crate) fn failing_guest(line: &str) -> Vec<u8> {
+    wat::parse_str(format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 0) "\10\00\00\00{size}")
+          (data (i32.const 16) "{line}\n")
+          (func $give_up unreachable)
+          (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+          (func (export "handle-http-request")
+            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+            (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (call $give_up)
+            (i32.const 0)))"#,
+        size = format_args!("\\{:02x}\\00\\00\\00", line.len() + 1),
+    ))
+    .unwrap()
 }
 
 /// A guest whose answer is `megabytes` of `x`: more than sockets hold.

@@ -10,8 +10,8 @@ use std::sync::{
 
 use control::{FromRuntime, Hello, RevisionId, RevisionState, ToRuntime, wire::OPERATOR_DNS_NAME};
 use harness::{
-    Node, Parcels, Pki, Unfinished, ask, assignment, content, eventually, free_port, get, guest, in_time, key,
-    large_guest, revision,
+    Node, Parcels, Pki, Unfinished, ask, assignment, content, eventually, failing_guest, free_port, get, guest,
+    in_time, key, large_guest, revision,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -50,6 +50,48 @@ async fn an_assigned_app_is_reported_ready_and_then_answers() {
     assert!(metrics.contains("spindle_apps{state=\"serving\"} 1"), "{metrics}");
     let state = get(node.admin, "/debug/state").await.unwrap().1;
     assert!(state.contains("shop/cart") && !state.contains("hunter2"), "{state}");
+}
+
+#[tokio::test]
+async fn what_guests_print_and_why_they_fail_is_logged_under_their_names() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let broken = revision("v1", parcels.add(failing_guest("on the way")), &parcels.url);
+    operator.assign(&assignment(&app, port, vec![broken], "v1")).await;
+    operator.serving(&app, "v1").await;
+    assert_eq!(get(([127, 0, 0, 1], port).into(), "/cart?token=hunter2").await.unwrap().0, 500);
+    let line = node.printed("on the way").await;
+    for (field, expected) in [
+        ("namespace", "shop"),
+        ("app", "cart"),
+        ("component", "hello"),
+        ("revision", "v1"),
+        ("stream", "stderr"),
+        ("message", "on the way"),
+    ] {
+        assert_eq!(line[field], expected, "{field} of {line}");
+    }
+    assert!(line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{line}");
+    let failure = node.logged("request failed").await;
+    assert!(!failure.contains("hunter2"), "{failure}");
+    let failure: serde_json::Value = serde_json::from_str(&failure).unwrap();
+    for (field, expected) in [
+        ("level", "ERROR"),
+        ("namespace", "shop"),
+        ("app", "cart"),
+        ("component", "hello"),
+        ("revision", "v1"),
+        ("method", "GET"),
+        ("path", "/cart"),
+        ("route", "/..."),
+        ("reason", "Trap"),
+    ] {
+        assert_eq!(failure[field], expected, "{field} of {failure}");
+    }
+    assert!(failure["error"].as_str().is_some_and(|error| error.contains("give_up")), "{failure}");
+    let metrics = get(node.admin, "/metrics").await.unwrap().1;
+    assert!(metrics.contains("spindle_request_failures_total{app=\"shop/cart\",reason=\"Trap\"} 1"), "{metrics}");
 }
 
 #[tokio::test]

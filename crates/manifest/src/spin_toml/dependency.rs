@@ -401,12 +401,20 @@ fn read_capability(field: &Field<'_>) -> Option<Capability> {
     found
 }
 
+/// More dependencies than a component has imports.
+const MOST_DEPENDENCIES: usize = 500;
+
 /// What is wrong with the components that others use as dependencies, and with dependencies that profiles changed.
 ///
 /// As in Spin, such a component must not be granted anything: it would not get it.
 pub(super) fn library_problems(manifest: &Manifest) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (user, spec) in &manifest.components {
+        if spec.dependencies.len() > MOST_DEPENDENCIES {
+            let message = format!("has {} dependencies, and may have {MOST_DEPENDENCIES}", spec.dependencies.len());
+            problems.push(Problem { place: spec.place.clone(), message });
+            continue;
+        }
         for (index, dependency) in spec.dependencies.iter().enumerate() {
             let overlaps = |other: &&Dependency| match (&other.name, &dependency.name) {
                 (Some(other), Some(name)) => other.overlaps(name),

@@ -27,6 +27,8 @@ struct Reading<'a> {
     manifest: &'a mut Manifest,
     /// The ids of triggers, given and made.
     ids: BTreeSet<String>,
+    /// The numbers of the last trigger and the last component that had to have one.
+    numbers: (u32, u32),
 }
 
 /// All triggers: the routes of the manifest, and the components that are written in them.
@@ -44,7 +46,7 @@ pub(super) fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifes
     }
     let tables: Vec<Table<'_>> = http.iter().filter_map(Field::table).collect();
     let given = tables.iter().filter_map(|table| table.get("id")?.if_string()).filter(|id| !id.is_empty());
-    let mut reading = Reading { declared, ids: given.map(str::to_owned).collect(), manifest };
+    let mut reading = Reading { declared, ids: given.map(str::to_owned).collect(), manifest, numbers: (0, 0) };
     let read: Vec<Trigger> = tables.iter().filter_map(|table| reading.trigger(table)).collect();
     if !read.is_empty()
         && read.len() == http.len()
@@ -101,11 +103,13 @@ impl Reading<'_> {
             return id;
         }
         let component = table.get("component").and_then(|field| field.if_string());
-        let natural = component.map(|component| format!("{component}-http-trigger"));
-        let numbered = (1..).map(|number: u32| format!("http-trigger{number}"));
-        let free = natural.into_iter().chain(numbered).find(|id| !self.ids.contains(id)).unwrap_or_default();
-        self.ids.insert(free.clone());
-        free
+        let mut id = component.map(|component| format!("{component}-http-trigger")).unwrap_or_default();
+        while id.is_empty() || self.ids.contains(&id) {
+            self.numbers.0 += 1;
+            id = format!("http-trigger{}", self.numbers.0);
+        }
+        self.ids.insert(id.clone());
+        id
     }
 
     /// The id of the component that `field` names, or that is written there.
@@ -114,14 +118,20 @@ impl Reading<'_> {
         let spec = read_component(&table, Format::V2, &self.manifest.variables);
         table.finish();
         let natural = (!several).then(|| format!("{trigger}-component")).filter(|id| is_kebab(id));
-        let numbered = (1..).map(|number: u32| format!("inline-component{number}"));
-        let id = natural.into_iter().chain(numbered).find(|id| !self.is_taken(id))?.parse::<ComponentId>().ok()?;
+        let mut id = natural.and_then(|id| self.free(&id));
+        while id.is_none() {
+            self.numbers.1 += 1;
+            id = self.free(&format!("inline-component{}", self.numbers.1));
+        }
+        let id = id?;
         self.manifest.components.insert(id.clone(), spec?);
         Some(id)
     }
 
-    fn is_taken(&self, id: &str) -> bool {
-        self.declared.contains(id) || self.manifest.components.keys().any(|known| known.as_str() == id)
+    /// The id, if no component has it.
+    fn free(&self, id: &str) -> Option<ComponentId> {
+        let parsed = id.parse().ok()?;
+        (!self.declared.contains(id) && !self.manifest.components.contains_key(&parsed)).then_some(parsed)
     }
 
     /// The id of one of the declared components.
@@ -177,22 +187,24 @@ fn read_static(response: &Table<'_>) -> Option<Target> {
 /// Makes the triggers routes. A component that is behind middleware for some of its triggers only, or behind different
 /// ones, is there once more for each of those.
 fn add_routes(triggers: Vec<Trigger>, manifest: &mut Manifest) {
-    let mut chains: BTreeMap<ComponentId, Vec<Vec<Dependency>>> = BTreeMap::new();
+    // The one chain of a component, or that it has several.
+    let mut chains: BTreeMap<ComponentId, Option<Vec<Dependency>>> = BTreeMap::new();
     for trigger in &triggers {
         if let Target::Component { id, .. } = &trigger.route.target {
-            let known = chains.entry(id.clone()).or_default();
-            if !known.iter().any(|chain| same_chain(chain, &trigger.middleware)) {
-                known.push(trigger.middleware.clone());
+            let chain = chains.entry(id.clone()).or_insert_with(|| Some(trigger.middleware.clone()));
+            if chain.as_ref().is_some_and(|chain| !same_chain(chain, &trigger.middleware)) {
+                *chain = None;
             }
         }
     }
+    let mut number = 0;
     for trigger in triggers {
         let mut route = trigger.route;
         if let Target::Component { id, .. } = &mut route.target
             && !trigger.middleware.is_empty()
         {
-            if chains.get(id).is_some_and(|chains| chains.len() > 1) {
-                *id = wrapped(id, &trigger.id, trigger.middleware, manifest).unwrap_or_else(|| id.clone());
+            if chains.get(id).is_some_and(Option::is_none) {
+                wrap(id, &trigger.id, trigger.middleware, &mut number, manifest);
             } else if let Some(spec) = manifest.components.get_mut(id) {
                 spec.middleware = trigger.middleware;
             }
@@ -206,18 +218,25 @@ fn same_chain(one: &[Dependency], other: &[Dependency]) -> bool {
         && one.iter().zip(other).all(|(one, other)| one.wasm == other.wasm && one.inherit == other.inherit)
 }
 
-/// The id of a copy of `component` behind the middleware of a trigger: the one that Spin would give it.
-fn wrapped(
-    component: &ComponentId,
+/// Makes `component` the id of a copy of it behind the middleware of a trigger: the id that Spin would give one in its place.
+fn wrap(
+    component: &mut ComponentId,
     trigger: &str,
     middleware: Vec<Dependency>,
+    number: &mut u32,
     manifest: &mut Manifest,
-) -> Option<ComponentId> {
-    let spec = ComponentSpec { middleware, ..manifest.components.get(component)?.clone() };
-    let known = |id: &ComponentId| manifest.components.contains_key(id);
-    let natural = std::iter::once(format!("{trigger}-component")).filter(|id| is_kebab(id));
-    let numbered = (1..).map(|number: u32| format!("{component}-middleware{number}"));
-    let id = natural.chain(numbered).filter_map(|id| id.parse().ok()).find(|id| !known(id))?;
-    manifest.components.insert(id.clone(), spec);
-    Some(id)
+) {
+    let Some(spec) = manifest.components.get(component) else { return };
+    let spec = ComponentSpec { middleware, ..spec.clone() };
+    let natural = Some(format!("{trigger}-component")).filter(|id| is_kebab(id)).and_then(|id| id.parse().ok());
+    let mut id: Option<ComponentId> = natural.filter(|id| !manifest.components.contains_key(id));
+    while id.is_none() {
+        *number += 1;
+        let numbered = format!("middleware{number}-component").parse().ok();
+        id = numbered.filter(|id| !manifest.components.contains_key(id));
+    }
+    if let Some(id) = id {
+        manifest.components.insert(id.clone(), spec);
+        *component = id;
+    }
 }

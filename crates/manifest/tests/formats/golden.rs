@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use manifest::{
     Application, Content, Digest, File, Manifest,
-    spin_toml::{self, FilesPattern, Resolved},
+    spin_toml::{self, Dependency, DependencyWasm, FilesPattern, Inherit, Location, Resolved},
 };
 
 /// Content that depends on nothing but its name.
@@ -28,10 +28,33 @@ fn resolve(manifest: Manifest) -> Application {
             }
         };
         let source = content(&format!("{:?}", spec.source.location));
-        let files = spec.files.iter().map(|entry| file(&entry.pattern)).collect();
+        let composed = spec.dependencies.iter().chain(&spec.middleware).map(shown);
+        let composed = composed.map(|text| File { content: content(&text), path: text });
+        let files = spec.files.iter().map(|entry| file(&entry.pattern)).chain(composed).collect();
         resolved.insert(id.clone(), Resolved { source, files });
     }
     manifest.into_application(resolved).unwrap()
+}
+
+/// What a component is composed with, as the path of a file.
+fn shown(dependency: &Dependency) -> String {
+    let name = dependency.name.as_ref().map_or("middleware".to_owned(), ToString::to_string);
+    let wasm = match &dependency.wasm {
+        DependencyWasm::Own(Location::Path(path)) => path.clone(),
+        DependencyWasm::Own(Location::Url { url, .. }) => url.clone(),
+        DependencyWasm::Own(Location::Registry { registry, package, version }) => {
+            format!("{package} {version} of {}", registry.as_deref().unwrap_or("the default registry"))
+        }
+        DependencyWasm::Own(Location::Bindle { reference, .. }) => reference.clone(),
+        DependencyWasm::Component(id) => format!("component {id}"),
+    };
+    let inherits = match &dependency.inherit {
+        Inherit::All => "everything".to_owned(),
+        Inherit::Only(some) => some.iter().map(|capability| capability.key()).collect::<Vec<_>>().join(" and "),
+    };
+    let export = dependency.export.as_ref().map(|export| format!(", its {export}")).unwrap_or_default();
+    let text = format!("({name} is {wasm}{export}, inherits [{inherits}])");
+    text.replace("//", "-").replace('/', "|")
 }
 
 fn check(name: &str, profile: Option<&str>) {
@@ -116,4 +139,26 @@ golden! {
     v2_base_path,
     v2_wrong_types,
     v2_unknown_field_at_the_top,
+    v2_dependencies_in_every_form,
+    v2_dependencies_are_wrong,
+    v2_dependencies_on_components_are_wrong,
+    v2_middleware,
+    v2_middleware_is_wrong,
+    v2_components_of_triggers,
+    v2_components_of_triggers_are_wrong,
+    v2_profile_with_everything with "debug",
+    v2_profile_is_wrong,
+    v2_profile_with_a_clash with "debug",
+    v2_only_private_routes,
+    v2_wagi_entrypoint,
+    v2_both_kinds_of_hosts,
+    v2_outbound_hosts_in_every_form,
+    v2_globs_are_wrong,
+    v2_misplaced_source_fields,
+    v2_store_labels_are_wrong,
+    v2_build_in_every_form,
+    v2_more_problems_than_are_told,
+    v1_base_without_a_slash,
+    v1_with_everything,
+    v1_components_are_wrong,
 }

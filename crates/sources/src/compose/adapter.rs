@@ -116,7 +116,9 @@ impl<'r> Module<'r> {
     fn own_resource(&self, result: TypeId, id: InterfaceId) -> Option<TypeId> {
         match self.resolve.types.get(result)?.kind {
             TypeDefKind::Handle(Handle::Own(resource)) => {
-                (self.resolve.types.get(resource)?.owner == TypeOwner::Interface(id)).then_some(resource)
+                let definition = self.resolve.types.get(resource)?;
+                let own = definition.kind == TypeDefKind::Resource && definition.owner == TypeOwner::Interface(id);
+                own.then_some(resource)
             }
             TypeDefKind::Type(Type::Id(alias)) => self.own_resource(alias, id),
             _ => None,

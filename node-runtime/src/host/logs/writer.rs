@@ -25,6 +25,9 @@ pub enum LineFormat {
     Text,
 }
 
+/// After how many lines, at the latest, everything is handed to the system.
+const BATCH: usize = 1000;
+
 /// How much may wait to be written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backlog {
@@ -43,6 +46,8 @@ pub(crate) struct GuestLogs {
 struct Shared {
     /// The bytes of lines that wait.
     waiting: AtomicUsize,
+    /// How many lines are not written yet.
+    unwritten: AtomicUsize,
     most: usize,
     dropped: AtomicU64,
 }
@@ -58,15 +63,24 @@ impl GuestLogs {
     }
 }
 
+impl GuestLogs {
+    /// Whether everything is written that guests have printed.
+    pub(crate) fn is_written(&self) -> bool {
+        self.shared.unwritten.load(Ordering::Relaxed) == 0
+    }
+}
+
 impl GuestLog for GuestLogs {
     fn line(&self, line: GuestLine) -> bool {
         let size = line.text.len();
-        let waiting = &self.shared.waiting;
-        let fits = waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size) <= self.shared.most;
+        let Shared { waiting, unwritten, most, .. } = &*self.shared;
+        unwritten.fetch_add(1, Ordering::Relaxed);
+        let fits = waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size) <= *most;
         if fits && self.queue.try_send(line).is_ok() {
             return true;
         }
         waiting.fetch_sub(size, Ordering::Relaxed);
+        unwritten.fetch_sub(1, Ordering::Relaxed);
         self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         false
     }
@@ -83,13 +97,15 @@ impl<W: Write> Writer<W> {
     /// Writes until nobody can print any more. Nobody can be told that nobody listens: what cannot be written is lost.
     fn run(&mut self, lines: &Receiver<GuestLine>) {
         while let Ok(first) = lines.recv() {
-            let mut next = Ok(first);
+            let (mut next, mut count) = (Ok(first), 0);
             while let Ok(line) = next {
                 self.write(&line);
                 self.shared.waiting.fetch_sub(line.text.len(), Ordering::Relaxed);
-                next = lines.try_recv();
+                count += 1;
+                next = if count < BATCH { lines.try_recv() } else { Err(TryRecvError::Empty) };
             }
             drop(self.out.flush());
+            self.shared.unwritten.fetch_sub(count, Ordering::Relaxed);
             self.tell_dropped();
             if next == Err(TryRecvError::Disconnected) {
                 return;
@@ -240,14 +256,10 @@ mod tests {
         let taken = (0..20).filter(|_| logs.line(line(&large))).count();
         assert!((4..20).contains(&taken), "{taken}");
         gate.open();
-        let shared = Arc::clone(&logs.shared);
-        drop(logs);
-        while shared.waiting.load(Ordering::Relaxed) > 0 {
+        while !logs.is_written() {
             thread::yield_now();
         }
-        while gate.written.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() < taken {
-            thread::yield_now();
-        }
+        assert_eq!(gate.written.lock().unwrap().iter().filter(|byte| **byte == b'\n').count(), taken);
     }
 
     #[test]
