@@ -217,7 +217,7 @@ async fn imports_that_the_host_does_not_have_matter_only_when_called() {
     let guest = |call: &str| {
         text(&format!(
             r#"(module
-                (import "outbound-redis" "publish" (func $publish (param i32 i32 i32 i32 i32 i32 i32)))
+                (import "spin-object-store" "publish" (func $publish (param i32 i32 i32 i32 i32 i32 i32)))
                 (memory (export "memory") 1)
                 (data (i32.const 16) "\cc\00")
                 (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))

@@ -261,7 +261,10 @@ impl Rows {
                 Err(RowError::TooLarge(text)) => Err(Failure::QueryFailed(v4::QueryError::Text(text))),
                 Err(RowError::Value(text)) => Err(Failure::ValueConversionFailed(text)),
             }),
-            Some(Err(error)) => self.call.take().map(|call| Err(failed(&error, call))),
+            Some(Err(error)) => {
+                let call = self.call.take()?;
+                Some(Err(failed(&error, call)))
+            }
             None => {
                 self.call.take().into_iter().for_each(Call::finish);
                 None

@@ -1,6 +1,6 @@
 //! [`Reply`]: what a command answered, as the interfaces show it: one flat list.
 
-use redis::{Value, VerbatimFormat};
+use redis::Value;
 
 use super::RedisFailure;
 
@@ -47,10 +47,7 @@ fn append(value: Value, replies: &mut Vec<Reply>) -> Result<(), RedisFailure> {
         // Protocol 3 has types of their own for what protocol 2 sends as these.
         Value::Double(number) => replies.push(Reply::Bytes(number.to_string().into_bytes())),
         Value::Boolean(is) => replies.push(Reply::Int(i64::from(is))),
-        Value::VerbatimString { text, format } => {
-            let _markup: VerbatimFormat = format;
-            replies.push(Reply::Bytes(text.into_bytes()));
-        }
+        Value::VerbatimString { text, .. } => replies.push(Reply::Bytes(text.into_bytes())),
         Value::BigNumber(digits) => replies.push(Reply::Bytes(digits)),
         Value::ServerError(error) => {
             let detail = error.details().unwrap_or_default();
