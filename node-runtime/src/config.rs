@@ -91,7 +91,7 @@ struct WorkFlags {
     fetches: NonZeroUsize,
 
     /// How many revisions are compiled and linked at a time
-    #[arg(long, env = "SPINDLE_PREPARATIONS", default_value = "4", value_name = "REVISIONS")]
+    #[arg(long, env = "SPINDLE_PREPARATIONS", default_value = "32", value_name = "REVISIONS")]
     preparations: NonZeroUsize,
 
     /// How many threads compile [default: one less than there are processors]

@@ -13,10 +13,12 @@
 mod allowance;
 mod builder;
 mod cache;
+mod compile_queue;
 mod compiled;
 mod compiler;
 mod config;
 mod context;
+mod drafts;
 mod guest;
 mod meter;
 mod ticker;
@@ -31,6 +33,9 @@ pub use builder::{BuildError, Builder, RevisionSettings};
 pub use cache::CacheError;
 pub use config::EngineConfig;
 pub use context::{ExecutionContext, Guest, Mount};
+pub(crate) use drafts::Draft;
+#[cfg(test)]
+pub(crate) use drafts::number as number_drafts;
 pub(crate) use meter::{CpuExceeded, is_overdue};
 pub(crate) use ticker::Running;
 

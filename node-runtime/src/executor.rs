@@ -8,8 +8,10 @@
 mod abi;
 mod body;
 mod buffer;
+mod era;
 mod error;
 mod http_guest;
+mod inbound_http;
 mod legacy;
 mod link;
 mod wagi;
@@ -33,7 +35,8 @@ use crate::{
     engine::Guest,
     host::{RuntimeContext, limits::Pass},
 };
-use http_guest::HttpGuest;
+use http_guest::{HandlerKind, HttpGuest};
+use inbound_http::InboundHttpGuest;
 use legacy::LegacyGuest;
 use wagi::WagiGuest;
 
@@ -51,6 +54,8 @@ pub(crate) enum Executor {
 pub(crate) enum SpinHttpExecutor {
     /// A component with a handler of `wasi:http` 0.2 or 0.3: bodies are streamed both ways.
     Component(HttpGuest),
+    /// A component with `fermyon:spin/inbound-http`: bodies are held in memory.
+    InboundHttp(InboundHttpGuest),
     /// A core module with `handle-http-request`: bodies are held in memory.
     Legacy(LegacyGuest),
 }
@@ -81,14 +86,15 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Executor {
-    /// The executor for a core module.
+    /// The executor for a core module; `rustc` is the version of the compiler that it names, if any.
     pub(crate) fn of_module(
         wanted: &manifest::Executor,
         module: &Module,
+        rustc: Option<(u32, u32)>,
         linker: &Linker<RuntimeContext>,
     ) -> Result<Self, LinkError> {
         Ok(match wanted {
-            manifest::Executor::Spin => Self::Spin(SpinHttpExecutor::Legacy(LegacyGuest::link(module, linker)?)),
+            manifest::Executor::Spin => Self::Spin(SpinHttpExecutor::Legacy(LegacyGuest::link(module, rustc, linker)?)),
             manifest::Executor::Wagi(wagi) => {
                 Self::Wagi(WagiHttpExecutor { guest: WagiGuest::of_module(wagi, module, linker)? })
             }
@@ -102,7 +108,13 @@ impl Executor {
         linker: &ComponentLinker<RuntimeContext>,
     ) -> Result<Self, LinkError> {
         Ok(match wanted {
-            manifest::Executor::Spin => Self::Spin(SpinHttpExecutor::Component(HttpGuest::link(component, linker)?)),
+            manifest::Executor::Spin => Self::Spin(match HandlerKind::of(component)? {
+                HandlerKind::IncomingHandler => {
+                    SpinHttpExecutor::Component(HttpGuest::incoming_handler(component, linker)?)
+                }
+                HandlerKind::Service => SpinHttpExecutor::Component(HttpGuest::service(component, linker)?),
+                HandlerKind::InboundHttp => SpinHttpExecutor::InboundHttp(InboundHttpGuest::link(component, linker)?),
+            }),
             manifest::Executor::Wagi(wagi) => {
                 Self::Wagi(WagiHttpExecutor { guest: WagiGuest::of_component(wagi, component, linker)? })
             }
@@ -129,25 +141,29 @@ impl Executor {
         if is_internal(&exchange.authority) {
             parts.headers.remove(header::HOST);
         }
-        match self {
+        if let Self::Spin(_) = self {
+            parts.headers.remove(header::CONNECTION);
+            exchange.inject(&mut parts.headers);
+        }
+        let response = match self {
             Self::Spin(SpinHttpExecutor::Component(guest)) => {
-                exchange.inject(&mut parts.headers);
                 let (body, cap) = buffer::capped(body, exchange.guest.body_limit(), &parts.headers)?;
-                cap.judge(guest.call(exchange, Request::from_parts(parts, body)).await)
+                return cap.judge(guest.call(exchange, Request::from_parts(parts, body)).await);
+            }
+            Self::Spin(SpinHttpExecutor::InboundHttp(guest)) => {
+                let body = exchange.collect(body, &parts.headers).await?;
+                Box::pin(guest.call(&exchange, &parts, body)).await?
             }
             Self::Spin(SpinHttpExecutor::Legacy(guest)) => {
-                exchange.inject(&mut parts.headers);
-                parts.headers.remove(header::CONNECTION);
-                let head = parts.method == ::http::Method::HEAD;
                 let body = exchange.collect(body, &parts.headers).await?;
-                Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))
+                Box::pin(guest.call(&exchange, &parts, body)).await?
             }
             Self::Wagi(WagiHttpExecutor { guest }) => {
-                let head = parts.method == ::http::Method::HEAD;
                 let body = exchange.collect(body, &parts.headers).await?;
-                Box::pin(guest.call(&exchange, &parts, body)).await.and_then(|response| finish(response, head))
+                Box::pin(guest.call(&exchange, &parts, body)).await?
             }
-        }
+        };
+        finish(response, parts.method == ::http::Method::HEAD)
     }
 }
 
@@ -200,14 +216,13 @@ fn is_internal(authority: &str) -> bool {
 fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<ResponseBody>, RequestError> {
     error::check_status(response.status())?;
     error::check_headers(response.headers())?;
+    let without_body = error::has_no_body(response.status());
     let headers = response.headers_mut();
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
         headers.remove(name);
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
-    let without_body = error::has_no_body(response.status());
-    let headers = response.headers_mut();
     if head {
         if headers
             .get(header::CONTENT_LENGTH)

@@ -4,6 +4,7 @@
 //! nothing of another guest and nothing of this process. Sockets are closed to it.
 
 mod databases;
+pub(crate) mod drafts;
 mod grants;
 pub(crate) mod guest_memory;
 mod handles;
@@ -58,7 +59,9 @@ pub struct RuntimeContext {
     swaps: key_value::Swaps,
     connections: sqlite::Connections,
     open_connections: databases::OpenConnections,
+    responses: outbound::OpenResponses,
     limits: InstanceLimits,
+    layout: guest_memory::Layout,
     deadline: Instant,
     _running: Running,
 }
@@ -93,7 +96,9 @@ impl RuntimeContext {
             swaps: key_value::Swaps::default(),
             connections: sqlite::Connections::default(),
             open_connections: databases::OpenConnections::default(),
+            responses: outbound::OpenResponses::default(),
             limits,
+            layout: guest_memory::Layout::Canonical,
             deadline,
             _running: engine.running(),
         };
@@ -114,6 +119,16 @@ impl RuntimeContext {
             Ok(UpdateDeadline::Yield(1))
         });
         store
+    }
+
+    /// How the guest, a core module, reads what its imports return.
+    pub(crate) const fn layout(&self) -> guest_memory::Layout {
+        self.layout
+    }
+
+    /// Says that it reads it in another way than most.
+    pub(crate) const fn set_layout(&mut self, layout: guest_memory::Layout) {
+        self.layout = layout;
     }
 
     /// What the guest may use.

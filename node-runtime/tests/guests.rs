@@ -11,10 +11,14 @@
 #[path = "guests/support.rs"]
 mod support;
 
+#[path = "guests/bad_wasm.rs"]
+mod bad_wasm;
 #[path = "guests/build.rs"]
 mod build;
 #[path = "guests/databases.rs"]
 mod databases;
+#[path = "guests/drafts.rs"]
+mod drafts;
 #[path = "guests/http.rs"]
 mod http;
 #[path = "guests/languages.rs"]

@@ -155,6 +155,8 @@ build_rust() {
   put "$made/legacy_databases.wasm" "$out/legacy-databases.wasm"
   put "$made/databases_first.wasm" "$out/databases-first.wasm"
   put "$made/http_rust.wasm" "$out/http-rust.wasm"
+  put "$made/http_october.wasm" "$out/http-october.wasm"
+  put "$made/deps/http_october.core.wasm" "$out/http-october.core.wasm"
   put "$made/http_p3.wasm" "$out/http-p3.wasm"
   put "$made/deps/http_p3.core.wasm" "$out/http-p3.core.wasm"
   put "$made/http_spin_sdk.wasm" "$out/http-spin-sdk.wasm"
@@ -197,8 +199,25 @@ build_c() {
     PATH=$LINKERS/gcc-ld:$PATH "$LINKERS/wasm-component-ld" --wasi-adapter none --component-type "$c/http.wit" \
       --no-entry -s -z stack-size=16384 "$made/http.o" -o "$made/http-c.wasm"
   fi
+  # The same source for the draft of November 2023: the functions that it calls were as they are in the release.
+  if stale "$made/http-november.wasm" "$c/http.c" "$c/http.wit" "$0"; then
+    local draft='s/@0\.2\.0/@0.2.0-rc-2023-11-10/'
+    sed "$draft" "$c/http.c" >"$made/http-november.c"
+    sed "$draft" "$c/http.wit" >"$made/http-november.wit"
+    "${bare[@]}" -c "$made/http-november.c" -o "$made/http-november.o"
+    PATH=$LINKERS/gcc-ld:$PATH "$LINKERS/wasm-component-ld" --wasi-adapter none --component-type "$made/http-november.wit" \
+      --no-entry -s -z stack-size=16384 "$made/http-november.o" -o "$made/http-november.wasm"
+  fi
+  # legacy.c as a component: the same functions under other names.
+  if stale "$made/inbound-c.wasm" "$c/legacy.c" "$c/inbound.wit" "$0"; then
+    sed 's/"handle-http-request"/"fermyon:spin\/inbound-http#handle-request"/; s/"canonical_abi_realloc"/"cabi_realloc"/' \
+      "$c/legacy.c" >"$made/inbound.c"
+    "${bare[@]}" -c "$made/inbound.c" -o "$made/inbound.o"
+    PATH=$LINKERS/gcc-ld:$PATH "$LINKERS/wasm-component-ld" --wasi-adapter none --component-type "$c/inbound.wit" \
+      --no-entry -s -z stack-size=16384 "$made/inbound.o" -o "$made/inbound-c.wasm"
+  fi
   local name
-  for name in legacy-c legacy-slots noexport wagi-c http-c; do put "$made/$name.wasm" "$out/$name.wasm"; done
+  for name in legacy-c legacy-slots noexport wagi-c http-c http-november inbound-c; do put "$made/$name.wasm" "$out/$name.wasm"; done
   put "$c/legacy.wat" "$out/legacy.wat"
 
   if stale "$made/hello-legacy.wasm" "$examples/hello-legacy/hello.c" "$0"; then

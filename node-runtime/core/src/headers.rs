@@ -82,6 +82,7 @@ pub fn text(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use manifest::{Pattern, Route, Target};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::router::Router;
@@ -138,5 +139,34 @@ mod tests {
     fn a_route_that_is_no_header_value_is_encoded() {
         assert_eq!(text("/a\nb"), "/a%0Ab");
         assert_eq!(text("/ä").as_bytes(), "/ä".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_caller_and_a_route_say_the_guest_is_told_the_truth(
+            route in "(/(:[!-~é]{0,5}|[a-z.*%]{0,5})){1,4}(/\\.\\.\\.)?", path in "(/[!-.0-~é]{0,6}){1,5}",
+            forged in prop::collection::vec("[sS]pin-[a-z-]{1,12}", 0..4),
+        ) {
+            let mut headers = HeaderMap::new();
+            for name in &forged {
+                headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("forged"));
+            }
+            drop_reserved(&mut headers);
+            prop_assert!(headers.is_empty());
+            let target = Target::Static { status: 200, headers: std::collections::BTreeMap::new(), body: String::new() };
+            let (router, _) = Router::new("/", &[Route { pattern: Pattern::Path(route), target }]);
+            if let Some(found) = router.find(&path) {
+                let client = HeaderValue::from_static("127.0.0.1:5000");
+                RouteHeaders::new(found.path).inject(&mut headers, &found, &path, &client);
+                prop_assert!(headers.len() >= 7);
+                prop_assert_eq!(&headers["spin-path-info"], &text(found.path_info));
+            }
+        }
+
+        #[test]
+        fn any_text_becomes_a_value(any in ".{0,20}") {
+            let value = text(&any);
+            prop_assert!(value.as_bytes() == any.as_bytes() || !any.chars().all(|c| !c.is_control() || c == '\t'));
+        }
     }
 }

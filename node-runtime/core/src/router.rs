@@ -5,13 +5,18 @@
 //! beats any other, and the longest wildcard wins. One slash at the end of a path does not matter for matching, but is
 //! part of what a wildcard matched. Of duplicates the last wins, with a warning. `/.well-known/spin/` is reserved.
 //!
-//! Promise: a lookup costs what the path's depth costs, whatever the number of routes: it walks a tree of segments.
+//! Promise: a lookup costs what the path's depth costs, whatever the number of routes: it walks a tree of segments, and finds
+//! the next one by its hash. Only a literal beside a named segment makes it look in two places.
 //!
-//! Absent on purpose: decoding. Paths are matched as they were sent, so `%2f` never separates segments.
+//! Absent on purpose: decoding and normalising. Paths are matched as they were sent, so `%2f` never separates segments, and
+//! empty segments, `.` and `..` are segments like others.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use manifest::{Pattern, Route};
+
+/// How many segments a route may have. The tree is walked recursively, and nobody's routes come near.
+const DEPTH_LIMIT: usize = 128;
 
 /// Where Spin's built-in answers are.
 pub const RESERVED: &str = "/.well-known/spin/";
@@ -68,6 +73,11 @@ pub enum RouteWarning {
         /// The path of the one that does.
         path: String,
     },
+    /// The route has more segments than any route may have, so it never answers.
+    TooDeep {
+        /// Which.
+        route: usize,
+    },
     /// The route is in the reserved space, so it never answers.
     Reserved {
         /// Which.
@@ -86,6 +96,9 @@ impl fmt::Display for RouteWarning {
                     "routes {loser}, `{shadowed}`, and {winner}, `{path}`, match the same paths: only the last one answers"
                 )
             }
+            Self::TooDeep { route } => {
+                write!(f, "route {route} never answers: it has more than {DEPTH_LIMIT} segments")
+            }
             Self::Reserved { route, path } => {
                 write!(f, "route {route}, `{path}`, never answers: `{RESERVED}` belongs to the platform")
             }
@@ -93,9 +106,12 @@ impl fmt::Display for RouteWarning {
     }
 }
 
+#[expect(clippy::disallowed_types, reason = "never iterated, and the cost of a lookup must not grow with the routes")]
+type Literals = std::collections::HashMap<Box<str>, Node>;
+
 #[derive(Debug, Clone, Default)]
 struct Node {
-    literals: BTreeMap<Box<str>, Self>,
+    literals: Literals,
     named: Option<Box<Self>>,
     exact: Option<usize>,
     wildcard: Option<usize>,
@@ -113,19 +129,27 @@ impl Router {
                 Pattern::Private => None,
             };
             if let Some(path) = &path {
-                if path.matched.starts_with(RESERVED) {
-                    warnings.push(RouteWarning::Reserved { route: index, path: path.matched.clone() });
-                }
-                if let Some(loser) = router.root.insert(path, index) {
-                    let shadowed = router.paths.get(loser).and_then(Option::as_ref);
-                    let shadowed = shadowed.map(|path| path.matched.clone()).unwrap_or_default();
-                    let path = path.matched.clone();
-                    warnings.push(RouteWarning::Duplicate { loser, winner: index, shadowed, path });
-                }
+                warnings.extend(router.insert(path, index));
             }
             router.paths.push(path);
         }
         (router, warnings)
+    }
+
+    /// Puts a route into the tree.
+    fn insert(&mut self, path: &RoutePath, route: usize) -> Vec<RouteWarning> {
+        let mut warnings = Vec::new();
+        if path.matched.starts_with(RESERVED) {
+            warnings.push(RouteWarning::Reserved { route, path: path.matched.clone() });
+        }
+        if path.segments().nth(DEPTH_LIMIT).is_some() {
+            warnings.push(RouteWarning::TooDeep { route });
+        } else if let Some(loser) = self.root.insert(path, route) {
+            let shadowed = self.paths.get(loser).and_then(Option::as_ref).map(|path| path.matched.clone());
+            let (shadowed, path) = (shadowed.unwrap_or_default(), path.matched.clone());
+            warnings.push(RouteWarning::Duplicate { loser, winner: route, shadowed, path });
+        }
+        warnings
     }
 
     /// The route for `path`, which is a request's path without its query.
@@ -134,11 +158,10 @@ impl Router {
         if !path.starts_with('/') {
             return None;
         }
-        let end = path.len() - usize::from(path.ends_with('/'));
-        let mut captures = Vec::new();
-        let (route, rest) = self.root.find(path, 0, end, &mut captures)?;
+        let mut lookup = Lookup::of(path);
+        let (route, rest) = self.root.find(&mut lookup, 0)?;
         let known = self.paths.get(route)?.as_ref()?;
-        Some(Match { route, path: known, path_info: path.get(rest..).unwrap_or_default(), captures })
+        Some(Match { route, path: known, path_info: path.get(rest..).unwrap_or_default(), captures: lookup.captures })
     }
 
     /// The path of each route of the application, in its order; `None` for private ones.
@@ -185,6 +208,23 @@ fn named(segment: &str) -> Option<&str> {
     segment.strip_prefix(':').filter(|name| !name.is_empty())
 }
 
+/// A path on its way through the tree.
+struct Lookup<'a> {
+    path: &'a str,
+    /// Where what must match ends: before a slash at the end.
+    end: usize,
+    captures: Vec<&'a str>,
+    /// How many nodes were looked at.
+    visited: usize,
+}
+
+impl<'a> Lookup<'a> {
+    fn of(path: &'a str) -> Self {
+        let end = path.len() - usize::from(path.ends_with('/'));
+        Self { path, end, captures: Vec::new(), visited: 0 }
+    }
+}
+
 impl Node {
     /// Puts a route where it belongs; returns the one that was there.
     fn insert(&mut self, path: &RoutePath, route: usize) -> Option<usize> {
@@ -199,25 +239,27 @@ impl Node {
         place.replace(route)
     }
 
-    /// The best route below this node for `path[at..end]`, and where what its wildcard matched begins. Never deeper
+    /// The best route below this node for the path from `at` on, and where what its wildcard matched begins. Never deeper
     /// than the deepest route.
-    fn find<'a>(&self, path: &'a str, at: usize, end: usize, captures: &mut Vec<&'a str>) -> Option<(usize, usize)> {
+    fn find(&self, lookup: &mut Lookup<'_>, at: usize) -> Option<(usize, usize)> {
+        lookup.visited += 1;
+        let path = lookup.path;
         let wildcard = self.wildcard.map(|route| (route, at));
-        if at >= end {
+        if at >= lookup.end {
             return self.exact.map(|route| (route, path.len())).or(wildcard);
         }
-        let rest = path.get(at + 1..end)?;
+        let rest = path.get(at + 1..lookup.end)?;
         let segment = rest.split('/').next()?;
         let next = at + 1 + segment.len();
-        if let Some(found) = self.literals.get(segment).and_then(|node| node.find(path, next, end, captures)) {
+        if let Some(found) = self.literals.get(segment).and_then(|node| node.find(lookup, next)) {
             return Some(found);
         }
         if let Some(node) = self.named.as_ref().filter(|_| !segment.is_empty()) {
-            captures.push(segment);
-            if let Some(found) = node.find(path, next, end, captures) {
+            lookup.captures.push(segment);
+            if let Some(found) = node.find(lookup, next) {
                 return Some(found);
             }
-            captures.pop();
+            lookup.captures.pop();
         }
         wildcard
     }
@@ -225,6 +267,8 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use manifest::Target;
     use proptest::prelude::*;
 
@@ -324,6 +368,37 @@ mod tests {
         assert!(warnings[0].to_string().contains("never answers"));
     }
 
+    /// How many nodes a lookup looks at.
+    fn visited(patterns: &[String], path: &str) -> usize {
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        let (router, _) = Router::new("/", &routes(&patterns));
+        let mut lookup = Lookup::of(path);
+        router.root.find(&mut lookup, 0).unwrap();
+        lookup.visited
+    }
+
+    #[test]
+    fn a_lookup_looks_at_as_many_nodes_with_one_route_as_with_a_thousand() {
+        let one = ["/api/v1/items/...".to_owned()];
+        let beside =
+            (0..1000).flat_map(|n| [format!("/api/v1/other-{n}"), format!("/api/v{n}/x/..."), format!("/{n}/...")]);
+        let thousand: Vec<String> = beside.chain(one.clone()).collect();
+        for path in ["/api/v1/items", "/api/v1/items/7", "/api/v1/items/7/8/9/10/11"] {
+            assert_eq!((visited(&one, path), visited(&thousand, path)), (4, 4), "{path}");
+        }
+        assert_eq!(visited(&["/:a/:b".to_owned()], "/x/y"), 3);
+    }
+
+    #[test]
+    fn a_route_without_end_is_warned_about_and_a_path_without_end_is_fine() {
+        let deep = "/x".repeat(100_000);
+        let (router, warnings) = Router::new("/", &routes(&[&deep, "/..."]));
+        assert_eq!(warnings, [RouteWarning::TooDeep { route: 0 }]);
+        assert_eq!(router.find(&deep).unwrap().route, 1);
+        let (router, _) = Router::new("/", &routes(&["/:x/:y/..."]));
+        assert_eq!(router.find(&deep).unwrap().path_info.len(), deep.len() - 4);
+    }
+
     #[test]
     fn private_routes_answer_no_path() {
         let mut all = routes(&["/a"]);
@@ -366,6 +441,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_routes_and_any_path_are_looked_up_without_a_panic(
+            base in "(/|[/a-z%.]{0,6})",
+            patterns in prop::collection::vec("[/a:.*%é]{0,12}", 0..8),
+            path in "(/[/a:.*%é ?]{0,12}|.{0,12})",
+        ) {
+            let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+            let (router, _) = Router::new(&base, &routes(&patterns));
+            if let Some(found) = router.find(&path) {
+                prop_assert!(path.ends_with(found.path_info));
+                prop_assert_eq!(found.captures.len(), found.path.names.len());
+                prop_assert!(found.captures.iter().all(|capture| !capture.is_empty() && !capture.contains('/')));
+            }
+        }
+
         #[test]
         fn router_agrees_with_a_naive_scan(
             patterns in prop::collection::vec(pattern(), 0..12),

@@ -150,9 +150,11 @@ pub fn environment(request: &WagiRequest<'_>, own: &[(String, String)]) -> Vec<(
     all.into_iter().filter(|(name, value)| !name.contains(['=', '\0']) && !value.contains('\0')).collect()
 }
 
-/// `HTTP_...` for each header; a repeated one is joined as HTTP joins it (cookies: RFC 6265, 5.4).
+/// `HTTP_...` for each header; a repeated one is joined as HTTP joins it (cookies: RFC 6265, 5.4). Where `x-a` and `x_a` would
+/// become the same variable, it is that of `x-a`: proxies set such names, and callers must not replace them.
 fn headers(headers: &HeaderMap, all: &mut BTreeMap<String, String>) {
-    for name in headers.keys() {
+    let (underscored, usual): (Vec<_>, Vec<_>) = headers.keys().partition(|name| name.as_str().contains('_'));
+    for name in underscored.into_iter().chain(usual) {
         if matches!(name.as_str(), "authorization" | "connection" | "proxy") {
             continue;
         }
@@ -230,6 +232,7 @@ fn status_code(value: &HeaderValue) -> Result<StatusCode, ResponseError> {
 #[cfg(test)]
 mod tests {
     use manifest::{Pattern, Route, Target};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::router::Router;
@@ -397,5 +400,39 @@ mod tests {
         }
         let head = response_head(format!("{output}\nbody").as_bytes()).unwrap();
         assert!(head.skipped > 0 && head.headers.contains_key("content-type"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_is_a_response_or_an_error(
+            lines in prop::collection::vec("(content-type: a/b|status: [0-9a-z +-]{0,6}|location: .{0,9}|.{0,20}|[\\x00-\\xff]{0,9})", 0..9),
+            end in "\\r?\\n",
+            body in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut output = lines.join(&end).into_bytes();
+            output.extend(body);
+            if let Ok(head) = response_head(&output) {
+                prop_assert!((200..600).contains(&head.status.as_u16()));
+                prop_assert!(head.body_at <= output.len());
+                prop_assert!(!head.headers.contains_key("status"));
+            }
+        }
+
+        #[test]
+        fn any_request_has_an_environment_that_a_program_can_read(
+            path in "(/[a-z%.~]{0,4}){1,3}", query in "[a-z&=%${}]{0,12}", template in ".{0,20}",
+            name in "[a-z_-]{1,8}", value in prop::collection::vec(0x20_u8..=0xff, 0..8),
+        ) {
+            let value: Vec<u8> = value.into_iter().filter(|byte| *byte != 0x7f).collect();
+            let uri = format!("{path}?{query}");
+            prop_assume!(uri.parse::<Uri>().is_ok());
+            let headers: &[(&str, &[u8])] = &[(&name, &value)];
+            let (all, arguments) = with_request("/...", &uri, headers, |request| {
+                (environment(request, &[]), arguments(&template, request))
+            });
+            prop_assert!(all.iter().all(|(name, value)| !name.contains(['=', '\0']) && !value.contains('\0')));
+            prop_assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0));
+            prop_assert!(!arguments.is_empty());
+        }
     }
 }

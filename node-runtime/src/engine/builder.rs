@@ -276,7 +276,7 @@ impl Builder {
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
         let slots = code.slots();
         let executor = match code {
-            Code::Module(module) => Executor::of_module(executor, &module, self.engine.modules()),
+            Code::Module(module, rustc) => Executor::of_module(executor, &module, rustc, self.engine.modules()),
             Code::Component(component) => Executor::of_component(executor, &component, self.engine.components()),
         };
         let config = self.engine.config();
@@ -382,13 +382,17 @@ impl Builder {
         let path = path.ok_or_else(|| BuildError::Missing { component: id.clone(), content })?;
         let variant = match executor {
             manifest::Executor::Spin => Variant::Componentized,
+            // Another entry point would not be an export of the component.
+            manifest::Executor::Wagi(wagi) if wagi.entrypoint == "_start" => Variant::Program,
             manifest::Executor::Wagi(_) => Variant::AsIs,
         };
         // Apps that bring the same wasm at once compile it once: whoever comes later finds it in the cache.
         let _turn = self.store.turn(&content.digest).await;
         let compiled = self.engine.compiler().compile(content, &path, variant).await;
-        compiled
-            .map_err(|error: CompileError| BuildError::Compile { component: id.clone(), problem: error.to_string() })
+        compiled.map_err(|error: CompileError| BuildError::Compile {
+            component: id.clone(),
+            problem: format!("{error} (wasm {})", content.digest),
+        })
     }
 
     /// The directories that the component sees.

@@ -1,9 +1,12 @@
 //! Turns wasm into code, off the serving threads.
 //!
-//! Promise: at most `compile_threads` threads compile, at low priority, however many apps arrive at once; code that is in
-//! the cache is mapped and nothing is compiled.
+//! Promise: compiling is bounded, at low priority, and no guest waits for long behind a larger one, however many apps arrive
+//! at once (see `compile_queue`); code that is in the cache is mapped at once and nothing is compiled.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use manifest::Content;
 use tokio::sync::oneshot;
@@ -12,18 +15,16 @@ use wasmtime::{Engine, Module, Precompiled, component::Component};
 use super::{
     EngineError,
     cache::Cache,
+    compile_queue::{CompileQueue, Job},
     compiled,
     config::TABLES_PER_GUEST,
     guest::{self, Variant},
 };
 
-/// How much the compiler's threads yield to the serving ones (Linux: per thread, 0 to 19).
-const NICENESS: i32 = 10;
-
 /// Compiles, with a cache.
 pub(super) struct Compiler {
     shared: Arc<Shared>,
-    threads: rayon::ThreadPool,
+    queue: CompileQueue,
 }
 
 struct Shared {
@@ -34,8 +35,8 @@ struct Shared {
 /// What a guest's wasm became.
 #[derive(Clone)]
 pub(super) enum Code {
-    /// A core module.
-    Module(Module),
+    /// A core module, and the version of Rust's compiler that it names.
+    Module(Module, Option<(u32, u32)>),
     /// A component.
     Component(Component),
 }
@@ -44,7 +45,7 @@ impl Code {
     /// How many places of the pool one instance takes: a place has one memory and two tables.
     pub(super) fn slots(&self) -> u32 {
         let needs = match self {
-            Self::Module(module) => Some(module.resources_required()),
+            Self::Module(module, _) => Some(module.resources_required()),
             Self::Component(component) => component.resources_required(),
         };
         needs.map_or(1, |needs| needs.num_memories.max(needs.num_tables.div_ceil(TABLES_PER_GUEST)).max(1))
@@ -70,18 +71,7 @@ pub(super) enum CompileError {
 
 impl Compiler {
     pub(super) fn new(engine: Engine, cache: Option<Cache>, threads: usize) -> Result<Self, EngineError> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|index| format!("compile-{index}"))
-            .start_handler(|_| {
-                // Worth trying only: some sandboxes forbid it.
-                let _niceness = rustix::process::nice(NICENESS);
-            })
-            // Without one, a panic would end the process; the waiting builder learns that there is no code.
-            .panic_handler(|_| tracing::error!("the compiler panicked"))
-            .build()
-            .map_err(|error| EngineError::Thread { role: "compiler", source: std::io::Error::other(error) })?;
-        Ok(Self { shared: Arc::new(Shared { engine, cache }), threads })
+        Ok(Self { shared: Arc::new(Shared { engine, cache }), queue: CompileQueue::new(threads)? })
     }
 
     pub(super) fn cache(&self) -> Option<&Cache> {
@@ -90,26 +80,39 @@ impl Compiler {
 
     /// The code of the wasm `content` in the file `path`, from the cache or compiled now.
     pub(super) async fn compile(&self, content: Content, path: &Path, variant: Variant) -> Result<Code, CompileError> {
+        let shared = Arc::clone(&self.shared);
+        let file = path.to_path_buf();
+        let cached = tokio::task::spawn_blocking(move || shared.cached(&content, &file, variant)).await;
+        if let Ok(Some(code)) = cached {
+            return Ok(code);
+        }
         let (shared, path) = (Arc::clone(&self.shared), path.to_path_buf());
         let (sender, receiver) = oneshot::channel();
-        self.threads.spawn(move || {
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let waiting = Arc::clone(&sender);
+        let is_wanted = move || {
+            let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            sender.as_ref().is_some_and(|sender: &oneshot::Sender<_>| !sender.is_closed())
+        };
+        self.queue.push(Job::new(content.size, is_wanted, move || {
+            let code = shared.load(&content, &path, variant);
+            let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Nobody may be waiting any more: the code is in the cache then.
-            let _unwanted = sender.send(shared.load(&content, &path, variant));
-        });
+            let _unwanted = sender.map(|sender| sender.send(code));
+        }));
         receiver.await.map_err(|_| CompileError::Stopped)?
     }
 }
 
 impl Shared {
     fn load(&self, content: &Content, path: &Path, variant: Variant) -> Result<Code, CompileError> {
-        if let Some(code) = self.cached(content, variant) {
-            return Ok(code);
-        }
         let wasm = std::fs::read(path).map_err(CompileError::Read)?;
-        let wasm = match variant {
-            Variant::Componentized if guest::has_component_type(&wasm) => guest::componentize(&wasm)?,
-            Variant::Componentized | Variant::AsIs => wasm,
-        };
+        if !wasm.starts_with(guest::MAGIC) {
+            // Wasmtime would take it for wasm in text form, and say what is wrong with that.
+            let start = wasm.get(..8).unwrap_or(&wasm).escape_ascii();
+            return Err(CompileError::Invalid(format!("it begins with `{start}` instead of wasm's magic number")));
+        }
+        let wasm = variant.prepare(wasm)?;
         let component = guest::is_component(&wasm);
         let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
         if let Some(cache) = &self.cache {
@@ -118,7 +121,7 @@ impl Shared {
             let code = code.map_err(invalid)?;
             match cache.write(&cache.path(&content.digest, variant), &code) {
                 Ok(()) => {
-                    if let Some(code) = self.cached(content, variant) {
+                    if let Some(code) = self.cached(content, path, variant) {
                         return Ok(code);
                     }
                 }
@@ -128,15 +131,19 @@ impl Shared {
         if component {
             Component::from_binary(&self.engine, &wasm).map(Code::Component).map_err(invalid)
         } else {
-            Module::from_binary(&self.engine, &wasm).map(Code::Module).map_err(invalid)
+            let module = Module::from_binary(&self.engine, &wasm).map_err(invalid)?;
+            Ok(Code::Module(module, guest::rustc_version(&wasm)))
         }
     }
 
     /// What the cache has. A file that cannot be used counts as absent and is written again.
-    fn cached(&self, content: &Content, variant: Variant) -> Option<Code> {
+    fn cached(&self, content: &Content, wasm: &Path, variant: Variant) -> Option<Code> {
         let path = self.cache.as_ref()?.path(&content.digest, variant);
         let code = match Engine::detect_precompiled_file(&path).ok()?? {
-            Precompiled::Module => compiled::map_module(&self.engine, &path).map(Code::Module),
+            Precompiled::Module => {
+                let rustc = std::fs::read(wasm).ok().and_then(|wasm| guest::rustc_version(&wasm));
+                compiled::map_module(&self.engine, &path).map(|module| Code::Module(module, rustc))
+            }
             Precompiled::Component => compiled::map_component(&self.engine, &path).map(Code::Component),
         };
         code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "compiled code unusable")).ok()

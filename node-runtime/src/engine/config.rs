@@ -20,6 +20,8 @@ const TABLE_KEEP_RESIDENT: usize = 512 << 10;
 const INSTANCE_METADATA: usize = 10 << 20;
 /// Tables of a guest: its own and those of its adapters.
 pub(super) const TABLES_PER_GUEST: u32 = 2;
+/// Stacks of a guest: one of WASI 0.3 may wait in one task while another runs.
+const STACKS_PER_GUEST: u32 = 2;
 
 /// The settings of an [`Engine`](super::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,7 @@ pub struct EngineConfig {
     pub cache_dir: Option<PathBuf>,
     /// Whether compiled code tells a native debugger about the guest's source (DWARF). Default false.
     pub debug_info: bool,
-    /// How many threads compile. Default: all cores but one, at least one.
+    /// How many threads compile small guests, and as many others large ones (from 1 MiB of wasm on). Default: all cores but one, at least one.
     pub compile_threads: usize,
     /// How many lines of guest output may wait to be written before further ones are dropped (and counted). Default
     /// 10,000.
@@ -161,7 +163,7 @@ fn pooled(config: &EngineConfig, scan: Enabled) -> wasmtime::Result<wasmtime::En
         .max_tables_per_component(limits::TABLES)
         .total_memories(guests)
         .total_tables(guests.saturating_mul(TABLES_PER_GUEST))
-        .total_stacks(guests)
+        .total_stacks(guests.saturating_mul(STACKS_PER_GUEST))
         .total_gc_heaps(guests)
         .max_tables_per_module(TABLES_PER_GUEST)
         .table_elements(usize::try_from(config.table_elements)?)

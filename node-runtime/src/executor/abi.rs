@@ -15,16 +15,7 @@
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
-use crate::host::guest_memory::{GuestMemory, METHODS, MemoryError};
-
-/// How a guest lays out its results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// As SDKs from 0.4 on.
-    Canonical,
-    /// As SDKs up to 0.3.
-    Slots,
-}
+use crate::host::guest_memory::{GuestMemory, Layout, METHODS, MemoryError};
 
 /// Why a result is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +96,10 @@ pub(super) fn response(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::host::guest_memory::HEADERS_LIMIT;
 
     /// Memory with these words at these places.
     fn memory(words: &[(usize, u32)], texts: &[(usize, &[u8])]) -> Vec<u8> {
@@ -208,5 +202,48 @@ mod tests {
         assert_eq!(method(&Method::OPTIONS), Some(6));
         assert_eq!(method(&Method::TRACE), None);
         assert_eq!(method(&Method::from_bytes(b"BREW").unwrap()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_memory_and_any_pointer_are_read_without_a_panic_and_within_limits(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..600),
+            words in prop::collection::vec((0_usize..600, prop_oneof![0_u32..3, 0_u32..700, any::<u32>()]), 0..24),
+            at in prop_oneof![0_u32..620, any::<u32>()],
+            known in prop_oneof![Just(None), Just(Some(Layout::Canonical)), Just(Some(Layout::Slots))],
+        ) {
+            for (at, word) in words {
+                if let Some(place) = bytes.get_mut(at..at + 4) {
+                    place.copy_from_slice(&word.to_le_bytes());
+                }
+            }
+            if let Ok(response) = response(&bytes, at, known, 64) {
+                prop_assert!(response.body().len() <= 64);
+                let size: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+                prop_assert!(size <= HEADERS_LIMIT);
+            }
+        }
+
+        #[test]
+        fn a_result_in_either_layout_is_read_back(
+            status in 100_u32..1000, slots in any::<bool>(), body in prop::option::of("[a-z]{0,9}"), headers in any::<bool>(),
+        ) {
+            // Without headers and body both layouts look alike.
+            let stride = if slots { 8 } else { 4 };
+            let tag = |present: bool| u32::from(present);
+            let length = u32::try_from(body.as_deref().map_or(0, str::len)).unwrap();
+            let values = [status, tag(headers), 200, tag(headers), tag(body.is_some()), 310, length];
+            let words: Vec<(usize, u32)> =
+                values.into_iter().enumerate().map(|(index, value)| (index * stride, value)).collect();
+            let memory = memory(&[&words, &NAME_AND_VALUE[..]].concat(), &[
+                (300, b"ab"),
+                (310, body.as_deref().unwrap_or_default().as_bytes()),
+            ]);
+            let read = response(&memory, 0, None, 64).unwrap();
+            prop_assert_eq!(u32::from(read.status().as_u16()), status);
+            prop_assert_eq!(read.headers().len(), usize::from(headers));
+            let body = body.unwrap_or_default();
+            prop_assert_eq!(&read.body()[..], body.as_bytes());
+        }
     }
 }

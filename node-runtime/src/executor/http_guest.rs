@@ -64,15 +64,16 @@ impl std::fmt::Debug for HttpGuest {
 }
 
 impl HttpGuest {
-    /// Checks that `component` is one, and links it.
-    pub(super) fn link(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
-        let kind = HandlerKind::of(component)?;
-        let linker = link::complete_component(linker, component)?;
-        let pre = linker.instantiate_pre(component).map_err(LinkError::of)?;
-        Ok(match kind {
-            HandlerKind::IncomingHandler => Self::IncomingHandler(ProxyPre::new(pre).map_err(LinkError::of)?),
-            HandlerKind::Service => Self::Service(ServicePre::new(pre).map_err(LinkError::of)?),
-        })
+    /// Links a component that exports `wasi:http/incoming-handler`.
+    pub(super) fn incoming_handler(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
+        let pre = link::complete_component(linker, component)?.instantiate_pre(component).map_err(LinkError::of)?;
+        ProxyPre::new(pre).map(Self::IncomingHandler).map_err(LinkError::of)
+    }
+
+    /// Links a component that exports `wasi:http/handler`.
+    pub(super) fn service(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
+        let pre = link::complete_component(linker, component)?.instantiate_pre(component).map_err(LinkError::of)?;
+        ServicePre::new(pre).map(Self::Service).map_err(LinkError::of)
     }
 
     /// Calls it.

@@ -10,7 +10,8 @@ use wasmtime::{Extern, ExternType, Instance, InstancePre, Linker, Module, Module
 
 use super::{
     Exchange, RequestError,
-    abi::{self, AbiError, Layout},
+    abi::{self, AbiError},
+    era::Era,
     link::{self, LinkError},
 };
 use crate::host::{
@@ -21,8 +22,10 @@ use crate::host::{
 type Handler = TypedFunc<(i32, u32, u32, u32, u32, u32, u32, i32, u32, u32), u32>;
 
 const HANDLER: &str = "handle-http-request";
-/// SDKs of 0.8 and later leave an export with this prefix.
-const SDK_MARK: &str = "spin-sdk-version-";
+/// What it was called in February and March of 2022.
+const FIRST_HANDLER: &str = "handler";
+/// Guests of the Redis trigger export this.
+const REDIS_HANDLER: &str = "handle-redis-message";
 
 /// A legacy guest, linked.
 pub(crate) struct LegacyGuest {
@@ -30,12 +33,12 @@ pub(crate) struct LegacyGuest {
     memory: ModuleExport,
     realloc: ModuleExport,
     handler: ModuleExport,
-    layout: Option<Layout>,
+    era: Era,
 }
 
 impl std::fmt::Debug for LegacyGuest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LegacyGuest").field("layout", &self.layout).finish_non_exhaustive()
+        f.debug_struct("LegacyGuest").field("era", &self.era).finish_non_exhaustive()
     }
 }
 
@@ -47,20 +50,25 @@ struct Live {
 }
 
 impl LegacyGuest {
-    /// Checks that `module` is one, and links it.
-    pub(super) fn link(module: &Module, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
-        expect_function(module, HANDLER, 10)?;
+    /// Checks that `module` is one, and links it. `rustc` is the version of the compiler that it names, if any.
+    pub(super) fn link(
+        module: &Module,
+        rustc: Option<(u32, u32)>,
+        linker: &Linker<RuntimeContext>,
+    ) -> Result<Self, LinkError> {
+        let first = module.get_export(HANDLER).is_none() && expect_function(module, FIRST_HANDLER, 10).is_ok();
+        let handler = if first { FIRST_HANDLER } else { HANDLER };
+        expect_function(module, handler, 10)?;
         expect_function(module, REALLOC, 4)?;
         if !matches!(module.get_export("memory"), Some(ExternType::Memory(memory)) if !memory.is_64()) {
             return Err(LinkError("it exports no `memory` of 32 bits".to_owned()));
         }
         let export = |name| module.get_export_index(name).ok_or_else(|| LinkError(format!("it exports no `{name}`")));
-        let marked = module.exports().any(|export| export.name().starts_with(SDK_MARK));
         Ok(Self {
             memory: export("memory")?,
             realloc: export(REALLOC)?,
-            handler: export(HANDLER)?,
-            layout: marked.then_some(Layout::Canonical),
+            handler: export(handler)?,
+            era: if first { Era::First } else { Era::of(module, rustc) },
             pre: link::complete_module(linker, module)?.instantiate_pre(module).map_err(LinkError::of)?,
         })
     }
@@ -77,7 +85,7 @@ impl LegacyGuest {
             let mut live = self.instantiate(exchange).await.map_err(RequestError::of_wasmtime)?;
             let result = self.handle(&mut live, method, parts, &body).await.map_err(RequestError::of_wasmtime)?;
             let memory = live.heap.memory.data(&live.store);
-            abi::response(memory, result, self.layout, exchange.buffered_body).map_err(|error| match error {
+            abi::response(memory, result, self.era.results(), exchange.buffered_body).map_err(|error| match error {
                 AbiError::TooLarge { limit, .. } => RequestError::ResponseTooLarge { limit },
                 error => RequestError::Response(error.to_string()),
             })
@@ -97,7 +105,9 @@ impl LegacyGuest {
         let realloc = instance.get_module_export(&mut store, &self.realloc).and_then(Extern::into_func);
         let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest has no memory"))?;
         let realloc = realloc.ok_or_else(|| wasmtime::format_err!("the guest has no allocator"))?.typed(&store)?;
-        Ok(Live { store, instance, heap: GuestHeap { memory, realloc } })
+        let layout = self.era.imports();
+        store.data_mut().set_layout(layout);
+        Ok(Live { store, instance, heap: GuestHeap { memory, realloc, layout } })
     }
 
     async fn handle(&self, live: &mut Live, method: i32, parts: &Parts, body: &Bytes) -> wasmtime::Result<u32> {
@@ -140,8 +150,8 @@ fn no_handler(module: &Module, name: &str) -> LinkError {
     let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
     let advice = if exports.contains(&"_start") {
         "; it exports `_start`: give its route the executor `{ type = \"wagi\" }`, or build it for the Spin HTTP trigger"
-    } else if exports.contains(&"handler") {
-        "; its `handler` is from before Spin 0.1: build it with a later SDK"
+    } else if exports.contains(&REDIS_HANDLER) {
+        "; its `handle-redis-message` is for Spin's Redis trigger, which this runtime does not have"
     } else {
         ""
     };

@@ -1,12 +1,17 @@
 //! What guests import that the host does not have: functions that trap when they are called, so that a guest that
 //! imports more than it uses runs all the same.
 
+use std::borrow::Cow;
+
 use wasmtime::{
     ExternType, FuncType, Linker, Module, ValType,
     component::{Component, Linker as ComponentLinker, LinkerInstance, ResourceType, types::ComponentItem},
 };
 
-use crate::host::{self, RuntimeContext};
+use crate::{
+    engine::Draft,
+    host::{self, RuntimeContext},
+};
 
 /// The interfaces of WASI 0.2 that wasmtime's linker has, in every 0.2.x version: a guest's own version is found there.
 /// They must not be defined again, because their resources would become other types.
@@ -69,6 +74,9 @@ const HOST_INTERFACES_0_3: [&str; 23] = [
     "wasi:sockets/types",
 ];
 
+/// The version under which the linker has them.
+const WASI_0_3: &str = "0.3.0";
+
 /// Why wasm is not a guest: what it has, what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -112,18 +120,20 @@ pub(super) fn complete_module(
     Ok(linker)
 }
 
-/// Whether the host has the interface `name`, written `package:name/interface@version`.
-fn is_host_interface(name: &str) -> bool {
+/// Under which name the host has the interface `name`, written `package:name/interface@version`; `None` if it has not.
+fn host_name(name: &str) -> Option<Cow<'_, str>> {
     if host::INTERFACES.iter().any(|module| module.contains(&name)) {
-        return true;
+        return Some(Cow::Borrowed(name));
     }
-    let Some((interface, version)) = name.split_once('@') else { return false };
-    let known: &[&str] = match version.get(..4) {
-        Some("0.2.") => &HOST_INTERFACES,
-        Some("0.3.") => &HOST_INTERFACES_0_3,
-        _ => return false,
+    let (interface, version) = name.split_once('@')?;
+    let (known, release): (&[&str], _) = match version.get(..4)? {
+        "0.2." => (&HOST_INTERFACES, host::drafts::RELEASE),
+        "0.3." => (&HOST_INTERFACES_0_3, WASI_0_3),
+        _ => return None,
     };
-    !version.contains('-') && known.contains(&interface)
+    let known = !version.contains('-') && known.contains(&interface);
+    let drafted = Draft::of(name) == Some(Draft::October2023) && interface == "wasi:clocks/timezone";
+    (known || drafted).then(|| Cow::Owned(format!("{interface}@{release}")))
 }
 
 /// What a resource is that only the guest's own imports know.
@@ -138,8 +148,22 @@ pub(super) fn complete_component(
     let mut linker = linker.clone();
     let engine = component.engine();
     for (name, item) in component.component_type().imports(engine) {
-        if !is_host_interface(name) {
-            define(&mut linker.root(), component, "", name, &item.ty).map_err(LinkError::of)?;
+        if let (Some(draft), Some((interface, _))) = (Draft::of(name), name.split_once('@')) {
+            host::drafts::link(&mut linker, draft, interface).map_err(LinkError::of)?;
+        }
+        match (host_name(name), &item.ty) {
+            (None, item) => define(&mut linker.root(), component, "", name, item).map_err(LinkError::of)?,
+            (Some(known), ComponentItem::ComponentInstance(instance)) => {
+                let mut known = linker.instance(&known).map_err(LinkError::of)?;
+                let path = format!("{}: ", Draft::written(name));
+                for (name, item) in instance.exports(engine) {
+                    if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                        // Fails for what the host has.
+                        let _defined = define(&mut known, component, &path, name, &item.ty);
+                    }
+                }
+            }
+            (Some(_), _) => {}
         }
     }
     Ok(linker)
@@ -154,7 +178,7 @@ fn define(
 ) -> wasmtime::Result<()> {
     match item {
         ComponentItem::ComponentFunc(function) => {
-            let error = NotProvided(format!("{path}{name}"));
+            let error = NotProvided(format!("{path}{}", Draft::written(name)));
             if function.async_() {
                 return linker.func_new_concurrent(name, move |_, _, _, _| {
                     let error = error.clone();
@@ -166,7 +190,7 @@ fn define(
         ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<Unprovided>(), |_, _| Ok(())),
         ComponentItem::ComponentInstance(instance) => {
             let mut inner = linker.instance(name)?;
-            let path = format!("{path}{name}: ");
+            let path = format!("{path}{}: ", Draft::written(name));
             for (name, item) in instance.exports(component.engine()) {
                 define(&mut inner, component, &path, name, &item.ty)?;
             }
@@ -192,11 +216,15 @@ mod tests {
 
     #[test]
     fn released_versions_of_wasi_are_the_host_s_and_drafts_are_not() {
+        let is_host_interface = |name: &str| host_name(name).is_some();
         assert!(is_host_interface("wasi:http/types@0.2.0"));
         assert!(is_host_interface("wasi:io/streams@0.2.12"));
         assert!(is_host_interface("fermyon:spin/variables@2.0.0"));
         assert!(is_host_interface("wasi:config/store@0.2.0-draft-2024-09-27"));
         assert!(!is_host_interface("wasi:http/types@0.2.0-rc-2023-10-18"));
+        assert_eq!(host_name("wasi:io/poll@0.2.202310180000000").as_deref(), Some("wasi:io/poll@0.2.12"));
+        assert!(is_host_interface("wasi:clocks/timezone@0.2.202310180000000"));
+        assert!(!is_host_interface("wasi:clocks/timezone@0.2.5"));
         assert!(is_host_interface("wasi:http/client@0.3.1"));
         assert!(!is_host_interface("wasi:http/outgoing-handler@0.3.0"));
         assert!(!is_host_interface("wasi:http/types@0.3.0-rc-2026-03-15"));

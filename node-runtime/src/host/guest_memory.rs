@@ -16,13 +16,22 @@ pub(crate) const REALLOC: &str = "canonical_abi_realloc";
 /// A header is two strings: (pointer, length) twice.
 const HEADER_SIZE: u32 = 16;
 /// How large all headers of a message may be together, in bytes: their names and values, and 32 for each (RFC 9113, 6.5.2).
-const HEADERS_LIMIT: usize = 1 << 20;
+pub(crate) const HEADERS_LIMIT: usize = 1 << 20;
 /// What each header counts beside its name and value.
 const HEADER_OVERHEAD: usize = 32;
 
 /// The methods that the ABI knows; the position is the number.
 pub(crate) const METHODS: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD, Method::OPTIONS];
+
+/// How a module lays out the results of functions, its own and those that it imports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As the component model does: SDKs from 0.4 on.
+    Canonical,
+    /// One slot of 8 bytes for each value: SDKs up to 0.3.
+    Slots,
+}
 
 /// Why something in a guest's memory is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +133,7 @@ impl<'a> GuestMemory<'a> {
 pub(crate) struct GuestHeap {
     pub(crate) memory: Memory,
     pub(crate) realloc: Realloc,
+    pub(crate) layout: Layout,
 }
 
 impl GuestHeap {
@@ -133,7 +143,8 @@ impl GuestHeap {
         let realloc = caller.get_export(REALLOC).and_then(Extern::into_func);
         let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest exports no `memory`"))?;
         let realloc = realloc.ok_or_else(|| wasmtime::format_err!("the guest exports no function `{REALLOC}`"))?;
-        Ok(Self { memory, realloc: realloc.typed(caller)? })
+        let layout = caller.data().layout();
+        Ok(Self { memory, realloc: realloc.typed(caller)?, layout })
     }
 
     /// Copies `bytes` into memory that the guest allocates for it. Returns pointer and size.
@@ -202,7 +213,7 @@ impl GuestHeap {
         Ok(())
     }
 
-    /// Copies numbers to `at`, 4 bytes each.
+    /// Copies the values of a result to `at`: 4 bytes each, in slots of 8 for guests that expect them.
     pub(crate) fn write_words(
         &self,
         store: impl AsContextMut<Data = RuntimeContext>,
@@ -210,7 +221,10 @@ impl GuestHeap {
         at: u32,
         words: &[u32],
     ) -> wasmtime::Result<()> {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bytes: Vec<u8> = match self.layout {
+            Layout::Canonical => words.iter().flat_map(|word| word.to_le_bytes()).collect(),
+            Layout::Slots => words.iter().flat_map(|word| u64::from(*word).to_le_bytes()).collect(),
+        };
         self.write(store, what, at, &bytes)
     }
 }

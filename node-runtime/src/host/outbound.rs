@@ -7,6 +7,7 @@ mod body;
 mod chain;
 mod client;
 mod connector;
+mod experimental_http;
 mod failure;
 mod handlers;
 mod legacy_http;
@@ -33,6 +34,7 @@ use super::{Grants, Network, RuntimeContext};
 use body::Presence;
 use chain::Destination;
 pub(crate) use client::HttpPool;
+pub(super) use experimental_http::OpenResponses;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
@@ -154,7 +156,8 @@ pub(super) const INTERFACES: [&str; 1] = [spin_http::INTERFACE];
 
 /// Defines the import by which core modules send requests.
 pub(super) fn link_modules(linker: &mut wasmtime::Linker<RuntimeContext>) -> wasmtime::Result<()> {
-    legacy_http::link(linker)
+    legacy_http::link(linker)?;
+    experimental_http::link(linker)
 }
 
 /// Defines `wasi:http` in both versions, and Spin's interface from before it, for components.

@@ -65,12 +65,15 @@ async fn a_component_with_two_handlers_or_one_of_another_version_is_refused() {
     };
     let (_, message) = refusal(&component(&["wasi:http/incoming-handler@0.2.0", "wasi:http/handler@0.3.0"])).await;
     assert!(message.contains("more than one handler"), "{message}");
-    for other in
-        ["wasi:http/handler@0.4.0", "wasi:http/incoming-handler@0.2.0-rc-2023-10-18", "fermyon:spin/inbound-http"]
-    {
+    for other in ["wasi:http/handler@0.4.0", "wasi:http/incoming-handler@0.2.0-rc-2023-12-05"] {
         let (_, message) = refusal(&component(&[other])).await;
         assert!(message.contains(&format!("exports `{other}`, which this runtime does not call")), "{message}");
     }
+    let (_, message) = refusal(&component(&["fermyon:spin/inbound-http"])).await;
+    assert!(message.contains("has no function `handle-request`"), "{message}");
+    let both = ["wasi:http/incoming-handler@0.2.0-rc-2023-10-18", "wasi:http/incoming-handler@0.2.0"];
+    let (_, message) = refusal(&component(&both)).await;
+    assert!(message.contains("more than one handler") && message.contains(both[0]), "{message}");
 }
 
 #[tokio::test]

@@ -82,6 +82,17 @@ async fn bodies_are_streamed_in_both_directions_at_once() {
 }
 
 #[tokio::test]
+async fn a_guest_may_answer_while_the_request_is_still_being_sent() {
+    let served = served().await;
+    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let chunks = futures::stream::unfold(receiver, |mut r| async { r.recv().await.map(|frame| (frame, r)) });
+    sender.send(Ok(Frame::data(Bytes::from_static(b"one")))).await.unwrap();
+    let (response, _connection) = served.begin(Request::post("/").body(StreamBody::new(chunks)).unwrap()).await;
+    assert_eq!(collect(response).await.unwrap().text(), "Hello from Rust\n");
+    drop(sender);
+}
+
+#[tokio::test]
 async fn large_bodies_pass_whole() {
     let served = served().await;
     let large: Vec<u8> = (0..8 << 20).map(|index: u32| index.to_le_bytes()[1]).collect();

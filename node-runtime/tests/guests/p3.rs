@@ -49,7 +49,7 @@ async fn an_empty_answer_has_length_zero() {
 #[tokio::test]
 async fn a_guest_is_told_its_route_its_host_and_not_what_callers_forge() {
     let served = served().await;
-    let request = Request::builder().method("PUT").uri("/headers?q").header("spin-path-info", "evil");
+    let request = Request::put("/headers?q").header("spin-path-info", "evil");
     let reply = served.send(request.header("host", "shop.example:8080")).await;
     for line in [
         "PUT http://shop.example:8080/headers?q",
@@ -226,6 +226,17 @@ async fn environment_and_output_are_those_of_every_guest() {
     assert_eq!(served.get("/env").await.text(), "A=1\n");
     served.get("/log?line=hello").await;
     assert_eq!(served.lines(), ["stdout: stdout: hello", "stderr: stderr: hello"]);
+}
+
+#[tokio::test]
+async fn a_request_beyond_the_last_instance_is_a_503() {
+    let served = App::on(engine_with(|config| config.max_instances = 1), &guest("http-p3")).serve().await;
+    let request = Request::get("/stream?chunks=2&ms=3600000").body(String::new()).unwrap();
+    let (response, connection) = served.begin(request).await;
+    assert_eq!(served.get("/").await.status, 503);
+    drop((response, connection));
+    tokio::time::timeout(Duration::from_secs(10), served.idle()).await.unwrap();
+    assert_eq!(served.get("/").await.status, 200);
 }
 
 #[tokio::test]

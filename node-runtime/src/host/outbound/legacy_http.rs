@@ -4,8 +4,7 @@
 //! The result is 32 bytes: u8 tag at 0. 0 (response): u16 status at 4, headers: u8 tag at 8, pointer at 12, count at 16; body:
 //! u8 tag at 20, pointer at 24, length at 28. 1 (error): u8 kind at 4.
 //!
-//! Absent on purpose: parameters (Spin ignored them too: the URI has the query); the 8-byte slots in which SDKs up to 0.3
-//! would read the result.
+//! Absent on purpose: parameters (Spin ignored them too: the URI has the query).
 
 use bytes::Bytes;
 use http::Request;
