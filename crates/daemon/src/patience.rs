@@ -130,7 +130,8 @@ mod tests {
         let mut server = Patience::new(server, LONG, LONG);
         let mut read = [0; 14];
         let (written, taken) = tokio::join!(server.write_all(b"more than fits"), client.read_exact(&mut read));
-        (written.unwrap(), taken.unwrap());
+        written.unwrap();
+        taken.unwrap();
         assert!(server.stuck.is_none());
         server.write_timeout = Duration::ZERO;
         let error = server.write_all(b"more than fits").await.unwrap_err();

@@ -55,6 +55,10 @@ pub(super) struct GuestFlags {
     #[arg(long, env = "SPINDLE_BUFFERED_BODY", default_value_t = 16, value_name = "MIB")]
     buffered_body: usize,
 
+    /// The most MiB of disk that the stores of one app take, where it sets no limit
+    #[arg(long, env = "SPINDLE_STORE_DISK", default_value_t = 1024, value_name = "MIB")]
+    store_disk: u64,
+
     /// The most KiB that the guests of one app print in a second, where it sets no limit; further lines are dropped
     #[arg(long, env = "SPINDLE_GUEST_OUTPUT", default_value_t = 1024, value_name = "KIB")]
     guest_output: u64,
@@ -80,6 +84,7 @@ impl GuestFlags {
             queue_timeout: Duration::from_secs(self.queue_timeout),
             default_body: self.max_body.map(mebibytes),
             buffered_body: self.buffered_body.saturating_mul(1 << 20),
+            store_disk: mebibytes(self.store_disk),
             default_output: self.guest_output.saturating_mul(1 << 10),
             longest_line: self.guest_line,
             ..config
