@@ -98,6 +98,8 @@ pub struct ComponentSpec {
     pub dependencies: Vec<Dependency>,
     /// What wraps its handler, the outermost first.
     pub middleware: Vec<Dependency>,
+    /// The component that this one is a copy of, for triggers with other middleware.
+    pub copy_of: Option<ComponentId>,
 }
 
 /// The `source` of a component.
@@ -266,6 +268,10 @@ impl Manifest {
     pub fn select<S: AsRef<str>>(mut self, ids: &[S]) -> Result<Self, UnknownComponents> {
         let hosts = self.components.iter().map(|(id, spec)| (id, spec.allowed_outbound_hosts.as_slice()));
         let mut selected = application::select(ids, &hosts.collect(), &self.variables)?;
+        let is_copy = |spec: &ComponentSpec| spec.copy_of.as_ref().is_some_and(|id| selected.contains(id));
+        let copies: Vec<ComponentId> =
+            self.components.iter().filter(|(_, spec)| is_copy(spec)).map(|(id, _)| id.clone()).collect();
+        selected.extend(copies);
         let specs = self.components.iter().filter(|(id, _)| selected.contains(id));
         let used: Vec<ComponentId> = specs.flat_map(|(_, spec)| spec.uses().cloned()).collect();
         selected.extend(used);

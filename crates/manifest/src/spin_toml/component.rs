@@ -57,6 +57,7 @@ pub(super) fn read_component(
         profiles: BTreeMap::new(),
         dependencies: Vec::new(),
         middleware: Vec::new(),
+        copy_of: None,
     };
     if format == Format::V2 {
         table.ignore(&["targets", "tool"]);

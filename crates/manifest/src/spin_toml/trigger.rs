@@ -227,7 +227,7 @@ fn wrap(
     manifest: &mut Manifest,
 ) {
     let Some(spec) = manifest.components.get(component) else { return };
-    let spec = ComponentSpec { middleware, ..spec.clone() };
+    let spec = ComponentSpec { middleware, copy_of: Some(component.clone()), ..spec.clone() };
     let natural = Some(format!("{trigger}-component")).filter(|id| is_kebab(id)).and_then(|id| id.parse().ok());
     let mut id: Option<ComponentId> = natural.filter(|id| !manifest.components.contains_key(id));
     while id.is_none() {

@@ -169,3 +169,12 @@ fn sizes_agree(application: &Application) -> bool {
         .flat_map(|component| std::iter::once(component.source).chain(component.files.iter().map(|file| file.content)))
         .all(|content| *sizes.entry(content.digest).or_insert(content.size) == content.size)
 }
+
+#[test]
+fn a_chosen_component_comes_with_its_copies_behind_middleware_and_its_dependencies() {
+    let text = include_str!("../golden/v2_middleware.in.toml");
+    let chosen = spin_toml::parse(text, "spin.toml").unwrap().select(&["shop"]).unwrap();
+    let ids: Vec<&str> = chosen.components.keys().map(ComponentId::as_str).collect();
+    assert_eq!(ids, ["admin-component", "http-trigger1-component", "log", "shop"]);
+    assert_eq!(chosen.routes.len(), 3);
+}
