@@ -221,6 +221,14 @@ struct Agenda {
     later: BTreeMap<AppKey, Duration>,
 }
 
+/// A revision with requests in flight.
+struct Draining {
+    app: AppKey,
+    spec: Arc<RevisionSpec>,
+    /// Cancelled after the last of them.
+    drained: CancellationToken,
+}
+
 /// The owner of all apps' state.
 struct Owner {
     tasks: Tasks,
@@ -237,7 +245,7 @@ struct Owner {
     actual: BTreeMap<AppKey, App>,
     live: BTreeMap<AppKey, Live>,
     /// Revisions with requests in flight, also of apps that are forgotten: until the token is cancelled.
-    draining: Vec<(CancellationToken, Arc<RevisionSpec>)>,
+    draining: Vec<Draining>,
     /// What is on disk: the assignment, and the unlisted revision kept with it.
     kept: BTreeMap<AppKey, (Fingerprint, Option<RevisionId>)>,
     sweep: Sweep,

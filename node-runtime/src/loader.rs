@@ -5,10 +5,13 @@
 //!
 //! Absent on purpose: when to load what; that is decided in the core crate.
 
+mod stores;
+
 use std::{
     collections::{BTreeSet, HashMap},
     error::Error,
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -27,6 +30,7 @@ use sources::{
 };
 use url::Url;
 
+use self::stores::AppDirs;
 use crate::{
     application::HttpApplication,
     engine::{BuildError, Builder, Engine, RevisionSettings},
@@ -46,14 +50,16 @@ pub struct Loader {
     engine: Engine,
     store: Store,
     trust: Trust,
+    app_dirs: AppDirs,
     clients: Mutex<HashMap<Server, BindleClient>>,
 }
 
 impl Loader {
-    /// Builds for `engine` from content in `store`; servers are trusted according to `trust`.
+    /// Builds for `engine` from content in `store`; servers are trusted according to `trust`. What apps store is in
+    /// `app_dirs`, in a directory for each.
     #[must_use]
-    pub fn new(engine: Engine, store: Store, trust: Trust) -> Self {
-        Self { engine, store, trust, clients: Mutex::default() }
+    pub fn new(engine: Engine, store: Store, trust: Trust, app_dirs: PathBuf) -> Self {
+        Self { engine, store, trust, app_dirs: AppDirs::new(app_dirs), clients: Mutex::default() }
     }
 
     /// The engine that it builds for.
@@ -103,6 +109,7 @@ impl Loader {
             limits,
             variables: spec.variables.clone(),
             runtime_config: Arc::new(runtime_config),
+            state_dir: Some(self.app_dirs.of(app)),
             usage,
             ..RevisionSettings::default()
         };
@@ -111,11 +118,17 @@ impl Loader {
         Ok(HttpApplication::new(context.map_err(|error| build_fault(&error))?))
     }
 
-    /// Frees content and compiled code that is not of `needed`. What is being fetched must be among it.
-    pub async fn free_all_but(&self, needed: BTreeSet<Digest>) {
-        let (store, engine) = (self.store.clone(), self.engine.clone());
-        let freed = tokio::task::spawn_blocking(move || (store.retain(&needed), engine.retain_compiled(&needed))).await;
-        let Ok((content, compiled)) = freed else { return };
+    /// Frees content and compiled code that is not of `needed`, and what apps that are not among `apps` have stored. What is
+    /// being fetched must be among it.
+    pub async fn free_all_but(&self, needed: BTreeSet<Digest>, apps: BTreeSet<AppKey>) {
+        let (store, engine, app_dirs) = (self.store.clone(), self.engine.clone(), self.app_dirs.clone());
+        let free = move || (store.retain(&needed), engine.retain_compiled(&needed), app_dirs.retain(&apps));
+        let Ok((content, compiled, stores)) = tokio::task::spawn_blocking(free).await else { return };
+        match stores {
+            Ok(0) => {}
+            Ok(apps) => tracing::info!(apps, "stores of apps that are gone removed"),
+            Err(error) => tracing::warn!(%error, "not all stores of apps that are gone could be removed"),
+        }
         match content {
             Ok(freed) if freed == Freed::default() => {}
             Ok(freed) => {

@@ -88,7 +88,7 @@ impl Runtime {
         let disk = Disk::open(&config.data_dir, &config.secrets_dir)?;
         let engine = Engine::new(config.engine)?;
         let store = Store::open(config.data_dir.join("content"))?;
-        let loader = Arc::new(Loader::new(engine.clone(), store, config.trust));
+        let loader = Arc::new(Loader::new(engine.clone(), store, config.trust, config.data_dir.join("stores")));
         let trigger = Trigger::new(&traffic, config.trigger);
         let apps = Apps::start(&work, loader, trigger, disk.clone(), metrics.clone(), config.apps);
         mirror(&registry, apps.board(), engine.clone())?;

@@ -33,6 +33,8 @@ mod outbound;
 mod p3;
 #[path = "guests/server.rs"]
 mod server;
+#[path = "guests/stores.rs"]
+mod stores;
 #[path = "guests/trigger.rs"]
 mod trigger;
 #[path = "guests/variable_providers.rs"]

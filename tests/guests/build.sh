@@ -154,6 +154,8 @@ build_rust() {
   put "$made/legacy_rust.wasm" "$out/legacy-rust.wasm"
   put "$made/legacy_databases.wasm" "$out/legacy-databases.wasm"
   put "$made/databases_first.wasm" "$out/databases-first.wasm"
+  put "$made/legacy_stores.wasm" "$out/legacy-stores.wasm"
+  put "$made/stores.wasm" "$out/stores.wasm"
   put "$made/http_rust.wasm" "$out/http-rust.wasm"
   put "$made/http_october.wasm" "$out/http-october.wasm"
   put "$made/deps/http_october.core.wasm" "$out/http-october.core.wasm"
@@ -164,6 +166,8 @@ build_rust() {
 
   cargo_guests "$examples/hello-rust"
   put "$made/hello_rust.wasm" "$examples/hello-rust/target/hello.wasm"
+  cargo_guests "$examples/todo-rust"
+  put "$made/todo_rust.wasm" "$examples/todo-rust/target/todo.wasm"
   cargo_guests "$examples/two-components"
   put "$made/two_components_home.wasm" "$examples/two-components/target/home.wasm"
   put "$made/two_components_api.wasm" "$examples/two-components/target/api.wasm"

@@ -7,7 +7,7 @@ use node_runtime_core::converge::{App, Event, Fault, Step};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Owner,
+    Draining, Owner,
     jobs::{JobEnd, Outcome, Promise, Ready, unfinished},
 };
 use crate::{
@@ -201,7 +201,7 @@ impl Owner {
         let outcome = Outcome::Drained;
         let end = JobEnd { app: key.clone(), birth: live.birth, revision, job: 0, outcome };
         let (promise, drained) = (Promise::new(end, self.ends.clone()), serving.drained());
-        self.draining.push((drained.clone(), spec));
+        self.draining.push(Draining { app: key.clone(), spec, drained: drained.clone() });
         drop(serving);
         promise.run(&self.tasks, "drain", CancellationToken::new(), async move {
             drained.cancelled().await;

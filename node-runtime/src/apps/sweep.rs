@@ -68,18 +68,22 @@ impl Owner {
         if self.sweep.due().is_none_or(|at| at > self.now()) {
             return;
         }
-        self.draining.retain(|(drained, _)| !drained.is_cancelled());
+        self.draining.retain(|draining| !draining.drained.is_cancelled());
         let listed = self.desired.values().flat_map(|wanted| &wanted.assignment.revisions);
         let ready = self.live.values().flat_map(Live::specs);
-        let draining = self.draining.iter().map(|(_, spec)| spec.as_ref());
+        let draining = self.draining.iter().map(|draining| draining.spec.as_ref());
         let needed = keep::needed(listed.chain(ready).chain(draining));
+        // Their stores stay.
+        let draining = self.draining.iter().map(|draining| &draining.app);
+        let apps = self.desired.keys().chain(self.actual.keys()).chain(self.live.keys()).chain(draining);
+        let apps = apps.cloned().collect();
         let (end, ended) = oneshot::channel();
         (self.sweep.due, self.sweep.running) = (None, Some(ended));
         let loader = Arc::clone(&self.loader);
         self.tasks.spawn_brief("sweep", async move {
             // Dropped when the sweep has ended, whatever comes.
             let _end = end;
-            loader.free_all_but(needed).await;
+            loader.free_all_but(needed, apps).await;
         });
     }
 }

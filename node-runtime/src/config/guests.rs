@@ -55,9 +55,17 @@ pub(super) struct GuestFlags {
     #[arg(long, env = "SPINDLE_BUFFERED_BODY", default_value_t = 16, value_name = "MIB")]
     buffered_body: usize,
 
-    /// The most MiB of disk that the stores of one app take, where it sets no limit
+    /// The most MiB of one result of a store or a database, and of a value that is written to a store
+    #[arg(long, env = "SPINDLE_STORE_RESULT", default_value_t = 64, value_name = "MIB")]
+    store_result: usize,
+
+    /// The most MiB that the local stores and databases of one app take on disk, where it sets no limit
     #[arg(long, env = "SPINDLE_STORE_DISK", default_value_t = 1024, value_name = "MIB")]
     store_disk: u64,
+
+    /// The most MiB of memory that SQLite takes for all apps together
+    #[arg(long, env = "SPINDLE_SQLITE_MEMORY", default_value_t = 256, value_name = "MIB")]
+    sqlite_memory: u64,
 
     /// The most KiB that the guests of one app print in a second, where it sets no limit; further lines are dropped
     #[arg(long, env = "SPINDLE_GUEST_OUTPUT", default_value_t = 1024, value_name = "KIB")]
@@ -84,7 +92,9 @@ impl GuestFlags {
             queue_timeout: Duration::from_secs(self.queue_timeout),
             default_body: self.max_body.map(mebibytes),
             buffered_body: self.buffered_body.saturating_mul(1 << 20),
+            store_result: self.store_result.saturating_mul(1 << 20),
             store_disk: mebibytes(self.store_disk),
+            sqlite_memory: mebibytes(self.sqlite_memory),
             default_output: self.guest_output.saturating_mul(1 << 10),
             longest_line: self.guest_line,
             ..config

@@ -238,7 +238,8 @@ impl Builder {
     /// What its components share.
     async fn shared(&self) -> Result<Shared, BuildError> {
         let network = self.network().await?;
-        let services = Arc::new(Services::new(&self.settings, self.engine.config())?);
+        let anywhere = network.of_component("", AllowedHosts::default());
+        let services = Arc::new(Services::new(&self.settings, self.engine.config(), &anywhere)?);
         check_stores(&self.application, &services)?;
         Ok(Shared { services, network, pools: Mutex::default(), application: Arc::default() })
     }

@@ -57,8 +57,8 @@ impl Grants {
     /// A component that may use nothing, of an app that keeps its stores in memory.
     pub(crate) fn none() -> Self {
         let settings = crate::engine::RevisionSettings::default();
-        let services = Services::new(&settings, &crate::engine::EngineConfig::default());
         let network = Network::allowing(&[]);
+        let services = Services::new(&settings, &crate::engine::EngineConfig::default(), &network);
         Self {
             application: Arc::default(),
             labels: Arc::default(),

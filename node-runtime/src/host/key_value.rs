@@ -40,7 +40,7 @@ use wasmtime::{
 };
 
 use super::{
-    RuntimeContext,
+    Network, RuntimeContext,
     handles::Handles,
     sqlite::session::{DatabaseFile, FileLimits, Use},
     stores::{DEFAULT, Places, StoreConfigError},
@@ -172,6 +172,7 @@ impl Stores {
         app: &str,
         config: &BTreeMap<String, KeyValueStore>,
         places: &Places,
+        network: &Network,
         limits: FileLimits,
     ) -> Result<Self, StoreConfigError> {
         // Labels of one file share its connection.
@@ -192,7 +193,7 @@ impl Stores {
             let store: Box<dyn Store> = match store {
                 KeyValueStore::Spin { path } => in_file(label, path.clone().or_else(|| places.default_path(FILE))),
                 KeyValueStore::Redis { url, prefix } => {
-                    Box::new(RedisStore::new(label, url, prefix.as_deref(), limits.result)?)
+                    Box::new(RedisStore::new(label, url, prefix.as_deref(), network.clone(), limits.result)?)
                 }
             };
             stores.insert(label.clone(), store);

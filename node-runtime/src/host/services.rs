@@ -3,7 +3,7 @@
 use manifest::{RuntimeConfig, runtime_config::Directory};
 
 use super::{
-    ConnectionPools,
+    ConnectionPools, Network,
     key_value::Stores,
     sqlite::{Databases, session::FileLimits},
     stores::{DEFAULT, Places, StoreConfigError, StoreUseError},
@@ -25,11 +25,15 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// The services that `settings` describe.
+    /// The services that `settings` describe; their servers are where `network` lets them be.
     ///
     /// # Errors
     /// When the runtime configuration names what cannot be.
-    pub(crate) fn new(settings: &RevisionSettings, engine: &EngineConfig) -> Result<Self, StoreConfigError> {
+    pub(crate) fn new(
+        settings: &RevisionSettings,
+        engine: &EngineConfig,
+        network: &Network,
+    ) -> Result<Self, StoreConfigError> {
         let (app, config): (_, &RuntimeConfig) = (&settings.app, &settings.runtime_config);
         let places = Places::new(match &config.state_dir {
             Directory::At(path) => Some(path.clone()),
@@ -42,8 +46,8 @@ impl Services {
             memory: engine.sqlite_memory,
         };
         Ok(Self {
-            key_value: Stores::new(app, &config.key_value_stores, &places, limits)?,
-            sqlite: Databases::new(app, &config.sqlite_databases, &places, limits)?,
+            key_value: Stores::new(app, &config.key_value_stores, &places, network, limits)?,
+            sqlite: Databases::new(app, &config.sqlite_databases, &places, network, limits)?,
             connections: ConnectionPools::new(engine.store_result),
         })
     }

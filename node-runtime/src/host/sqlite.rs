@@ -40,7 +40,7 @@ use wasmtime::{
 };
 
 use super::{
-    RuntimeContext,
+    Network, RuntimeContext,
     handles::Handles,
     stores::{DEFAULT, Places, StoreConfigError, check_label},
 };
@@ -140,7 +140,7 @@ pub(super) trait Database: Send + Sync + fmt::Debug {
 /// A connection to a database: transactions belong to it.
 #[async_trait]
 pub(super) trait Connection: Send + Sync {
-    /// Runs one statement. Like Spin, it leaves out what follows the first one.
+    /// Runs one statement; several are an error, and none is run.
     async fn execute(&self, statement: String, parameters: Vec<Value>) -> Result<QueryResult, Failure>;
     /// Runs statements that come from whoever runs the application.
     async fn execute_batch(&self, statements: String) -> Result<(), Failure>;
@@ -204,6 +204,7 @@ impl Databases {
         app: &str,
         config: &BTreeMap<String, SqliteDatabase>,
         places: &Places,
+        network: &Network,
         limits: FileLimits,
     ) -> Result<Self, StoreConfigError> {
         let local = |path: Option<PathBuf>, attach: bool| -> Box<dyn Database> {
@@ -224,7 +225,7 @@ impl Databases {
                     local(path.clone().or_else(|| places.default_path(&file_name(label))), *allow_attach_file)
                 }
                 SqliteDatabase::Libsql { url, token } => {
-                    Box::new(LibsqlDatabase::new(label, url, token.clone(), limits.result)?)
+                    Box::new(LibsqlDatabase::new(label, url, token.clone(), network.clone(), limits.result)?)
                 }
             };
             databases.insert(label.clone(), database);
@@ -316,3 +317,6 @@ pub(super) fn link_components(linker: &mut ComponentLinker<RuntimeContext>) -> w
 pub(super) fn link_modules(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> {
     modules::link(linker)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::support::{App, guest};
+use crate::support::{App, guest, legacy_with};
 
 #[tokio::test]
 async fn components_of_other_languages_answer() {
@@ -22,6 +22,16 @@ async fn an_sdk_s_imports_matter_only_when_called() {
     assert_eq!(served.get("/").await.text().trim_end(), "Hello from the Spin SDK");
     // It has no store: the guest says so itself.
     assert_eq!(served.get("/kv/anything").await.status, 502);
+}
+
+#[tokio::test]
+async fn imports_of_an_sdk_that_the_host_does_not_have_matter_only_when_called() {
+    let import = r#"(import "nowhere" "nothing" (func $nothing))"#;
+    let called_below_the_root =
+        "(if (i32.gt_u (local.get $uri_len) (i32.const 1)) (then (call $nothing))) (i32.const 1000)";
+    let served = App::of(&legacy_with(import, called_below_the_root)).serve().await;
+    assert_eq!(served.get("/").await.text(), "hello");
+    assert_eq!(served.get("/anything").await.status, 500);
 }
 
 #[tokio::test]

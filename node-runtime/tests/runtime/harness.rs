@@ -444,6 +444,31 @@ pub(crate) fn failing_guest(line: &str) -> Vec<u8> {
     .unwrap()
 }
 
+/// A guest that answers 201 when it is asked for the first time, and 200 when its store says that it was.
+pub(crate) fn remembering_guest() -> Vec<u8> {
+    let wat = r#"(module
+        (import "key-value" "open" (func $open (param i32 i32 i32)))
+        (import "key-value" "exists" (func $exists (param i32 i32 i32 i32)))
+        (import "key-value" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 16) "default")
+        (data (i32.const 32) "asked")
+        (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+        (func (export "canonical_abi_free") (param i32 i32 i32))
+        (func (export "handle-http-request") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+            (local $store i32)
+            (call $open (i32.const 16) (i32.const 7) (i32.const 128))
+            (if (i32.load8_u (i32.const 128)) (then unreachable))
+            (local.set $store (i32.load (i32.const 132)))
+            (call $exists (local.get $store) (i32.const 32) (i32.const 5) (i32.const 128))
+            (if (i32.load8_u (i32.const 128)) (then unreachable))
+            (i32.store16 (i32.const 64) (i32.sub (i32.const 201) (i32.load8_u (i32.const 132))))
+            (call $set (local.get $store) (i32.const 32) (i32.const 5) (i32.const 32) (i32.const 5) (i32.const 128))
+            (if (i32.load8_u (i32.const 128)) (then unreachable))
+            (i32.const 64)))"#;
+    wat::parse_str(wat).unwrap()
+}
+
 /// A guest whose answer is `megabytes` of `x`: more than sockets hold.
 pub(crate) fn large_guest(megabytes: u32) -> Vec<u8> {
     let bytes = megabytes << 20;

@@ -8,10 +8,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use control::{FromRuntime, Hello, RevisionId, RevisionState, ToRuntime, wire::OPERATOR_DNS_NAME};
+use control::{AppKey, FromRuntime, Hello, RevisionId, RevisionState, ToRuntime, wire::OPERATOR_DNS_NAME};
 use harness::{
     Node, Parcels, Pki, Unfinished, ask, assignment, content, eventually, failing_guest, free_port, get, guest,
-    in_time, key, large_guest, revision,
+    in_time, key, large_guest, remembering_guest, revision,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -411,6 +411,46 @@ async fn content_that_no_app_needs_any_more_is_freed_and_what_another_shares_sta
     operator.assign(&assignment(&c, port, vec![revision("v1", own, &parcels.url)], "v1")).await;
     operator.serving(&c, "v1").await;
     assert_eq!(ask(port).await.unwrap(), (200, "own".to_owned()), "what was freed is fetched again");
+}
+
+#[tokio::test]
+async fn an_app_s_stores_survive_revisions_and_crashes_and_are_gone_with_the_app() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let wasm = parcels.add(remembering_guest());
+    let [v1, v2] = ["v1", "v2"].map(|id| {
+        let mut revision = revision(id, wasm, &parcels.url);
+        for component in revision.application.components.values_mut() {
+            component.key_value_stores.push("default".to_owned());
+        }
+        revision
+    });
+    let status = async |port| ask(port).await.unwrap().0;
+    let (cart, till) = ((key("cart"), free_port()), (key("till"), free_port()));
+    for (app, port) in [&cart, &till] {
+        operator.assign(&assignment(app, *port, vec![v1.clone()], "v1")).await;
+        operator.serving(app, "v1").await;
+        assert_eq!((status(*port).await, status(*port).await), (201, 200), "no app sees what another stored");
+    }
+    operator.assign(&assignment(&cart.0, cart.1, vec![v2], "v2")).await;
+    operator.serving(&cart.0, "v2").await;
+    assert_eq!(status(cart.1).await, 200);
+    eventually("assignments on disk", async || {
+        std::fs::read_to_string(node.assignment_file(&cart.0)).is_ok_and(|kept| kept.contains("v2")).then_some(())
+    })
+    .await;
+    let (dir, pki) = node.crash().await;
+
+    let node = Node::start_in(dir, pki).await;
+    eventually("the app to be served", async || ask(cart.1).await.ok().filter(|answer| answer.0 == 200)).await;
+    let stores = |app: &AppKey| node.dir.path().join("data/stores").join(app.namespace()).join(app.name());
+    assert!(stores(&cart.0).join("sqlite_key_value.db").is_file());
+    let (mut operator, _) = node.operator(1).await;
+    operator.say(ToRuntime::Remove(cart.0.clone())).await;
+    operator.say(ToRuntime::Synced).await;
+    eventually("the stores to be removed", async || (!stores(&cart.0).exists()).then_some(())).await;
+    assert!(stores(&till.0).exists());
+    assert_eq!(status(till.1).await, 200);
 }
 
 #[tokio::test]

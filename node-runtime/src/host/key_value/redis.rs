@@ -5,18 +5,18 @@
 //!
 //! Promise: one connection per store, made when it is first needed, and made again when it breaks; every wait ends.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
 use manifest::runtime_config::Secret;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, RedisFuture, RedisResult,
+    aio::MultiplexedConnection, io::AsyncDNSResolver,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::{Failure, Fingerprint, Pair, Store, TABLE, fingerprint, too_large};
-use crate::host::stores::StoreConfigError;
+use crate::host::{Network, stores::StoreConfigError};
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -28,7 +28,10 @@ const SCAN: usize = 1000;
 /// A database of a Redis server.
 pub(super) struct RedisStore {
     client: Client,
-    connection: OnceCell<ConnectionManager>,
+    /// Where its server may be.
+    network: Network,
+    /// Shared by all that is asked at the same time.
+    connection: Mutex<Option<MultiplexedConnection>>,
     /// Goes before every key.
     prefix: String,
     /// How large a result may be, in bytes.
@@ -43,25 +46,58 @@ impl std::fmt::Debug for RedisStore {
 
 impl RedisStore {
     /// The store at `url`, of the keys that begin with `prefix`.
-    pub(super) fn new(label: &str, url: &Secret, prefix: Option<&str>, limit: usize) -> Result<Self, StoreConfigError> {
+    pub(super) fn new(
+        label: &str,
+        url: &Secret,
+        prefix: Option<&str>,
+        network: Network,
+        limit: usize,
+    ) -> Result<Self, StoreConfigError> {
         let client = Client::open(url.expose()).map_err(|_| StoreConfigError::Url {
             table: TABLE,
             label: label.to_owned(),
             problem: "`url` is no URL of a Redis server, such as redis://host:6379/0".to_owned(),
         })?;
-        Ok(Self { client, connection: OnceCell::new(), prefix: prefix.unwrap_or_default().to_owned(), limit })
+        Ok(Self { client, network, connection: Mutex::default(), prefix: prefix.unwrap_or_default().to_owned(), limit })
     }
 
-    async fn connection(&self) -> Result<ConnectionManager, Failure> {
-        let connect = || {
-            let config = ConnectionManagerConfig::new()
-                .set_number_of_retries(1)
-                .set_max_delay(Duration::from_millis(500))
-                .set_connection_timeout(Some(CONNECT))
-                .set_response_timeout(Some(ANSWER));
-            self.client.get_connection_manager_with_config(config)
+    /// A connection of its own.
+    async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER))
+            .set_dns_resolver(Reachable(self.network.clone()));
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config);
+        connection.await.map_err(|error| failure(&error))
+    }
+
+    /// The connection that is shared, made if it is not there; and whether it was.
+    async fn connection(&self) -> Result<(MultiplexedConnection, bool), Failure> {
+        let mut shared = self.connection.lock().await;
+        if let Some(connection) = shared.as_ref() {
+            return Ok((connection.clone(), true));
+        }
+        let connection = shared.insert(self.connect().await?);
+        Ok((connection.clone(), false))
+    }
+
+    /// Asks over the shared connection. One that broke while nobody used it is made again, once, if `again` says that
+    /// asking twice does no harm.
+    async fn ask<T: FromRedisValue>(&self, asked: Asked<'_>, again: bool) -> Result<T, Failure> {
+        let (mut connection, is_old) = self.connection().await?;
+        let error = match asked.over(&mut connection).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
         };
-        Ok(self.connection.get_or_try_init(connect).await.map_err(|error| failure(&error))?.clone())
+        if !(error.is_unrecoverable_error() || error.is_timeout()) {
+            return Err(failure(&error));
+        }
+        *self.connection.lock().await = None;
+        if !(again && is_old && error.is_connection_dropped()) {
+            return Err(failure(&error));
+        }
+        let (mut connection, _) = self.connection().await?;
+        asked.over(&mut connection).await.map_err(|error| failure(&error))
     }
 
     /// The key as the server has it.
@@ -73,18 +109,46 @@ impl RedisStore {
         keys.iter().map(|key| self.full(key)).collect()
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Failure> {
-        command.query_async(&mut self.connection().await?).await.map_err(|error| failure(&error))
-    }
-
     /// The value of `key` if it has at most `limit` bytes. Looks at both in one step, so that no answer is larger.
     async fn get_limited(&self, key: &str, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
         let key = &self.full(key);
         let mut pipe = redis::pipe();
         pipe.atomic().cmd("EXISTS").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(limit);
-        let (exists, value): (bool, Vec<u8>) =
-            pipe.query_async(&mut self.connection().await?).await.map_err(|error| failure(&error))?;
+        let (exists, value): (bool, Vec<u8>) = self.ask(Asked::Pipe(&pipe), true).await?;
         if value.len() > limit { Err(too_large(self.limit)) } else { Ok(exists.then_some(value)) }
+    }
+}
+
+/// What is asked at once.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Command(&'a redis::Cmd),
+    Pipe(&'a redis::Pipeline),
+}
+
+impl Asked<'_> {
+    async fn over<T: FromRedisValue>(self, connection: &mut MultiplexedConnection) -> RedisResult<T> {
+        match self {
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Pipe(pipe) => pipe.query_async(connection).await,
+        }
+    }
+}
+
+/// Resolves names to addresses that are not blocked.
+struct Reachable(Network);
+
+impl AsyncDNSResolver for Reachable {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let addresses = self.0.addresses(host, port).await;
+            let addresses = addresses.map_err(|error| RedisError::from(io::Error::other(error)))?;
+            Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
+        })
     }
 }
 
@@ -113,15 +177,15 @@ impl Store for RedisStore {
     }
 
     async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Failure> {
-        self.ask(redis::cmd("SET").arg(self.full(&key)).arg(value)).await
+        self.ask(Asked::Command(redis::cmd("SET").arg(self.full(&key)).arg(value)), true).await
     }
 
     async fn delete(&self, key: String) -> Result<(), Failure> {
-        self.ask(redis::cmd("DEL").arg(self.full(&key))).await
+        self.ask(Asked::Command(redis::cmd("DEL").arg(self.full(&key))), true).await
     }
 
     async fn exists(&self, key: String) -> Result<bool, Failure> {
-        self.ask(redis::cmd("EXISTS").arg(self.full(&key))).await
+        self.ask(Asked::Command(redis::cmd("EXISTS").arg(self.full(&key))), true).await
     }
 
     /// Asks for some at a time: `KEYS` would stop the server for everybody.
@@ -129,8 +193,12 @@ impl Store for RedisStore {
         let (mut keys, mut size, mut cursor) = (BTreeSet::new(), 0_usize, 0_u64);
         let pattern = format!("{}*", literal(&self.prefix));
         loop {
-            let (next, some): (u64, Vec<Vec<u8>>) =
-                self.ask(redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN)).await?;
+            let (next, some): (u64, Vec<Vec<u8>>) = self
+                .ask(
+                    Asked::Command(redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN)),
+                    true,
+                )
+                .await?;
             for key in some {
                 // Keys that are no text are not ours: no guest can name them.
                 let Some(key) = key.strip_prefix(self.prefix.as_bytes()) else { continue };
@@ -156,13 +224,13 @@ impl Store for RedisStore {
         for key in &keys {
             sizes.cmd("STRLEN").arg(self.full(key));
         }
-        let sizes: Vec<usize> =
-            sizes.query_async(&mut self.connection().await?).await.map_err(|error| failure(&error))?;
+        let sizes: Vec<usize> = self.ask(Asked::Pipe(&sizes), true).await?;
         let held = keys.iter().map(|key| size_of::<Pair>() + key.len()).chain(sizes);
         if held.fold(0_usize, usize::saturating_add) > self.limit {
             return Err(too_large(self.limit));
         }
-        let values: Vec<Option<Vec<u8>>> = self.ask(redis::cmd("MGET").arg(self.all(&keys))).await?;
+        let values: Vec<Option<Vec<u8>>> =
+            self.ask(Asked::Command(redis::cmd("MGET").arg(self.all(&keys))), true).await?;
         Ok(keys.into_iter().zip(values).collect())
     }
 
@@ -171,25 +239,22 @@ impl Store for RedisStore {
         for (key, value) in pairs {
             command.arg(self.full(&key)).arg(value);
         }
-        self.ask(&command).await
+        self.ask(Asked::Command(&command), true).await
     }
 
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), Failure> {
-        self.ask(redis::cmd("DEL").arg(self.all(&keys))).await
+        self.ask(Asked::Command(redis::cmd("DEL").arg(self.all(&keys))), true).await
     }
 
     /// A number is decimal text here, which Redis itself counts up.
     async fn increment(&self, key: String, delta: i64) -> Result<i64, Failure> {
-        self.ask(redis::cmd("INCRBY").arg(self.full(&key)).arg(delta)).await
+        self.ask(Asked::Command(redis::cmd("INCRBY").arg(self.full(&key)).arg(delta)), false).await
     }
 
     /// In a transaction, which belongs to a connection: so this has one of its own.
     async fn swap(&self, key: String, from: Option<Fingerprint>, to: Vec<u8>) -> Result<bool, Failure> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
         let key = self.full(&key);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = connecting.await.map_err(|error| failure(&error))?;
+        let mut connection = self.connect().await?;
         redis::cmd("WATCH").arg(&key).exec_async(&mut connection).await.map_err(|error| failure(&error))?;
         let size: usize =
             redis::cmd("STRLEN").arg(&key).query_async(&mut connection).await.map_err(|error| failure(&error))?;

@@ -6,6 +6,7 @@ use manifest::runtime_config::{KeyValueStore, Secret};
 
 use super::{Bucket, Error, Stores, fingerprint};
 use crate::host::{
+    Network,
     sqlite::session::FileLimits,
     stores::{Places, StoreConfigError},
 };
@@ -14,7 +15,8 @@ const LIMITS: FileLimits = FileLimits { result: 1000, disk: 1 << 20, memory: 256
 
 fn stores(dir: Option<&Path>, config: &[(&str, KeyValueStore)], limits: FileLimits) -> Stores {
     let config: BTreeMap<_, _> = config.iter().map(|(label, store)| ((*label).to_owned(), store.clone())).collect();
-    Stores::new("default/app", &config, &Places::new(dir.map(Path::to_path_buf)), limits).unwrap()
+    Stores::new("default/app", &config, &Places::new(dir.map(Path::to_path_buf)), &Network::allowing(&[]), limits)
+        .unwrap()
 }
 
 fn redis(database: u8, prefix: Option<&str>) -> KeyValueStore {
@@ -240,7 +242,7 @@ async fn a_server_that_refuses_the_password_or_is_not_there_is_an_error_without_
 fn a_url_that_is_none_is_found_when_the_revision_is_built() {
     let config = KeyValueStore::Redis { url: Secret::new("http://:hidden-password@h"), prefix: None };
     let config = [("cache".to_owned(), config)].into();
-    let error = Stores::new("default/app", &config, &Places::default(), LIMITS).unwrap_err();
+    let error = Stores::new("default/app", &config, &Places::default(), &Network::allowing(&[]), LIMITS).unwrap_err();
     assert!(matches!(&error, StoreConfigError::Url { label, .. } if label == "cache"), "{error}");
     assert!(!error.to_string().contains("hidden-password"), "{error}");
 }

@@ -22,7 +22,7 @@ use super::{
     Connection, Database, Failure, QueryResult, TABLE, Value,
     hrana::{Answer, Cell, Pipeline, Request, ServerError, Statement},
 };
-use crate::host::stores::StoreConfigError;
+use crate::host::{Network, stores::StoreConfigError};
 
 /// How much of a server's message a guest is told, in characters.
 const MESSAGE: usize = 500;
@@ -37,6 +37,8 @@ pub(super) struct LibsqlDatabase {
 struct Server {
     url: Url,
     token: Secret,
+    /// Where it may be.
+    network: Network,
     /// How large a result may be, in bytes.
     result: usize,
     /// Made for the first request: it reads the system's certificates.
@@ -65,7 +67,13 @@ struct State {
 
 impl LibsqlDatabase {
     /// The database at `url`.
-    pub(super) fn new(label: &str, url: &str, token: Secret, result: usize) -> Result<Self, StoreConfigError> {
+    pub(super) fn new(
+        label: &str,
+        url: &str,
+        token: Secret,
+        network: Network,
+        result: usize,
+    ) -> Result<Self, StoreConfigError> {
         let wrong = |problem: &str| StoreConfigError::Url {
             table: TABLE,
             label: label.to_owned(),
@@ -76,7 +84,7 @@ impl LibsqlDatabase {
         if header::HeaderValue::from_str(&format!("Bearer {}", token.expose())).is_err() {
             return Err(wrong("`token` cannot be sent: it has characters that no header can have"));
         }
-        let server = Server { url, token, result, client: OnceLock::new(), is_old: AtomicBool::new(false) };
+        let server = Server { url, token, network, result, client: OnceLock::new(), is_old: AtomicBool::new(false) };
         Ok(Self { server: Arc::new(server) })
     }
 }
@@ -184,6 +192,10 @@ impl Server {
 
     async fn post(&self, url: Option<&Url>, pipeline: &Pipeline<'_>) -> Result<Answer, Failure> {
         let base = url.unwrap_or(&self.url);
+        if let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) {
+            let reachable = self.network.addresses(host, port).await;
+            reachable.map_err(|error| Failure::of_database(format!("the libSQL server cannot be asked: {error}")))?;
+        }
         let body = serde_json::to_vec(pipeline).map_err(|error| Failure::of_statement(error.to_string()))?;
         if !self.is_old.load(Ordering::Relaxed) {
             match self.post_to(base, "v3", body.clone()).await? {
@@ -265,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_stream_never_goes_on_without_tls() {
-        let database = LibsqlDatabase::new("x", "libsql://db.example.com", Secret::new("t"), 1).unwrap();
+        let database =
+            LibsqlDatabase::new("x", "libsql://db.example.com", Secret::new("t"), Network::allowing(&[]), 1).unwrap();
         assert!(database.server.next_url("http://db.example.com").is_err());
         assert_eq!(database.server.next_url("https://eu.example.com").unwrap().as_str(), "https://eu.example.com/");
     }

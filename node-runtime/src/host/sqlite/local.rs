@@ -12,7 +12,7 @@ use rusqlite::{
 };
 
 use super::{
-    Connection, Database, Error, Failure, QueryResult, RowResult, Value,
+    Connection, Database, Error, Failure, QueryResult, RowResult, Value, guard,
     session::{DatabaseFile, Session, SessionError},
 };
 
@@ -52,7 +52,9 @@ impl Connection for LocalConnection {
             let asked = Arc::clone(&asked);
             let result = self.session.run(move |file, connection| {
                 let (statement, parameters) = asked.as_ref();
-                let mut statement = connection.prepare_cached(statement)?;
+                let Some(mut statement) = guard::prepare(connection, statement, file.may_attach())? else {
+                    return Ok(QueryResult::default());
+                };
                 if !statement.readonly() {
                     file.check_log()?;
                 }
@@ -70,7 +72,11 @@ impl Connection for LocalConnection {
     }
 
     async fn execute_batch(&self, statements: String) -> Result<(), Failure> {
-        Ok(self.session.run(move |_, connection| Ok(connection.execute_batch(&statements)?)).await?)
+        let run = move |_: &DatabaseFile, connection: &mut rusqlite::Connection| {
+            guard::release(connection)?;
+            Ok(connection.execute_batch(&statements)?)
+        };
+        Ok(self.session.run(run).await?)
     }
 
     async fn last_insert_rowid(&self) -> Result<i64, Failure> {

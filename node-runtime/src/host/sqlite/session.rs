@@ -13,16 +13,19 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedMutexGuard, Semaphore, oneshot};
 
 use super::guard;
 
 /// How many steps of SQLite's virtual machine may pass before it is looked whether anybody still waits.
 const STEPS: i32 = 1000;
+/// The stack of a thread that runs guests' SQL, in bytes. Only what is used of it takes memory.
+const STACK: usize = 16 << 20;
 /// How large a write-ahead log stays on disk that is not needed, in bytes.
 const LOG_KEPT: u64 = 4 << 20;
 
@@ -93,6 +96,9 @@ pub(in crate::host) enum SessionError {
     /// What SQLite says.
     #[error("{}", text(.0))]
     Sqlite(#[from] rusqlite::Error),
+    /// There is no thread for it.
+    #[error("no thread can be started: {0}")]
+    Thread(io::ErrorKind),
     /// The process ends, or the work panicked.
     #[error("the work was stopped")]
     Stopped,
@@ -119,7 +125,7 @@ impl SessionError {
         match self {
             Self::Full(_) => true,
             Self::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
-            Self::Directory(_) | Self::TooLarge(_) | Self::Refused(_) | Self::Stopped => false,
+            Self::Directory(_) | Self::TooLarge(_) | Self::Refused(_) | Self::Thread(_) | Self::Stopped => false,
         }
     }
 
@@ -139,7 +145,7 @@ impl SessionError {
                         | ErrorCode::FileLockingProtocolFailed
                 )
             ),
-            Self::Full(_) | Self::TooLarge(_) | Self::Refused(_) | Self::Stopped => false,
+            Self::Full(_) | Self::TooLarge(_) | Self::Refused(_) | Self::Thread(_) | Self::Stopped => false,
         }
     }
 }
@@ -168,6 +174,11 @@ impl DatabaseFile {
             Use::Host(_) => 1,
             Use::Guest { .. } => 4,
         }
+    }
+
+    /// Whether SQL may `ATTACH` other files.
+    pub(in crate::host) const fn may_attach(&self) -> bool {
+        matches!(self.used_by, Use::Guest { attach: true })
     }
 
     /// Its limits.
@@ -231,7 +242,7 @@ impl DatabaseFile {
         self.limit_size(connection)?;
         match self.used_by {
             Use::Host(schema) => connection.execute_batch(schema)?,
-            Use::Guest { attach } => guard::confine(connection, self.limits.result, attach)?,
+            Use::Guest { .. } => guard::confine(connection, self.limits.result)?,
         }
         Ok(())
     }
@@ -337,12 +348,26 @@ impl Session {
         let turn = Arc::clone(&self.file.running).acquire_owned().await.map_err(|_| SessionError::Stopped)?;
         let (file, awaited) = (Arc::clone(&self.file), Awaited::default());
         let given_up = Arc::clone(&awaited.0);
-        let done = tokio::task::spawn_blocking(move || {
+        let job = move || {
             let _turn = turn;
             run(&file, connection, &given_up, work)
-        });
-        done.await.unwrap_or(Err(SessionError::Stopped))
+        };
+        match self.file.used_by {
+            Use::Host(_) => tokio::task::spawn_blocking(job).await.unwrap_or(Err(SessionError::Stopped)),
+            Use::Guest { .. } => on_large_stack(job).await,
+        }
     }
+}
+
+/// Runs `job` on a thread of its own, with a stack for what guests' SQL makes SQLite's compiler do.
+async fn on_large_stack<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, SessionError> + Send + 'static,
+) -> Result<T, SessionError> {
+    let (sender, done) = oneshot::channel();
+    let thread = thread::Builder::new().name("sqlite".to_owned()).stack_size(STACK);
+    // Whoever waited may be gone.
+    thread.spawn(move || drop(sender.send(job()))).map_err(|error| SessionError::Thread(error.kind()))?;
+    done.await.unwrap_or(Err(SessionError::Stopped))
 }
 
 fn run<T>(

@@ -1,4 +1,4 @@
-//! `/kv/KEY`: the store `default`, or `?store=LABEL`, of `spin:key-value@3.0.0`.
+//! `/kv/KEY`, and `/kv/` for all keys: the store `default`, or `?store=LABEL`, of `spin:key-value@3.0.0`.
 
 use crate::{Query, text};
 use bytes::Bytes;
@@ -18,6 +18,11 @@ async fn answer(request: Request, key: &str, label: &str) -> Result<Response<Box
     let store = Store::open(label).await?;
     let other = |error: &dyn std::fmt::Debug| Error::Other(format!("{error:?}"));
     match *request.method() {
+        Method::GET if key.is_empty() => {
+            let mut keys = store.get_keys().await.collect().await?;
+            keys.sort();
+            text(200, &format!("{keys:?}\n")).map_err(|error| other(&error))
+        }
         Method::GET => Ok(match store.get(key).await? {
             Some(value) => Response::new(box_body(FullBody::new(Bytes::from(value)))),
             None => text(404, "no such key\n").map_err(|error| other(&error))?,

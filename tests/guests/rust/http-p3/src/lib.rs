@@ -1,12 +1,13 @@
 //! A WASI 0.3 component written with the Spin SDK 7: it answers, streams, calls out, uses what Spin's hosts offer, and
 //! misbehaves. What each path does is listed in `../../../README.md`.
 //!
-//! What an interface of Spin is for is in a module of its own: `/kv/...` in `kv`, `/var/...` in `variables`,
-//! `/db/...` in `databases`.
+//! What an interface of Spin is for is in a module of its own: `/kv/...` in `kv`, `/sqlite/...` in `sqlite`, `/var/...` in
+//! `variables`, `/db/...` in `databases`.
 
 mod databases;
 mod faults;
 mod kv;
+mod sqlite;
 mod stream;
 mod variables;
 
@@ -25,6 +26,7 @@ async fn handle(request: Request) -> Result<Response<BoxBody>> {
     match interface {
         "kv" => return kv::handle(request, rest, &query).await,
         "db" => return databases::handle(request, rest).await,
+        "sqlite" => return sqlite::handle(request, rest).await,
         "var" => return variables::handle(rest).await,
         _ => {}
     }
