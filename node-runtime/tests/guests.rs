@@ -15,6 +15,10 @@ mod support;
 mod bad_wasm;
 #[path = "guests/build.rs"]
 mod build;
+#[path = "guests/calls.rs"]
+mod calls;
+#[path = "guests/chaining.rs"]
+mod chaining;
 #[path = "guests/databases.rs"]
 mod databases;
 #[path = "guests/drafts.rs"]
@@ -23,6 +27,8 @@ mod drafts;
 mod http;
 #[path = "guests/languages.rs"]
 mod languages;
+#[path = "guests/language_models.rs"]
+mod language_models;
 #[path = "guests/legacy.rs"]
 mod legacy;
 #[path = "guests/limits.rs"]
@@ -37,6 +43,10 @@ mod server;
 mod stores;
 #[path = "guests/trigger.rs"]
 mod trigger;
+#[path = "guests/servers.rs"]
+mod servers;
+#[path = "guests/sockets.rs"]
+mod sockets;
 #[path = "guests/variable_providers.rs"]
 mod variable_providers;
 #[path = "guests/variables.rs"]

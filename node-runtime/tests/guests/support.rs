@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use manifest::{Application, Component, Executor, File, Pattern, Route, Target, WagiExecutor};
+use manifest::{Application, Component, Executor, File, Pattern, Route, RuntimeConfig, Target, WagiExecutor};
 use node_runtime::{
     application::{Connection, HttpApplication},
     engine::{BuildError, Builder, Engine, EngineConfig, RevisionSettings},
@@ -165,6 +165,21 @@ impl App {
         self
     }
 
+    /// Adds a component that no route from outside leads to.
+    pub(crate) fn private(mut self, id: &str, wasm: &[u8], executor: Executor) -> Self {
+        let id: manifest::ComponentId = id.parse().unwrap();
+        self.application.components.insert(id.clone(), component(&self.store, wasm));
+        let target = Target::Component { id, executor };
+        self.application.routes.push(Route { pattern: Pattern::Private, target });
+        self
+    }
+
+    /// Runs it with a runtime configuration.
+    pub(crate) fn runtime_config(mut self, change: impl FnOnce(&mut RuntimeConfig)) -> Self {
+        change(Arc::make_mut(&mut self.settings.runtime_config));
+        self
+    }
+
     /// Runs the component as a program.
     pub(crate) fn wagi(self) -> Self {
         self.wagi_with(&WagiExecutor::default())
@@ -206,7 +221,7 @@ impl App {
     }
 
     pub(crate) fn main(&mut self) -> &mut Component {
-        self.application.components.values_mut().next().unwrap()
+        self.application.components.get_mut(&"main".parse::<manifest::ComponentId>().unwrap()).unwrap()
     }
 
     /// The error that building it gives.

@@ -7,6 +7,7 @@
 mod databases;
 mod faults;
 mod kv;
+mod llm;
 mod sqlite;
 mod stream;
 mod variables;
@@ -24,6 +25,7 @@ async fn handle(request: Request) -> Result<Response<BoxBody>> {
     let path = uri.path();
     let (interface, rest) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
     match interface {
+        "llm" => return llm::handle(rest, &query),
         "kv" => return kv::handle(request, rest, &query).await,
         "db" => return databases::handle(request, rest).await,
         "sqlite" => return sqlite::handle(request, rest).await,

@@ -90,7 +90,11 @@ impl Reply {
 
     /// Sends the head of a response; the body follows.
     pub fn start_as(self, status: u16, content_type: &str) -> Result<Body, Failure> {
-        let headers = [("content-type".to_owned(), content_type.as_bytes().to_vec())];
+        self.start_with(status, vec![("content-type".to_owned(), content_type.as_bytes().to_vec())])
+    }
+
+    /// Sends the head of a response with these headers; the body follows.
+    pub fn start_with(self, status: u16, headers: Vec<(String, Vec<u8>)>) -> Result<Body, Failure> {
         let response = OutgoingResponse::new(Fields::from_list(&headers).map_err(|_| Failure::Host)?);
         response.set_status_code(status).map_err(|()| Failure::Host)?;
         let body = response.body().map_err(|()| Failure::Host)?;
@@ -128,11 +132,17 @@ impl Body {
         }
     }
 
+    /// Moves what is there of a stream, `most` bytes at most.
+    pub fn splice(&mut self, input: &InputStream, most: u64) -> Result<(), StreamError> {
+        self.stream.blocking_splice(input, most).map(|_| ())
+    }
+
     pub fn finish(self) -> Result<(), Failure> {
         self.finish_with(None)
     }
 
-    fn finish_with(self, trailers: Option<Fields>) -> Result<(), Failure> {
+    /// Ends it, maybe with trailers.
+    pub fn finish_with(self, trailers: Option<Fields>) -> Result<(), Failure> {
         drop(self.stream);
         OutgoingBody::finish(self.body, trailers).map_err(|_| Failure::Host)
     }

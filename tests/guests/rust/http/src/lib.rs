@@ -1,8 +1,10 @@
 //! A `wasi:http@0.2.0` component that can do what tests ask of a guest: answer, stream, call out,
 //! and misbehave. What each path does is listed in `../../../README.md`.
 
+mod call;
 mod exchange;
 mod fetch;
+mod sockets;
 
 use exchange::{Failure, Query, Reply};
 use std::hint;
@@ -38,6 +40,11 @@ fn route(request: &IncomingRequest, path: &str, query: &Query<'_>, reply: Reply)
         "/cpu" => reply.text(200, &format!("{} primes\n", primes(query.number("n", 1_000_000) as usize))),
         "/log" => log(reply, query.get("line").unwrap_or("a line")),
         "/fetch" => fetch::fetch(reply, &query.decoded("url")),
+        "/call" => call::call(request, query, reply),
+        "/tcp/connect" => sockets::answer(reply, "connect", query),
+        "/tcp/listen" => sockets::answer(reply, "listen", query),
+        "/udp/send" => sockets::answer(reply, "send", query),
+        "/lookup" => sockets::answer(reply, "lookup", query),
         "/panic" => panic!("asked to panic"),
         "/partial" => partial(reply),
         "/silent" => Ok(()),
