@@ -172,6 +172,8 @@ pub fn same_network(one: IpAddr, other: IpAddr, bits: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn permits(entry: &str, scheme: &str, host: &str, port: Option<u16>) -> bool {
@@ -216,8 +218,98 @@ mod tests {
     }
 
     #[test]
-    fn self_is_understood_and_allows_no_other_host() {
+    fn self_is_the_application_and_no_host() {
         assert!(!permits("http://self", "http", "self", None));
+        let own = |entry: &str, scheme: &str| AllowedHosts::parse(&[entry]).unwrap().permits_own(scheme);
+        assert!(own("http://self", "http") && own("https://self.alt", "https") && own("*://*:*", "http"));
+        assert!(!own("http://self", "https") && !own("http://example.com", "http") && !own("tcp://*:*", "http"));
+    }
+
+    #[test]
+    fn a_host_is_compared_as_what_it_means() {
+        assert!(permits("https://bücher.example", "https", "xn--bcher-kva.example", None));
+        assert!(permits("https://xn--bcher-kva.example", "https", "BÜCHER.example", None));
+        assert!(permits("https://*.bücher.example", "https", "a.xn--bcher-kva.example", None));
+        assert!(permits("https://example.com", "https", "example.com.", None));
+        assert!(permits("https://example.com.", "https", "example.com", None));
+        assert!(permits("http://10.0.0.0/8", "http", "[::ffff:10.1.2.3]", None));
+        assert!(permits("http://[::ffff:10.0.0.0]/104", "http", "10.1.2.3", None));
+        assert!(!permits("http://*.com", "http", "1.2.3.4", None));
+    }
+
+    #[test]
+    fn sockets_are_for_those_who_name_tcp_udp_or_every_scheme() {
+        let sockets = |entry: &str| AllowedHosts::parse(&[entry]).unwrap().permits_sockets();
+        assert!(sockets("tcp://1.2.3.4:1") && sockets("udp://1.2.3.4:1") && sockets("*://1.2.3.4:1"));
+        assert!(!sockets("http://1.2.3.4") && !sockets("redis://*:*"));
+    }
+
+    fn a_name() -> impl Strategy<Value = String> {
+        "[a-z][a-z0-9-]{0,8}[a-z0-9](\\.[a-z]{2,5}){0,2}"
+    }
+
+    fn an_address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+    }
+
+    /// As it is written in a URL.
+    fn written(address: IpAddr) -> String {
+        if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_and_asking_never_panic(entry in ".{0,40}", scheme in ".{0,8}", host in ".{0,40}", port: Option<u16>) {
+            for entry in [entry.clone(), format!("http://{entry}"), format!("*://{entry}:*")] {
+                if let Ok(hosts) = AllowedHosts::parse(&[entry]) {
+                    hosts.permits(&scheme, &host, port);
+                }
+            }
+        }
+
+        #[test]
+        fn an_entry_permits_exactly_its_host_and_port(name in a_name(), other in a_name(), port in 1_u16.., ask in 1_u16..) {
+            let hosts = AllowedHosts::parse(&[format!("http://{name}:{port}")]).unwrap();
+            prop_assert!(hosts.permits("HTTP", &name.to_uppercase(), Some(port)));
+            prop_assert_eq!(hosts.permits("http", &other, Some(ask)), other == name && ask == port);
+            prop_assert!(!hosts.permits("https", &name, Some(port)));
+        }
+
+        #[test]
+        fn a_domain_permits_what_is_below_it_and_not_itself(domain in a_name(), label in "[a-z]{1,8}", name in a_name()) {
+            let hosts = AllowedHosts::parse(&[format!("http://*.{domain}")]).unwrap();
+            let below = format!("{label}.{domain}");
+            prop_assert!(hosts.permits("http", &below, None));
+            prop_assert!(!hosts.permits("http", &domain, None));
+            let beside = format!("{label}{domain}");
+            prop_assert!(!hosts.permits("http", &beside, None));
+            prop_assert_eq!(hosts.permits("http", &name, None), name.ends_with(&format!(".{domain}")));
+        }
+
+        #[test]
+        fn a_network_permits_addresses_that_begin_like_it(one in an_address(), other in an_address(), bits in 0_u8..=128) {
+            let width = if one.is_ipv4() { 32 } else { 128 };
+            let bits = bits.min(width);
+            let hosts = AllowedHosts::parse(&[format!("http://{}/{bits}", written(one))]).unwrap();
+            prop_assert!(hosts.permits("http", &written(one), None));
+            let same = one.is_ipv4() == other.is_ipv4() && {
+                let bytes = |address: IpAddr| match address {
+                    IpAddr::V4(v4) => v4.octets().to_vec(),
+                    IpAddr::V6(v6) => v6.octets().to_vec(),
+                };
+                let bit = |address: IpAddr, at: u8| bytes(address)[usize::from(at / 8)] >> (7 - at % 8) & 1;
+                (0..bits).all(|at| bit(one, at) == bit(other, at))
+            };
+            prop_assert_eq!(hosts.permits("http", &written(other), None), same);
+        }
+
+        #[test]
+        fn more_entries_never_permit_less(names in proptest::collection::vec(a_name(), 1..5), ask in a_name()) {
+            let entries: Vec<String> = names.iter().map(|name| format!("https://{name}")).collect();
+            let all = AllowedHosts::parse(&entries).unwrap();
+            let each = entries.iter().any(|entry| AllowedHosts::parse(&[entry]).unwrap().permits("https", &ask, None));
+            prop_assert_eq!(all.permits("https", &ask, None), each);
+        }
     }
 
     #[test]

@@ -126,7 +126,10 @@ impl Outbound {
             Destination::Server | Destination::Component(_) => network.permits(scheme, host, uri.port_u16()),
         };
         if !permitted {
-            self.grants.denied(scheme, host, uri.port_u16());
+            match destination {
+                Destination::Own => self.grants.denied("http", "self", None),
+                Destination::Server | Destination::Component(_) => self.grants.denied(scheme, host, uri.port_u16()),
+            }
             return Err(Error::HttpRequestDenied);
         }
         self.caller.next(self.deadline).map_err(|_| Error::LoopDetected)
