@@ -25,10 +25,10 @@ mod databases;
 mod drafts;
 #[path = "guests/http.rs"]
 mod http;
-#[path = "guests/languages.rs"]
-mod languages;
 #[path = "guests/language_models.rs"]
 mod language_models;
+#[path = "guests/languages.rs"]
+mod languages;
 #[path = "guests/legacy.rs"]
 mod legacy;
 #[path = "guests/limits.rs"]

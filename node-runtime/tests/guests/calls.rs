@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use manifest::runtime_config::{BlockedNetwork, ClientTls};
 
 use crate::{
     servers::{Certificates, HttpServer, raw},
-    support::{App, Reply, Served, engine_with, guest},
+    support::{App, Reply, Served, collect, engine_with, guest},
 };
 
 /// A guest that sends requests on, to wherever it is asked.
@@ -26,6 +26,11 @@ async fn call(served: &Served, url: &str) -> Reply {
 fn call_path(url: &str, more: &str) -> String {
     let url = url.replace('%', "%25").replace('&', "%26").replace('?', "%3F").replace('#', "%23");
     format!("/call?url={url}{more}")
+}
+
+/// Whether the client sees that the response is not whole: from its status, if nothing was sent yet, or by its end.
+async fn is_broken(response: http::Response<hyper::body::Incoming>) -> bool {
+    response.status() == 500 || collect(response).await.is_err()
 }
 
 /// What the guest is told about a call of `url`.
@@ -45,9 +50,12 @@ async fn a_request_arrives_as_it_was_sent_and_its_response_comes_back() {
     let reply = served.send_body(request, "body").await;
     assert_eq!((reply.status, reply.header("x-version")), (200, "HTTP/1.1"), "{}", reply.text());
     let host = format!("host: {}", server.address);
-    for line in
-        ["PUT /headers?a=b", "x-mine: one", &host, "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
-    {
+    for line in [
+        "PUT /headers?a=b",
+        "x-mine: one",
+        &host,
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ] {
         assert!(reply.has_line(line), "{line} is not in {}", reply.text());
     }
     // Nobody else added anything.
@@ -56,8 +64,9 @@ async fn a_request_arrives_as_it_was_sent_and_its_response_comes_back() {
     }
     let brew = served.get(&call_path(&server.url("/headers"), "&method=BREW")).await;
     assert!(brew.has_line("BREW /headers"), "{}", brew.text());
-    let trailers = call(&served, &server.url("/trailers")).await;
-    assert_eq!((trailers.text(), &trailers.trailers.unwrap()["x-end"]), ("body\n", &"all".parse().unwrap()));
+    // HTTP/1.1 sends trailers to those who say that they take them.
+    let trailers = served.send(Request::get(call_path(&server.url("/trailers"), "")).header("te", "trailers")).await;
+    assert_eq!((trailers.text(), trailers.trailer("x-end")), ("body\n", "all"));
 }
 
 #[tokio::test]
@@ -111,8 +120,12 @@ async fn a_guest_is_told_precisely_what_went_wrong() {
         (b"", true, "ErrorCode::ConnectionTerminated"),
         (b"\x00\x01garbage\r\n\r\n", true, "ErrorCode::HttpProtocolError"),
         (b"HTTP/1.1 200 OK\r\n", true, "ErrorCode::ConnectionTerminated"),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: x\r\ncontent-length: a\r\n\r\n", true, "ErrorCode::HttpProtocolError"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", false, "ErrorCode::HttpUpgradeFailed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: a\r\n\r\n", true, "ErrorCode::HttpProtocolError"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            false,
+            "ErrorCode::HttpUpgradeFailed",
+        ),
         (b"HTTP/1.1 9999 What\r\n\r\n", true, "ErrorCode::HttpProtocolError"),
     ];
     for (answer, close, expected) in cases {
@@ -124,7 +137,8 @@ async fn a_guest_is_told_precisely_what_went_wrong() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_an_error_and_not_kept() {
     let served = caller().serve().await;
-    let head: &'static [u8] = Box::leak([b"HTTP/1.1 200 OK\r\nx-a: ".as_slice(), &vec![b'a'; 1 << 20]].concat().into_boxed_slice());
+    let head: &'static [u8] =
+        Box::leak([b"HTTP/1.1 200 OK\r\nx-a: ".as_slice(), &vec![b'a'; 1 << 20]].concat().into_boxed_slice());
     let (address, _tasks) = raw(head, false).await;
     let told = refusal(&served, &format!("http://{address}/")).await;
     assert!(told.starts_with("ErrorCode::HttpResponseHeaderSectionSize"), "{told}");
@@ -141,7 +155,7 @@ async fn a_body_that_breaks_off_does_not_look_whole() {
         let (address, _tasks) = raw(answer, true).await;
         let request = Request::get(call_path(&format!("http://{address}/"), "")).body(http_body_util::Empty::new());
         let (response, _connection) = served.begin(request.unwrap()).await;
-        assert!(crate::support::collect(response).await.is_err(), "{}", answer.escape_ascii());
+        assert!(is_broken(response).await, "{}", answer.escape_ascii());
     }
     let told: Vec<String> = served.lines();
     assert!(told.iter().any(|line| line.contains("HttpResponseIncomplete")), "{told:?}");
@@ -154,7 +168,7 @@ async fn the_guest_s_own_limits_of_time_hold() {
     assert_eq!(late.text(), "ErrorCode::ConnectionReadTimeout\n");
     let request = Request::get(call_path(&server.url("/hold"), "&between=50")).body(http_body_util::Empty::new());
     let (response, _connection) = served.begin(request.unwrap()).await;
-    assert!(crate::support::collect(response).await.is_err());
+    assert!(is_broken(response).await);
     assert!(served.lines().iter().any(|line| line.contains("ConnectionReadTimeout")), "{:?}", served.lines());
     // Takes connections, and never says a word of TLS.
     let (silent, _tasks) = raw(b"", false).await;
@@ -184,7 +198,9 @@ async fn bodies_pass_through_both_ways_without_being_held() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_the_call() {
-    let (server, served) = (HttpServer::start().await, caller().serve().await);
+    let engine = engine_with(|_| {});
+    let served = App::on(engine, &guest("http-rust")).allow("*://*:*").serve().await;
+    let server = HttpServer::start().await;
     let request = Request::get(call_path(&server.url("/hold"), "")).body(http_body_util::Empty::new()).unwrap();
     let (mut response, connection) = served.begin(request).await;
     assert_eq!(response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "begun\n");
@@ -233,7 +249,7 @@ async fn blocked_networks_are_not_reached_by_any_name() {
 fn client_tls(certificates: &Certificates, with_certificate: bool) -> ClientTls {
     ClientTls {
         component_ids: vec!["main".to_owned()],
-        hosts: vec!["localhost".to_owned()],
+        hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         platform_roots: false,
         webpki_roots: false,
         ca_roots_file: Some(certificates.file("ca.pem")),
@@ -245,9 +261,11 @@ fn client_tls(certificates: &Certificates, with_certificate: bool) -> ClientTls 
 #[tokio::test]
 async fn tls_servers_are_verified_and_http_2_is_spoken_where_they_offer_it() {
     let certificates = Certificates::make();
-    let trusting = caller().runtime_config(|config| config.client_tls.push(client_tls(&certificates, false))).serve().await;
+    let trusting =
+        caller().runtime_config(|config| config.client_tls.push(client_tls(&certificates, false))).serve().await;
     let wary = caller().serve().await;
-    for (protocols, version) in [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")] {
+    for (protocols, version) in [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")]
+    {
         let server = HttpServer::start_tls(certificates.server(protocols, false)).await;
         let reply = call(&trusting, &server.secure("/headers")).await;
         assert_eq!((reply.status, reply.header("x-version")), (200, version), "{}", reply.text());
@@ -259,20 +277,21 @@ async fn tls_servers_are_verified_and_http_2_is_spoken_where_they_offer_it() {
     let plain = HttpServer::start().await;
     assert_eq!(refusal(&trusting, &plain.secure("/")).await, "ErrorCode::TlsProtocolError");
     let trailers = HttpServer::start_tls(certificates.server(&["h2"], false)).await;
-    let reply = call(&trusting, &trailers.secure("/trailers")).await;
-    let expected = HeaderMap::from_iter([("x-end".parse().unwrap(), "all".parse().unwrap())]);
-    assert_eq!((reply.text(), reply.trailers), ("body\n", Some(expected)));
+    let request = Request::get(call_path(&trailers.secure("/trailers"), "")).header("te", "trailers");
+    let reply = trusting.send(request).await;
+    assert_eq!((reply.text(), reply.trailer("x-end")), ("body\n", "all"));
 }
 
 #[tokio::test]
 async fn a_component_proves_itself_where_the_runtime_configuration_gives_it_a_certificate() {
     let certificates = Certificates::make();
-    let server = HttpServer::start_tls(certificates.server(&["h2"], true)).await;
+    let server = HttpServer::start_tls(certificates.server(&["http/1.1"], true)).await;
     let known = caller().runtime_config(|config| config.client_tls.push(client_tls(&certificates, true))).serve().await;
     assert_eq!(call(&known, &server.secure("/")).await.status, 200);
     let anonymous = caller().runtime_config(|config| config.client_tls.push(client_tls(&certificates, false)));
     let told = refusal(&anonymous.serve().await, &server.secure("/")).await;
-    assert!(told.starts_with("ErrorCode::TlsAlertReceived"), "{told}");
+    // The alert, unless the closed connection is seen first.
+    assert!(told.starts_with("ErrorCode::TlsAlertReceived") || told.contains("ConnectionTerminated"), "{told}");
 }
 
 #[tokio::test]

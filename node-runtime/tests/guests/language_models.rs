@@ -57,8 +57,7 @@ impl Models {
 
     /// The answer to a guest that asks for `path` and may use the model `m`, and what the server was asked for it.
     async fn ask(&self, api: LlmApi, path: &str) -> (String, Vec<(String, String, Value)>) {
-        let compute =
-            LlmCompute { url: format!("http://{}", self.address), auth_token: Secret::new("token"), api };
+        let compute = LlmCompute { url: format!("http://{}", self.address), auth_token: Secret::new("token"), api };
         let app = app().runtime_config(|config| config.llm_compute = Some(compute));
         let reply = app.serve().await.get(path).await;
         (reply.text().to_owned(), self.asked.lock().unwrap().clone())
@@ -74,7 +73,8 @@ fn app() -> App {
 #[tokio::test]
 async fn spin_s_own_servers_are_asked_as_spin_asks_them() {
     let models =
-        Models::answering(200, json!({"text": "well", "usage": {"promptTokenCount": 3, "generatedTokenCount": 1}})).await;
+        Models::answering(200, json!({"text": "well", "usage": {"promptTokenCount": 3, "generatedTokenCount": 1}}))
+            .await;
     let (answer, asked) = models.ask(LlmApi::Spin, "/llm/infer?model=m&prompt=All+is&max-tokens=7").await;
     assert_eq!(answer, "3 1 well\n");
     let options = json!({
@@ -82,7 +82,8 @@ async fn spin_s_own_servers_are_asked_as_spin_asks_them() {
     });
     let question = json!({"model": "m", "prompt": "All is", "options": options});
     assert_eq!(asked, [("/infer".to_owned(), "bearer token".to_owned(), question)]);
-    let models = Models::answering(200, json!({"embeddings": [[0.5, 1.0], [2.0]], "usage": {"promptTokenCount": 2}})).await;
+    let models =
+        Models::answering(200, json!({"embeddings": [[0.5, 1.0], [2.0]], "usage": {"promptTokenCount": 2}})).await;
     let (answer, asked) = models.ask(LlmApi::Spin, "/llm/embed?model=m&text=a+b").await;
     assert_eq!(answer, "2 [[0.5, 1.0], [2.0]]\n");
     assert_eq!((asked[0].0.as_str(), &asked[0].2), ("/embed", &json!({"model": "m", "input": ["a", "b"]})));
@@ -114,7 +115,11 @@ async fn only_models_of_the_manifest_are_asked_for_and_failures_are_told() {
     assert!(answer.starts_with("Error::InvalidInput") && answer.contains("`other`"), "{answer}");
     assert_eq!(asked, []);
     let nobody = app().serve().await.get("/llm/infer?model=m&prompt=x").await;
-    assert!(nobody.text().starts_with("Error::RuntimeError") && nobody.text().contains("llm_compute"), "{}", nobody.text());
+    assert!(
+        nobody.text().starts_with("Error::RuntimeError") && nobody.text().contains("llm_compute"),
+        "{}",
+        nobody.text()
+    );
     let broken = Models::answering(500, json!({"error": {"message": "out of memory"}})).await;
     let (answer, _) = broken.ask(LlmApi::OpenAi, "/llm/infer?model=m&prompt=x").await;
     assert!(answer.contains("out of memory"), "{answer}");

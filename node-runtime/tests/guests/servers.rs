@@ -169,14 +169,14 @@ pub(crate) struct Certificates {
 impl Certificates {
     pub(crate) fn make() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let issue = |purpose| {
             let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
             params.extended_key_usages = vec![purpose];
             let key = KeyPair::generate().unwrap();
-            (params.signed_by(&key, &ca).unwrap(), key)
+            (params.signed_by(&key, &*ca).unwrap(), key)
         };
         let (server, server_key) = issue(ExtendedKeyUsagePurpose::ServerAuth);
         let (client, client_key) = issue(ExtendedKeyUsagePurpose::ClientAuth);

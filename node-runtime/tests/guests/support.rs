@@ -356,6 +356,12 @@ impl Reply {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
+    /// The trailer's value; empty without one.
+    pub(crate) fn trailer(&self, name: &str) -> &str {
+        let value = self.trailers.as_ref().and_then(|trailers| trailers.get(name));
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+
     /// Whether a line of the body is this.
     pub(crate) fn has_line(&self, line: &str) -> bool {
         self.text().lines().any(|other| other == line)

@@ -4,7 +4,7 @@
 use http::uri::{Authority, Scheme};
 use wasmtime::component::{Accessor, Linker, Resource};
 use wasmtime_wasi_http::{
-    RequestOptions, WasiHttp, WasiHttpView as _,
+    Error, RequestOptions, WasiHttp, WasiHttpView as _,
     p2::{
         self,
         bindings::http::{outgoing_handler::Host as _, types as p2_types},
@@ -23,6 +23,7 @@ use crate::host::RuntimeContext;
 /// minor version are found under these names.
 const OUTGOING_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 const CLIENT: &str = "wasi:http/client@0.3.0";
+const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Defines both versions.
 pub(super) fn link(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> {
@@ -34,6 +35,12 @@ pub(super) fn link(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> 
             Err(error) => Ok((Err(error.downcast()?),)),
         }
     })?;
+    // Wasmtime's knows no errors of bodies.
+    linker.allow_shadowing(true);
+    linker.instance(TYPES)?.func_wrap("http-error-code", |mut store, (error,): (Resource<p2_types::IoError>,)| {
+        Ok((error_code(store.data_mut(), &error)?,))
+    })?;
+    linker.allow_shadowing(false);
     p3_types::add_to_linker::<_, WasiHttp>(linker, RuntimeContext::http)?;
     linker.instance(CLIENT)?.func_wrap_concurrent("send", |accessor, (request,)| Box::pin(send(accessor, request)))
 }
@@ -51,6 +58,26 @@ fn handle(
         asked.scheme.get_or_insert(p2_types::Scheme::Http);
     }
     view.handle(request, options)
+}
+
+/// 0.2: `http-error-code: func(err: borrow<error>) -> option<error-code>`: why a body broke off.
+fn error_code(
+    context: &mut RuntimeContext,
+    error: &Resource<p2_types::IoError>,
+) -> wasmtime::Result<Option<p2_types::ErrorCode>> {
+    let error = context.http().table.get(error)?;
+    if let Some(code) = error.downcast_ref::<p2_types::ErrorCode>() {
+        return Ok(Some(code.clone()));
+    }
+    Ok(error.downcast_ref::<Error>().map(|error| match error {
+        Error::ConnectionTerminated => p2_types::ErrorCode::ConnectionTerminated,
+        Error::ConnectionReadTimeout => p2_types::ErrorCode::ConnectionReadTimeout,
+        Error::HttpResponseIncomplete => p2_types::ErrorCode::HttpResponseIncomplete,
+        Error::HttpResponseTimeout => p2_types::ErrorCode::HttpResponseTimeout,
+        Error::HttpResponseHeaderSectionSize(size) => p2_types::ErrorCode::HttpResponseTrailerSectionSize(*size),
+        Error::TlsProtocolError => p2_types::ErrorCode::TlsProtocolError,
+        _ => p2_types::ErrorCode::HttpProtocolError,
+    }))
 }
 
 /// 0.3: `send: async func(request: request) -> result<response, error-code>`.

@@ -13,7 +13,7 @@ use wasi::io::streams::{InputStream, OutputStream, StreamError};
 /// How much is moved at once.
 const PIECE: u64 = 64 << 10;
 /// What is passed on, beside whatever begins with `x-`.
-const PASSED: [&str; 5] = ["expect", "host", "traceparent", "content-type", "connection"];
+const PASSED: [&str; 6] = ["expect", "host", "te", "traceparent", "content-type", "connection"];
 
 pub fn call(request: &IncomingRequest, query: &Query<'_>, reply: Reply) -> Result<(), Failure> {
     let (outgoing, options) = match outgoing(request, query) {
