@@ -56,7 +56,7 @@ async fn bodies_are_streamed_both_ways_between_components() {
     let served = app.private("other", &guest("http-rust"), Executor::Spin).serve().await;
     let large = vec![b'x'; 3 << 20];
     assert_eq!(served.send_body(Request::post(to("other", "/echo")), large.clone()).await.body, large);
-    let trailers = served.send(Request::get(to("other", "/trailers")).header("te", "trailers")).await;
+    let trailers = served.get_h2(&to("other", "/trailers")).await;
     assert_eq!((trailers.text(), trailers.trailer("x-trailer")), ("body\n", "end"));
     // The first piece is there long before the last.
     let request = Request::get(to("other", "/stream?chunks=2&ms=3600000")).body(http_body_util::Empty::new()).unwrap();
