@@ -102,11 +102,9 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
     let full = |text: String| Response::new(Full::new(Bytes::from(text)).boxed_unsync());
     match request.uri().path() {
         "/headers" => {
-            let mut lines = format!("{} {}\n", request.method(), request.uri().path_and_query().unwrap());
-            for (name, value) in request.headers() {
-                lines.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
-            }
-            full(lines)
+            let mut lines = vec![format!("{} {}", request.method(), request.uri().path_and_query().unwrap())];
+            lines.extend(request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())));
+            full(lines.join("\n") + "\n")
         }
         "/length" => {
             let mut body = request.into_body();
