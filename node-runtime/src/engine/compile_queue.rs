@@ -174,7 +174,7 @@ mod tests {
         state.waiting.push(Job::new(3, || true, || {}));
         assert_eq!(state.next(1, now).unwrap().size, 2);
         assert!(state.next(1, now).is_none());
-        assert_eq!(state.waiting.len(), 2);
+        assert_eq!(state.waiting.len(), 1);
     }
 
     #[test]

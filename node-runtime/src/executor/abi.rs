@@ -232,7 +232,8 @@ mod tests {
             let stride = if slots { 8 } else { 4 };
             let tag = |present: bool| u32::from(present);
             let length = u32::try_from(body.as_deref().map_or(0, str::len)).unwrap();
-            let values = [status, tag(headers), 200, tag(headers), tag(body.is_some()), 310, length];
+            let (list, text) = (200 * tag(headers), 310 * tag(body.is_some()));
+            let values = [status, tag(headers), list, tag(headers), tag(body.is_some()), text, length];
             let words: Vec<(usize, u32)> =
                 values.into_iter().enumerate().map(|(index, value)| (index * stride, value)).collect();
             let memory = memory(&[&words, &NAME_AND_VALUE[..]].concat(), &[

@@ -229,8 +229,7 @@ mod tests {
         assert!(!is_host_interface("wasi:http/outgoing-handler@0.3.0"));
         assert!(!is_host_interface("wasi:http/types@0.3.0-rc-2026-03-15"));
         assert!(!is_host_interface("wasi:http/types@0.4.0"));
-        assert!(!is_host_interface("wasi:keyvalue/store@0.2.0-draft2"));
         assert!(!is_host_interface("wasi:http/types"));
-        assert!(!is_host_interface("fermyon:spin/llm@2.0.0"));
+        assert!(!is_host_interface("fermyon:spin/nothing@2.0.0"));
     }
 }
