@@ -159,6 +159,9 @@ impl WasiHttpView for RuntimeContext {
     }
 }
 
+/// Under which version those of [`INTERFACES`] are found that the host has once for several: the older ones, the one it has.
+pub(crate) const NEWEST: &[(&[&str], &str)] = &databases::NEWEST;
+
 /// The interfaces that components find here under exactly these names, beside WASI 0.2 and 0.3: one list per module.
 pub(crate) const INTERFACES: &[&[&str]] = &[
     &variables::INTERFACES,

@@ -39,14 +39,14 @@ mod outbound;
 mod p3;
 #[path = "guests/server.rs"]
 mod server;
-#[path = "guests/stores.rs"]
-mod stores;
-#[path = "guests/trigger.rs"]
-mod trigger;
 #[path = "guests/servers.rs"]
 mod servers;
 #[path = "guests/sockets.rs"]
 mod sockets;
+#[path = "guests/stores.rs"]
+mod stores;
+#[path = "guests/trigger.rs"]
+mod trigger;
 #[path = "guests/variable_providers.rs"]
 mod variable_providers;
 #[path = "guests/variables.rs"]

@@ -24,7 +24,10 @@ struct Plugin {
 impl Plugin {
     fn install() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        std::os::unix::fs::symlink(PathBuf::from(setting("SPINDLE_BIN")?).join("spindle"), dir.path().join("kubectl-spindle"))?;
+        std::os::unix::fs::symlink(
+            PathBuf::from(setting("SPINDLE_BIN")?).join("spindle"),
+            dir.path().join("kubectl-spindle"),
+        )?;
         Ok(Self { dir })
     }
 
@@ -76,7 +79,9 @@ async fn a_broken_update_is_explained_and_rolled_back_without_a_failed_request()
     .await?;
     let samples = prober.stop().await?;
     let failed = failures(&samples);
-    expect(failed.is_empty(), || format!("{} of {} failed, the first: {:?}", failed.len(), samples.len(), failed.first()))?;
+    expect(failed.is_empty(), || {
+        format!("{} of {} failed, the first: {:?}", failed.len(), samples.len(), failed.first())
+    })?;
 
     let said = plugin.run(&["status", "shop"]).await?;
     expect(said.contains("RoutesProgrammed") && said.contains("1.0.0"), || said.clone())?;
@@ -103,7 +108,8 @@ async fn port_forward_and_logs_reach_an_app_that_kubectl_itself_cannot() -> Resu
     let stdout = forward.stdout.take().context("no output")?;
     let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
     let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??.context("it said nothing")?;
-    let url = first.split_whitespace().find(|word| word.starts_with("http://")).with_context(|| first.clone())?.to_owned();
+    let url =
+        first.split_whitespace().find(|word| word.starts_with("http://")).with_context(|| first.clone())?.to_owned();
     for _ in 0..3 {
         let (status, body) = get(&client, &format!("{url}/v"), None).await?;
         expect((status, body.trim()) == (200, "1.0.0"), || format!("{status} {body}"))?;

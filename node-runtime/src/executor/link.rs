@@ -123,7 +123,8 @@ pub(super) fn complete_module(
 /// Under which name the host has the interface `name`, written `package:name/interface@version`; `None` if it has not.
 fn host_name(name: &str) -> Option<Cow<'_, str>> {
     if host::INTERFACES.iter().any(|module| module.contains(&name)) {
-        return Some(Cow::Borrowed(name));
+        let newest = host::NEWEST.iter().find(|(older, _)| older.contains(&name));
+        return Some(Cow::Borrowed(newest.map_or(name, |(_, newest)| *newest)));
     }
     let (interface, version) = name.split_once('@')?;
     let (known, release): (&[&str], _) = match version.get(..4)? {
@@ -220,6 +221,8 @@ mod tests {
         assert!(is_host_interface("wasi:http/types@0.2.0"));
         assert!(is_host_interface("wasi:io/streams@0.2.12"));
         assert!(is_host_interface("fermyon:spin/variables@2.0.0"));
+        assert_eq!(host_name("spin:postgres/postgres@4.0.0").as_deref(), Some("spin:postgres/postgres@4.2.0"));
+        assert_eq!(host_name("spin:postgres/postgres@3.0.0").as_deref(), Some("spin:postgres/postgres@3.0.0"));
         assert!(is_host_interface("wasi:config/store@0.2.0-draft-2024-09-27"));
         assert!(!is_host_interface("wasi:http/types@0.2.0-rc-2023-10-18"));
         assert_eq!(host_name("wasi:io/poll@0.2.202310180000000").as_deref(), Some("wasi:io/poll@0.2.12"));

@@ -56,6 +56,10 @@ pub(super) const INTERFACES: [&str; 17] = [
     "spin:mqtt/mqtt@3.0.0",
 ];
 
+/// Interfaces of which the host has one version that serves its older ones too.
+pub(super) const NEWEST: [(&[&str], &str); 1] =
+    [(&["spin:postgres/postgres@4.0.0", "spin:postgres/postgres@4.1.0"], "spin:postgres/postgres@4.2.0")];
+
 /// How many connections of one kind an instance may have open: as many as in Spin.
 const OPEN: usize = 256;
 /// How long connecting may take, so that a guest can still say that a server is not there.

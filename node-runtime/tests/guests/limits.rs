@@ -61,8 +61,8 @@ async fn a_guest_that_loops_is_stopped_when_its_processor_time_is_over() {
 
 #[tokio::test]
 async fn waiting_is_not_computing() {
-    let limits = Limits { cpu_ms: Some(1), ..Limits::default() };
-    let reply = hostile(limited(app(), limits), "/sleep?ms=200").await;
+    let limits = Limits { cpu_ms: Some(500), ..Limits::default() };
+    let reply = hostile(limited(app(), limits), "/sleep?ms=700").await;
     assert_eq!((reply.status, reply.text()), (200, "slept\n"));
 }
 

@@ -42,7 +42,8 @@ async fn an_assigned_app_is_reported_ready_and_then_answers() {
     operator.say(ToRuntime::Ping(7)).await;
     assert_eq!(operator.hear().await, Some(FromRuntime::Pong(7)));
     operator.assign(&told).await;
-    assert_eq!(operator.hear().await, Some(FromRuntime::Report(vec![report])), "said twice, answered twice");
+    let again = control::AppReport { word: Some(2), ..report };
+    assert_eq!(operator.hear().await, Some(FromRuntime::Report(vec![again])), "said twice, answered twice");
 
     eventually("readiness", async || get(node.admin, "/readyz").await.ok().filter(|ready| ready.0 == 200)).await;
     let metrics = get(node.admin, "/metrics").await.unwrap().1;

@@ -387,6 +387,8 @@ impl World {
             .iter()
             .flat_map(|leading| leading.links.iter().map(|(name, link)| (name.clone(), link.uid.clone())))
             .collect();
+        // Recovery is what a leader does, so it is counted from here.
+        self.checks.disturbed(now);
         self.note(|| format!("operator {operator} leads term {term}"));
         for (runtime, uid) in known {
             let delay = self.rng.i64(1..50);
