@@ -94,5 +94,5 @@ async fn a_route_that_never_answers_is_told() {
     change_manifest(app.path(), "\"/exact\"", "\"/hello/...\"");
     let up = Up::start(app.path(), cache.path(), &[]).await;
     let stderr = up.stopped().await;
-    assert!(stderr.contains("routes 0 and 1 match the same paths"), "{stderr}");
+    assert!(stderr.contains("routes 0, `/hello/...`, and 1, `/hello/...`, match the same paths"), "{stderr}");
 }
