@@ -312,6 +312,7 @@ impl Owner {
                 tracing::info!(%app, "app removed");
                 self.words.remove(&app);
                 self.kept.remove(&app);
+                self.board.leave(&app);
                 self.board.set_rollout(&app, None);
                 self.keeper.keep(&app, None);
                 self.sweep_later();

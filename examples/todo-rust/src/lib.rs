@@ -39,6 +39,9 @@ fn list(store: &Store) -> Result<String, Error> {
         let text = store.get(&name)?.unwrap_or_default();
         lines.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(&text).trim_end()));
     }
+    if lines.is_empty() {
+        lines.push_str("nothing to do\n");
+    }
     Ok(lines)
 }
 

@@ -4,7 +4,7 @@
 //! changes there were between; a slow reader costs no memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,6 +26,8 @@ struct Posts {
     version: u64,
     by_app: BTreeMap<AppKey, (u64, News)>,
     by_version: BTreeMap<u64, AppKey>,
+    /// Apps that were taken away and finish old requests: their last report is true no more.
+    leaving: BTreeSet<AppKey>,
     /// What is kept of apps whose update is not over.
     rollouts: BTreeMap<AppKey, Arc<Assignment>>,
 }
@@ -56,6 +58,7 @@ impl Board {
         if !anew && posts.by_app.get(app).is_some_and(|(_, last)| *last == news) {
             return;
         }
+        posts.leaving.remove(app);
         posts.version += 1;
         let version = posts.version;
         if let Some((old, _)) = posts.by_app.insert(app.clone(), (version, news)) {
@@ -64,6 +67,11 @@ impl Board {
         posts.by_version.insert(version, app.clone());
         drop(posts);
         self.version.send_replace(version);
+    }
+
+    /// Notes that `app` was taken away: whoever asks what there is is not told of it, although its last requests still run.
+    pub fn leave(&self, app: &AppKey) {
+        self.posts().leaving.insert(app.clone());
     }
 
     /// Notes what is kept of `app`, which is told to operators as long as its update is not over.
@@ -93,7 +101,8 @@ impl Board {
     /// Everything but [`Board::rollouts`] and the number of words, and what has been seen then.
     pub fn inventory(&self) -> (u64, Inventory) {
         let posts = self.posts();
-        let reports = posts.by_app.values().filter_map(|(_, news)| match news {
+        let there = posts.by_app.iter().filter(|(app, _)| !posts.leaving.contains(*app));
+        let reports = there.filter_map(|(_, (_, news))| match news {
             News::Report(report) => Some(AppReport::clone(report)),
             News::Removed => None,
         });
@@ -215,5 +224,17 @@ mod tests {
         assert_eq!(news, [(app("cart"), News::Removed)]);
         assert_eq!(board.since(seen, 10).1, []);
         assert!(board.posts().by_app.is_empty());
+    }
+
+    #[test]
+    fn an_app_that_was_taken_away_is_not_told_to_who_asks_while_its_last_requests_run() {
+        let board = Board::default();
+        board.post(&app("cart"), report("cart", 1), false);
+        board.post(&app("pay"), report("pay", 2), false);
+        board.leave(&app("cart"));
+        let (_, inventory) = board.inventory();
+        assert_eq!(inventory.assigned.keys().collect::<Vec<_>>(), [&app("pay")]);
+        board.post(&app("cart"), report("cart", 3), false);
+        assert_eq!(board.inventory().1.reports.len(), 2, "it was given again");
     }
 }

@@ -166,8 +166,9 @@ impl Scenario {
             runtimes: rng.usize(2..5),
             apps: rng.usize(1..3),
             calm_from,
-            settled_from: calm_from + 90_000,
-            end: calm_from + 90_000 + 40_000,
+            // An operator may still be away for 80 seconds.
+            settled_from: calm_from + 130_000,
+            end: calm_from + 130_000 + 40_000,
             slowness: if weather == Weather::Calm { rng.i64(5..300) } else { rng.i64(5..3_000) },
             quiet: false,
         }
@@ -414,6 +415,8 @@ impl World {
             *version += 1;
             *record = operator_core::lease::release(&operator_core::lease::Settings::default(), &held, it.time(now));
         }
+        it.process += 1;
+        it.listed = false;
         it.cache.clear();
         it.resolved.clear();
         it.lease = None;
@@ -425,7 +428,6 @@ impl World {
     fn heal(&mut self) {
         self.scenario.be_quiet();
         for it in &mut self.operators {
-            it.frozen_until = it.frozen_until.min(self.now);
             it.cut_off_until = it.cut_off_until.min(self.now);
         }
         self.partitioned_until.clear();

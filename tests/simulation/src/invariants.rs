@@ -20,7 +20,7 @@ use crate::{
 /// How long those who route requests may be behind, in milliseconds: less than `operator_core::place::LINGER`.
 const ROUTING_LAG: i64 = 3_000;
 
-/// How long after the last disturbance an app that some runtime serves must have an endpoint, in milliseconds.
+/// How long after the last disturbance, and after the operator's return, an app that some runtime serves must have an endpoint, in milliseconds.
 const RECOVERY: i64 = 25_000;
 
 /// How long a runtime may take after a restart to serve what it served before, in milliseconds: each preparation takes up
@@ -184,7 +184,8 @@ impl World {
             return;
         }
         let leads = |operator: &crate::operator::Operator| {
-            operator.runs(self.now) && operator.reaches_api(self.now) && operator.leading.is_some()
+            let back_since = operator.frozen_until.max(operator.cut_off_until);
+            operator.up && self.now >= back_since + RECOVERY && operator.leading.is_some()
         };
         let Some(leading) = self.operators.iter().find(|one| leads(one)).and_then(|one| one.leading.as_ref()) else {
             return;

@@ -28,6 +28,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
     pub(crate) up: bool,
+    /// Counts its processes.
+    pub(crate) process: u32,
+    /// Whether its caches have been filled.
+    pub(crate) listed: bool,
     /// Counts its processes and leaderships: what began in an earlier one is void.
     pub(crate) life: u32,
     /// How far its clock is off, in milliseconds.

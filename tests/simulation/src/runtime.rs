@@ -195,7 +195,8 @@ impl Process {
 
     /// What it holds, for an operator that has just connected.
     pub(crate) fn inventory(&self) -> Inventory {
-        let reports: Vec<AppReport> = self.posts.values().flatten().cloned().collect();
+        let held = self.posts.iter().filter(|(app, _)| self.desired.contains_key(*app));
+        let reports: Vec<AppReport> = held.filter_map(|(_, post)| post.clone()).collect();
         Inventory {
             assigned: reports.iter().map(|report| (report.app.clone(), report.fingerprint)).collect(),
             reports,

@@ -32,6 +32,7 @@ pub(crate) enum Event {
     /// A watch says something.
     Watch {
         operator: usize,
+        process: u32,
         id: Id,
         version: u64,
         object: Option<Object>,
@@ -224,7 +225,9 @@ impl World {
         match event {
             Event::Disturb(disturbance) => self.disturb(&disturbance),
             Event::Lease(operator) => self.look_at_lease(operator),
-            Event::Watch { operator, id, version, object } => self.hear_watch(operator, &id, version, object),
+            Event::Watch { operator, process, id, version, object } => {
+                self.hear_watch(operator, process, &id, version, object)
+            }
             Event::Relist(operator) => self.relist(operator),
             Event::Reconcile { operator, life, app } => self.reconcile(operator, life, app),
             Event::CarryOut { operator, life, decision } => self.carry_out(operator, life, *decision),
@@ -282,16 +285,21 @@ impl World {
             let earliest = self.watch_at.get(&(operator, id.kind())).copied().unwrap_or_default();
             let at = (self.now + delay).max(earliest);
             self.watch_at.insert((operator, id.kind()), at);
-            let event = Event::Watch { operator, id: id.clone(), version, object: object.cloned() };
+            let process = self.operators.get(operator).map_or(0, |it| it.process);
+            let event = Event::Watch { operator, process, id: id.clone(), version, object: object.cloned() };
             self.after(at - self.now, event);
         }
     }
 
-    fn hear_watch(&mut self, operator: usize, id: &Id, version: u64, object: Option<Object>) {
+    fn hear_watch(&mut self, operator: usize, process: u32, id: &Id, version: u64, object: Option<Object>) {
+        // The watch of a process ends with it.
+        if self.operators.get(operator).is_none_or(|it| it.process != process) {
+            return;
+        }
         if self.deaf_until.get(operator).is_some_and(|until| self.now < *until) {
             return;
         }
-        let event = Event::Watch { operator, id: id.clone(), version, object };
+        let event = Event::Watch { operator, process, id: id.clone(), version, object };
         let Some(Event::Watch { object, .. }) = self.awake(operator, event) else { return };
         // Twice, as a watch that is resumed may say it.
         let again = self.rng.u8(..) < 10;
@@ -326,6 +334,7 @@ impl World {
         let objects = self.api.objects.clone();
         let Some(it) = self.operators.get_mut(operator) else { return };
         it.cache = objects;
+        it.listed = true;
         it.look_at_all();
         self.fleet_changed(operator);
     }
@@ -377,8 +386,9 @@ impl World {
         // A process leads only when its caches have been filled.
         let objects = self.api.objects.clone();
         let Some(it) = self.operators.get_mut(operator) else { return };
-        if it.cache.is_empty() {
+        if !it.listed {
             it.cache = objects;
+            it.listed = true;
         }
         it.begin(term, now);
         let life = it.life;

@@ -14,7 +14,7 @@ use simulation::{Mutation, Rules, Summary, Violation, replay, run};
 const SEEDS: u64 = 10_000;
 
 /// How many seeds a broken rule may take to be noticed.
-const SEEDS_TO_CATCH: u64 = 500;
+const SEEDS_TO_CATCH: u64 = 4_000;
 
 #[expect(clippy::disallowed_methods, reason = "which worlds to run is the caller's choice")]
 fn number(name: &str) -> Option<u64> {

@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -370,6 +370,24 @@ async fn on_large_stack<T: Send + 'static>(
     done.await.unwrap_or(Err(SessionError::Stopped))
 }
 
+/// Opens `file`. While another revision of the app makes it, SQLite says that it is busy without waiting for its timeout.
+fn open_patiently(file: &DatabaseFile) -> Result<Connection, SessionError> {
+    let began = Instant::now();
+    loop {
+        match file.open() {
+            Err(error) if error.is_busy() && matches!(file.used_by, Use::Host(_)) && began.elapsed() < OPENING => {
+                thread::sleep(OPENING_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// How long the host waits for a file that another revision is just making.
+const OPENING: Duration = Duration::from_secs(5);
+/// How long it waits between looks.
+const OPENING_PAUSE: Duration = Duration::from_millis(10);
+
 fn run<T>(
     file: &DatabaseFile,
     mut connection: OwnedMutexGuard<Option<Connection>>,
@@ -381,7 +399,7 @@ fn run<T>(
     }
     let opened = match connection.take() {
         Some(opened) => opened,
-        None => file.open()?,
+        None => open_patiently(file)?,
     };
     let opened = connection.insert(opened);
     let given_up = Arc::clone(given_up);
