@@ -2,7 +2,7 @@
 //!
 //! Promise: a command that changes the connection itself (its database, user, transaction, subscriptions) is seen only by the
 //! guest that gave it: such a connection is closed when the guest is done with it. All others stay clean without another
-//! round trip, which measures at half of what a short request takes otherwise.
+//! round trip.
 
 mod components;
 mod legacy;
