@@ -226,7 +226,7 @@ impl World {
             Event::Disturb(disturbance) => self.disturb(&disturbance),
             Event::Lease(operator) => self.look_at_lease(operator),
             Event::Watch { operator, process, id, version, object } => {
-                self.hear_watch(operator, process, &id, version, object)
+                self.hear_watch(operator, process, &id, version, object);
             }
             Event::Relist(operator) => self.relist(operator),
             Event::Reconcile { operator, life, app } => self.reconcile(operator, life, app),
