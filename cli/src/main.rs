@@ -28,7 +28,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = if is_plugin() { run_plugin(kubectl::Flags::parse()) } else { run(Flags::parse().command) };
+    let result = if is_plugin() {
+        to_its_end(kubectl::run(kubectl::Flags::parse()))
+    } else {
+        to_its_end(run(Flags::parse().command))
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
@@ -41,25 +45,20 @@ fn is_plugin() -> bool {
     path.and_then(|path| Some(path.file_stem()?.to_str()?.starts_with("kubectl-spindle"))).unwrap_or_default()
 }
 
-fn run_plugin(flags: kubectl::Flags) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(kubectl::run(flags));
-    runtime.shutdown_background();
-    outcome
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => {
+            node_runtime::open_files::raise_limit();
+            up::run(*args).await
+        }
+        Command::Bindle(args) => bindle::run(*args).await,
+    }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// Runs a command to its end. What still blocks a thread then (a name being looked up) does not keep the process.
+fn to_its_end(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        match command {
-            Command::Up(args) => {
-                node_runtime::open_files::raise_limit();
-                up::run(*args).await
-            }
-            Command::Bindle(args) => bindle::run(*args).await,
-        }
-    });
-    // What still blocks a thread (a name being looked up) does not keep the command from ending.
+    let outcome = runtime.block_on(command);
     runtime.shutdown_background();
     outcome
 }

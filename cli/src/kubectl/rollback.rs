@@ -10,7 +10,7 @@ use kube::{
     Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
-use operator_api::{SpinApp, names};
+use operator_api::{SpinApp, SpinAppSpec, names};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -118,10 +118,9 @@ fn is_in(template: &Value, spec: &Value) -> bool {
 /// The fields to write, so that `spec` becomes one of `template`: those of the template, and `null` for those of a revision
 /// that it lacks.
 fn changes(template: &Value, spec: &Value) -> Map<String, Value> {
-    let of_no_revision = ["replicas", "serviceAnnotations", "revisionHistoryLimit"];
     let mut changes = Map::new();
     for name in spec.as_object().into_iter().flat_map(Map::keys) {
-        if !of_no_revision.contains(&name.as_str()) {
+        if !SpinAppSpec::NOT_OF_A_REVISION.contains(&name.as_str()) {
             changes.insert(name.clone(), Value::Null);
         }
     }

@@ -82,6 +82,12 @@ pub struct SpinAppSpec {
     pub revision_history_limit: i32,
 }
 
+impl SpinAppSpec {
+    /// The fields, as in an object, that make no revision: changing one moves no app to another, and going back to a
+    /// revision leaves them as they are.
+    pub const NOT_OF_A_REVISION: [&str; 3] = ["replicas", "serviceAnnotations", "revisionHistoryLimit"];
+}
+
 const fn default_history() -> i32 {
     10
 }

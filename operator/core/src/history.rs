@@ -20,9 +20,6 @@ use crate::{
     view::{App, View},
 };
 
-/// The fields of a spec that make no revision.
-const NOT_OF_A_REVISION: [&str; 3] = ["replicas", "serviceAnnotations", "revisionHistoryLimit"];
-
 /// What of a spec makes a revision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
@@ -39,7 +36,7 @@ impl Template {
         // Plain data with string keys always serialises.
         let mut spec = serde_json::to_value(spec).unwrap_or_default();
         if let Value::Object(fields) = &mut spec {
-            fields.retain(|name, _| !NOT_OF_A_REVISION.contains(&name.as_str()));
+            fields.retain(|name, _| !SpinAppSpec::NOT_OF_A_REVISION.contains(&name.as_str()));
         }
         Self { digest: Digest::of(spec.to_string().as_bytes()), spec: Arc::new(spec) }
     }
