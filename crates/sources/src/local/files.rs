@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    io,
     path::{Path, PathBuf},
 };
 
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use manifest::{
     Place,
-    spin_toml::{ComponentSpec, FilesEntry, FilesPattern},
+    spin_toml::{Build, ComponentSpec, FilesEntry, FilesPattern},
 };
 use walkdir::WalkDir;
 
@@ -29,14 +30,12 @@ impl AppDir<'_> {
         let exclude = self.excluded(spec)?;
         let mut all = BTreeMap::new();
         for entry in &spec.files {
-            let search = Search { app: self, place: &entry.place, exclude: &exclude };
+            let search = Search { app: self, place: &entry.place, exclude: &exclude, build: spec.build.as_ref() };
             let found = search.entry(entry)?;
             if found.is_empty() {
-                let pattern = match &entry.pattern {
-                    FilesPattern::Glob(pattern) | FilesPattern::Placed { source: pattern, .. } => pattern,
-                };
-                let problem = format!("no file matches `{pattern}`: {}", build_advice(spec.build.as_ref()));
-                return Err(self.problem(&entry.place, problem));
+                // Spin runs such an application too: a directory that is filled later may be empty.
+                let advice = build_advice(spec.build.as_ref());
+                tracing::warn!(at = self.at(&entry.place), advice, "no file is given to the component by this entry");
             }
             for (path, file) in found {
                 self.add(&mut all, path, Found { file, place: entry.place.clone() })?;
@@ -89,6 +88,7 @@ struct Search<'a> {
     app: &'a AppDir<'a>,
     place: &'a Place,
     exclude: &'a GlobSet,
+    build: Option<&'a Build>,
 }
 
 /// Paths in the guest and files here.
@@ -104,6 +104,9 @@ impl Search<'_> {
                 if exact.exists() {
                     return self.within(&exact, None);
                 }
+                if !pattern.contains(PATTERN) {
+                    return Err(self.missing(pattern));
+                }
                 let matcher = glob(pattern).map_err(|error| self.problem(error.to_string()))?.compile_matcher();
                 let start = self.app.root.join(literal_prefix(pattern));
                 if start.is_dir() { self.within(&start, Some(&matcher)) } else { Ok(Vec::new()) }
@@ -114,7 +117,7 @@ impl Search<'_> {
     fn placed(&self, source: &str, destination: &str) -> Result<Files, LocalError> {
         let source = self.app.root.join(source);
         if !source.exists() {
-            return Ok(Vec::new());
+            return Err(self.missing(&self.app.shown(&source).to_string()));
         }
         let is_dir = source.is_dir();
         if !is_dir && destination.is_empty() {
@@ -137,7 +140,11 @@ impl Search<'_> {
         let mut files = Vec::new();
         let mut walk = WalkDir::new(start).follow_links(true).sort_by_file_name().into_iter();
         while let Some(entry) = walk.next() {
-            let entry = entry.map_err(|error| self.problem(format!("cannot look for files: {error}")))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if leads_nowhere(&error) => continue,
+                Err(error) => return Err(self.problem(format!("cannot look for files: {error}"))),
+            };
             let relative = entry.path().strip_prefix(&self.app.root).unwrap_or(entry.path());
             if self.exclude.is_match(relative) {
                 if entry.file_type().is_dir() {
@@ -178,10 +185,25 @@ impl Search<'_> {
     fn problem(&self, problem: impl Into<String>) -> LocalError {
         self.app.problem(self.place, problem)
     }
+
+    fn missing(&self, path: &str) -> LocalError {
+        self.problem(format!("there is no `{path}`: {}", build_advice(self.build)))
+    }
+}
+
+/// What makes a path a pattern.
+const PATTERN: [char; 4] = ['*', '?', '[', '{'];
+
+/// Whether it is a link that points to nothing, or back to a directory that it is in: editors and package managers leave
+/// such links, and there is no file behind them that would not be found without.
+fn leads_nowhere(error: &walkdir::Error) -> bool {
+    let is_link = || error.path().is_some_and(Path::is_symlink);
+    error.loop_ancestor().is_some()
+        || is_link() && error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The directories at the start of `pattern` that are not patterns themselves.
 fn literal_prefix(pattern: &str) -> PathBuf {
     let directories = pattern.rsplit_once('/').map_or("", |(directories, _)| directories);
-    directories.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect()
+    directories.split('/').take_while(|part| !part.contains(PATTERN)).collect()
 }

@@ -165,19 +165,36 @@ fn links_are_followed_within_the_directory_and_not_out_of_it() {
 }
 
 #[test]
-fn a_link_in_a_circle_is_a_problem_and_not_an_endless_search() {
-    let dir = Dir::new("files = [\"a/**/*\"]\n").write("a/x", b"1");
+fn links_in_a_circle_and_to_nothing_are_passed_by() {
+    let dir = Dir::new("files = [\"a/**/*\", { source = \"a\", destination = \"/b\" }]\n").write("a/x", b"1");
     symlink("../a", dir.path("a/loop")).unwrap();
-    assert!(dir.problem().contains("cannot look for files"), "{}", dir.problem());
+    symlink("gone", dir.path("a/.#x")).unwrap();
+    assert_eq!(dir.files(), ["a/x", "b/x"]);
+}
+
+#[test]
+fn a_pattern_and_a_directory_may_have_no_files() {
+    let dir = Dir::new("").write("a/skipped", b"1");
+    dir.manifest(
+        "source = \"hello.wasm\"\nexclude_files = [\"a/*\"]\nfiles = [\"dist/**/*\", \"x?\", { source = \"a\", destination = \"/data\" }]\n",
+    );
+    assert!(dir.files().is_empty());
 }
 
 #[test]
 fn what_is_not_there_is_named_with_the_command_that_makes_it() {
-    let dir = Dir::new("files = [\"dist/**/*\"]\nbuild = { command = \"make\", workdir = \"src\" }\n");
-    assert_eq!(
-        dir.problem(),
-        "spin.toml:9:10: component.hello.files[0]: no file matches `dist/**/*`: check the path, or run the component's build command in src: make"
-    );
+    for (entry, path) in
+        [("\"dist/a\"", "dist/a"), ("\"dist\"", "dist"), ("{ source = \"dist\", destination = \"/\" }", "dist")]
+    {
+        let dir = Dir::new(&format!("files = [{entry}]\nbuild = {{ command = \"make\", workdir = \"src\" }}\n"));
+        assert_eq!(
+            dir.problem(),
+            format!(
+                "spin.toml:9:10: component.hello.files[0]: there is no `{path}`: check the path, or run the component's build command in src: make"
+            )
+        );
+    }
+    let dir = Dir::new("");
     dir.manifest("source = \"gone.wasm\"\nbuild = { command = [\"a\", \"b\"] }\n");
     assert_eq!(
         dir.problem(),
