@@ -162,6 +162,18 @@ pub enum BuildError {
         /// What the compiler says.
         problem: String,
     },
+    /// No instance of the guest could ever be made.
+    #[error(
+        "component `{component}`: its memory begins with {first} bytes, but an instance may have {most}: allow it more"
+    )]
+    Memory {
+        /// Whose.
+        component: ComponentId,
+        /// How much it begins with.
+        first: u64,
+        /// How much it may have.
+        most: u64,
+    },
     /// The wasm is valid, but not a guest that the executor can call.
     #[error("component `{component}`: {problem}")]
     Link {
@@ -188,6 +200,7 @@ impl BuildError {
             Self::Network(_) => "InvalidRuntimeConfig",
             Self::Stores(_) => "InvalidStores",
             Self::Compile { .. } => "InvalidWasm",
+            Self::Memory { .. } => "MemoryLimit",
             Self::Link { .. } => "UnsupportedGuest",
         }
     }
@@ -274,15 +287,19 @@ impl Builder {
         let grants = Arc::new(self.grants(id, component, variables, shared).await?);
         let code = self.compile(id, component, executor).await?;
         let mounts = self.mounts(id, component).await?;
+        let config = self.engine.config();
+        let mut limits = self.settings.limits.clone();
+        limits.memory = limits.memory.or(self.settings.runtime_config.max_instance_memory);
+        let most = limits.memory.unwrap_or(config.default_memory);
+        if code.first_memory() > most {
+            return Err(BuildError::Memory { component: id.clone(), first: code.first_memory(), most });
+        }
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
         let slots = code.slots();
         let executor = match code {
             Code::Module(module, rustc) => Executor::of_module(executor, &module, rustc, self.engine.modules()),
             Code::Component(component) => Executor::of_component(executor, &component, self.engine.components()),
         };
-        let config = self.engine.config();
-        let mut limits = self.settings.limits.clone();
-        limits.memory = limits.memory.or(self.settings.runtime_config.max_instance_memory);
         Ok(Arc::new(Guest {
             engine: self.engine.clone(),
             id: id.clone(),

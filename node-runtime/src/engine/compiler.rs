@@ -10,7 +10,7 @@ use std::{
 
 use manifest::Content;
 use tokio::sync::oneshot;
-use wasmtime::{Engine, Module, Precompiled, component::Component};
+use wasmtime::{Engine, Module, Precompiled, ResourcesRequired, component::Component};
 
 use super::{
     EngineError,
@@ -20,6 +20,9 @@ use super::{
     config::TABLES_PER_GUEST,
     guest::{self, Variant},
 };
+
+/// The unit of linear memory, in bytes.
+const PAGE: u64 = 1 << 16;
 
 /// Compiles, with a cache.
 pub(super) struct Compiler {
@@ -42,13 +45,22 @@ pub(super) enum Code {
 }
 
 impl Code {
-    /// How many places of the pool one instance takes: a place has one memory and two tables.
-    pub(super) fn slots(&self) -> u32 {
-        let needs = match self {
+    /// With how many bytes its largest memory begins.
+    pub(super) fn first_memory(&self) -> u64 {
+        let pages = self.needs().and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
+        pages.saturating_mul(PAGE)
+    }
+
+    fn needs(&self) -> Option<ResourcesRequired> {
+        match self {
             Self::Module(module, _) => Some(module.resources_required()),
             Self::Component(component) => component.resources_required(),
-        };
-        needs.map_or(1, |needs| needs.num_memories.max(needs.num_tables.div_ceil(TABLES_PER_GUEST)).max(1))
+        }
+    }
+
+    /// How many places of the pool one instance takes: a place has one memory and two tables.
+    pub(super) fn slots(&self) -> u32 {
+        self.needs().map_or(1, |needs| needs.num_memories.max(needs.num_tables.div_ceil(TABLES_PER_GUEST)).max(1))
     }
 }
 
@@ -61,6 +73,9 @@ pub(super) enum CompileError {
     /// It is not wasm that this engine takes.
     #[error("its wasm is not valid: {0}")]
     Invalid(String),
+    /// It is valid, but no instance of this engine has room for it.
+    #[error("its wasm needs more than an instance may have: {0}")]
+    TooLarge(String),
     /// It has a component type, but no component can be made of it.
     #[error("its core module cannot be made a component: {0}")]
     Componentize(String),
@@ -114,24 +129,27 @@ impl Shared {
         }
         let wasm = variant.prepare(wasm)?;
         let component = guest::is_component(&wasm);
-        let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
+        let error_text = |error: wasmtime::Error| format!("{error:#}");
+        let mut refused: fn(String) -> CompileError = CompileError::Invalid;
         if let Some(cache) = &self.cache {
             let code =
                 if component { self.engine.precompile_component(&wasm) } else { self.engine.precompile_module(&wasm) };
-            let code = code.map_err(invalid)?;
-            match cache.write(&cache.path(&content.digest, variant), &code) {
-                Ok(()) => {
-                    if let Some(code) = self.cached(content, path, variant) {
-                        return Ok(code);
-                    }
-                }
+            let code = code.map_err(|error| CompileError::Invalid(error_text(error)))?;
+            let kept = cache.path(&content.digest, variant);
+            match cache.write(&kept, &code) {
+                Ok(()) => match self.map(&kept, path) {
+                    Some(Ok(code)) => return Ok(code),
+                    // It compiles, so if it is refused below as well, it is for its size.
+                    Some(Err(_)) | None => refused = CompileError::TooLarge,
+                },
                 Err(error) => tracing::warn!(%error, "compiled code not kept"),
             }
         }
         if component {
-            Component::from_binary(&self.engine, &wasm).map(Code::Component).map_err(invalid)
+            let component = Component::from_binary(&self.engine, &wasm);
+            component.map(Code::Component).map_err(|error| refused(error_text(error)))
         } else {
-            let module = Module::from_binary(&self.engine, &wasm).map_err(invalid)?;
+            let module = Module::from_binary(&self.engine, &wasm).map_err(|error| refused(error_text(error)))?;
             Ok(Code::Module(module, guest::rustc_version(&wasm)))
         }
     }
@@ -139,13 +157,18 @@ impl Shared {
     /// What the cache has. A file that cannot be used counts as absent and is written again.
     fn cached(&self, content: &Content, wasm: &Path, variant: Variant) -> Option<Code> {
         let path = self.cache.as_ref()?.path(&content.digest, variant);
-        let code = match Engine::detect_precompiled_file(&path).ok()?? {
+        let code = self.map(&path, wasm)?;
+        code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "compiled code unusable")).ok()
+    }
+
+    /// The compiled code in the file `path`, made of `wasm`; `None` if there is no such file.
+    fn map(&self, path: &Path, wasm: &Path) -> Option<wasmtime::Result<Code>> {
+        Some(match Engine::detect_precompiled_file(path).ok()?? {
             Precompiled::Module => {
                 let rustc = std::fs::read(wasm).ok().and_then(|wasm| guest::rustc_version(&wasm));
-                compiled::map_module(&self.engine, &path).map(|module| Code::Module(module, rustc))
+                compiled::map_module(&self.engine, path).map(|module| Code::Module(module, rustc))
             }
-            Precompiled::Component => compiled::map_component(&self.engine, &path).map(Code::Component),
-        };
-        code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "compiled code unusable")).ok()
+            Precompiled::Component => compiled::map_component(&self.engine, path).map(Code::Component),
+        })
     }
 }

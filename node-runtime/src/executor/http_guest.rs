@@ -67,12 +67,14 @@ impl HttpGuest {
     /// Links a component that exports `wasi:http/incoming-handler`.
     pub(super) fn incoming_handler(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
         let pre = link::complete_component(linker, component)?.instantiate_pre(component).map_err(LinkError::of)?;
+        incoming_handler::check(&pre)?;
         ProxyPre::new(pre).map(Self::IncomingHandler).map_err(LinkError::of)
     }
 
     /// Links a component that exports `wasi:http/handler`.
     pub(super) fn service(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
         let pre = link::complete_component(linker, component)?.instantiate_pre(component).map_err(LinkError::of)?;
+        service::check(&pre)?;
         ServicePre::new(pre).map(Self::Service).map_err(LinkError::of)
     }
 

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 use wasmtime::{
     ExternType, FuncType, Linker, Module, ValType,
-    component::{Component, Linker as ComponentLinker, LinkerInstance, ResourceType, types::ComponentItem},
+    component::{
+        Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker as ComponentLinker,
+        LinkerInstance, Lower, ResourceType, types::ComponentItem,
+    },
 };
 
 use crate::{
@@ -203,6 +206,30 @@ fn define(
         | ComponentItem::Module(_)
         | ComponentItem::Component(_) => Ok(()),
     }
+}
+
+/// The function `function` of the exported interface `interface` (of any version), which must take `P` and return `R`.
+pub(super) fn export<P, R>(
+    pre: &InstancePre<RuntimeContext>,
+    interface: &str,
+    function: &str,
+) -> Result<ComponentExportIndex, LinkError>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    let component = pre.component();
+    let wrong = |problem: &str| LinkError(format!("its `{interface}` {problem}"));
+    let world = component.component_type();
+    let mut exports = world.exports(component.engine()).map(|(name, _)| name);
+    let name = exports.find(|name| name.split('@').next() == Some(interface));
+    let instance = name.and_then(|name| component.get_export_index(None, name)).ok_or_else(|| wrong("is missing"))?;
+    let Some((ComponentItem::ComponentFunc(ty), index)) = component.get_export(Some(&instance), function) else {
+        return Err(wrong(&format!("has no function `{function}`")));
+    };
+    ty.typecheck::<P, R>(&pre.instance_type())
+        .map_err(|error| wrong(&format!("has another `{function}` than is called here: {error:#}")))?;
+    Ok(index)
 }
 
 /// A function type in words, as `(i32, i32) -> i32`.

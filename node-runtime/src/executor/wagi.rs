@@ -84,8 +84,9 @@ impl WagiGuest {
         }
         let linker = link::complete_component(linker, component)?;
         let pre = linker.instantiate_pre(component).map_err(LinkError::of)?;
-        let pre = CommandPre::new(pre).map_err(|error| {
-            LinkError(format!("it is no program: expected a component that exports `wasi:cli/run@0.2` ({error:#})"))
+        let checked = link::export::<(), (Result<(), ()>,)>(&pre, "wasi:cli/run", "run");
+        let pre = checked.and_then(|_run| CommandPre::new(pre).map_err(LinkError::of)).map_err(|error| {
+            LinkError(format!("it is no program: expected a component that exports `wasi:cli/run@0.2` ({error})"))
         })?;
         Ok(Self { program: Program::Component(pre), argv: settings.argv.clone() })
     }

@@ -14,7 +14,7 @@ async fn what_is_not_valid_is_refused_with_the_component_the_wasm_and_what_the_v
     let whole = guest("http-rust");
     let damaged: Vec<u8> =
         whole.iter().enumerate().map(|(at, byte)| if at % 1000 == 999 { !byte } else { *byte }).collect();
-    let cases: [(&str, Vec<u8>); 9] = [
+    let cases: [(&str, Vec<u8>); 8] = [
         ("", Vec::new()),
         ("magic", b"MZ not wasm at all".to_vec()),
         ("", b"\0asm".to_vec()),
@@ -22,7 +22,6 @@ async fn what_is_not_valid_is_refused_with_the_component_the_wasm_and_what_the_v
         ("", whole[..whole.len() / 2].to_vec()),
         ("", damaged),
         ("custom page sizes", text("(module (memory 1 (pagesize 1)))")),
-        ("exceeds the limit", text("(module (table 100000000 funcref))")),
         ("type mismatch", text("(module (func (result i32) i64.const 0))")),
     ];
     for (said, wasm) in cases {
@@ -32,6 +31,25 @@ async fn what_is_not_valid_is_refused_with_the_component_the_wasm_and_what_the_v
         assert!(message.ends_with(&format!("(wasm {})", manifest::Digest::of(&wasm))), "{message}");
         assert!(message.contains(said), "`{said}` is not in {message}");
     }
+}
+
+#[tokio::test]
+async fn what_no_instance_has_room_for_is_refused_and_not_called_invalid() {
+    for (said, wasm) in [
+        ("exceeds the limit", text("(module (table 100000000 funcref))")),
+        ("defined memories count of 2", text("(module (memory 1) (memory 1))")),
+        ("memory is shared", text("(component (core module (memory 1 1 shared)))")),
+    ] {
+        let (reason, message) = refusal(&wasm).await;
+        assert_eq!(reason, "InvalidWasm", "{message}");
+        assert!(message.starts_with("component `main`: its wasm needs more than an instance may have: "), "{message}");
+        assert!(message.contains(said), "`{said}` is not in {message}");
+    }
+    let error = App::of(&legacy_with("", "(i32.const 1000)")).memory(1 << 17).refused().await;
+    assert_eq!(error.reason(), "MemoryLimit");
+    let message =
+        "component `main`: its memory begins with 262144 bytes, but an instance may have 131072: allow it more";
+    assert_eq!(error.to_string(), message);
 }
 
 #[tokio::test]
@@ -82,15 +100,13 @@ async fn the_handler_of_the_first_months_is_called_too() {
 
 #[tokio::test]
 async fn what_goes_wrong_before_the_handler_is_a_500_and_what_never_ends_a_504() {
-    let status = async |extra: &str, memory: u64| {
-        let app = App::of(&legacy_with(extra, "(i32.const 1000)")).timeout(SHORT).memory(memory);
+    let status = async |extra: &str| {
+        let app = App::of(&legacy_with(extra, "(i32.const 1000)")).timeout(SHORT);
         app.serve().await.get("/").await.status
     };
-    assert_eq!(status("(func $start unreachable) (start $start)", 1 << 20).await, 500);
-    assert_eq!(status("(func $start (loop (br 0))) (start $start)", 1 << 20).await, 504);
-    // Its first memory alone has 256 KiB.
-    assert_eq!(status("", 1 << 17).await, 500);
-    assert_eq!(status("(data (i32.const 262143) \"ab\")", 1 << 20).await, 500);
+    assert_eq!(status("(func $start unreachable) (start $start)").await, 500);
+    assert_eq!(status("(func $start (loop (br 0))) (start $start)").await, 504);
+    assert_eq!(status("(data (i32.const 262143) \"ab\")").await, 500);
 }
 
 #[tokio::test]

@@ -77,6 +77,34 @@ async fn a_component_with_two_handlers_or_one_of_another_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_component_whose_handler_has_another_signature_is_refused_before_the_first_request() {
+    let component = |interface: &str, function: &str, results: &str| {
+        let result = if results.is_empty() { "" } else { "(result i32) (i32.const 0)" };
+        text(&format!(
+            r#"(component
+                (core module $m (func (export "f") {result}))
+                (core instance $i (instantiate $m))
+                (func $f {results} (canon lift (core func $i "f")))
+                (instance $e (export "{function}" (func $f)))
+                (export "{interface}" (instance $e)))"#
+        ))
+    };
+    for (interface, function, said) in [
+        ("wasi:http/incoming-handler@0.2.3", "handle", "expected 2-tuple, found 0-tuple"),
+        ("wasi:http/incoming-handler@0.2.0-rc-2023-11-10", "handle", "expected 2-tuple, found 0-tuple"),
+        ("wasi:http/incoming-handler@0.2.3", "handel", "has no function `handle`"),
+        ("wasi:http/handler@0.3.0", "handle", "expected 1-tuple, found 0-tuple"),
+        ("fermyon:spin/inbound-http", "handle-request", "expected 1-tuple, found 0-tuple"),
+    ] {
+        let (reason, message) = refusal(&component(interface, function, "")).await;
+        assert_eq!(reason, "UnsupportedGuest");
+        assert!(message.starts_with("component `main`: its `") && message.contains(said), "{message}");
+    }
+    let program = App::of(&component("wasi:cli/run@0.2.0", "run", "(result u32)")).wagi().refused().await.to_string();
+    assert!(program.contains("it is no program") && program.contains("expected `result` found `u32`"), "{program}");
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_wasm_are_refused() {
     let (reason, message) = refusal(b"not wasm at all").await;
     assert_eq!(reason, "InvalidWasm");

@@ -4,12 +4,22 @@ use bytes::Bytes;
 use http::{Request, uri::Scheme};
 use http_body::Body;
 use tokio::sync::oneshot;
+use wasmtime::component::{InstancePre, Resource};
 use wasmtime_wasi_http::{
     WasiHttpView as _,
-    p2::bindings::{ProxyPre, http::types},
+    p2::{
+        bindings::{ProxyPre, http::types},
+        types::{HostIncomingRequest, HostResponseOutparam},
+    },
 };
 
-use super::{Head, RequestStore, RuntimeContext, answered_with};
+use super::{Head, LinkError, RequestStore, RuntimeContext, answered_with, link};
+
+/// Checks that the guest's function is one that [`call`] can call.
+pub(super) fn check(pre: &InstancePre<RuntimeContext>) -> Result<(), LinkError> {
+    type Parameters = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
+    link::export::<Parameters, ()>(pre, "wasi:http/incoming-handler", "handle").map(drop)
+}
 
 /// Instantiates the guest and calls it. The future ends with the guest's function; the head comes through `head` before.
 pub(super) fn call<B>(

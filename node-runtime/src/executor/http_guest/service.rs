@@ -16,9 +16,19 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wasmtime_wasi_http::{WasiBody, WasiHttpView as _, p3};
+use wasmtime::component::{InstancePre, Resource};
+use wasmtime_wasi_http::{
+    WasiBody, WasiHttpView as _,
+    p3::{self, bindings::http::types::ErrorCode},
+};
 
-use super::{Head, RequestStore, RuntimeContext, answered_with};
+use super::{Head, LinkError, RequestStore, RuntimeContext, answered_with, link};
+
+/// Checks that the guest's function is one that [`call`] can call.
+pub(super) fn check(pre: &InstancePre<RuntimeContext>) -> Result<(), LinkError> {
+    type Answer = Result<Resource<p3::Response>, ErrorCode>;
+    link::export::<(Resource<p3::Request>,), (Answer,)>(pre, "wasi:http/handler", "handle").map(drop)
+}
 
 /// Instantiates the guest, calls it, and goes on until nothing of it is left to do.
 pub(super) async fn call<B>(
