@@ -32,7 +32,7 @@ pub(crate) use subject::Subject;
 pub use crate::executor::{BodyError, RequestError, ResponseBody};
 use crate::{
     engine::{ExecutionContext, Guest},
-    executor::Exchange,
+    executor::{self, Exchange},
 };
 
 /// One application, ready to answer HTTP requests.
@@ -273,11 +273,13 @@ impl FixedResponse {
         let headers = headers.iter().filter_map(|(name, value)| {
             Some((name.parse::<http::HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
         });
-        // The length is that of the body, whatever the manifest says.
-        let headers = headers.filter(|(name, _)| name != header::CONTENT_LENGTH);
+        let mut headers: HeaderMap = headers.collect();
+        // The length is that of the body, and the connection the server's, whatever the manifest says.
+        headers.remove(header::CONTENT_LENGTH);
+        executor::drop_connection(&mut headers);
         Some(Self {
             status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            headers: headers.collect(),
+            headers,
             body: Bytes::from(body.clone()),
         })
     }

@@ -211,6 +211,15 @@ fn is_internal(authority: &str) -> bool {
     start.and_then(|start| host.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(INTERNAL))
 }
 
+/// Drops the headers that are about the connection, which only its server knows (RFC 9110, 7.6.1).
+pub(crate) fn drop_connection(headers: &mut HeaderMap) {
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+}
+
 /// Makes a response of what a guest without streams returned. Headers about the connection are not its business, and the
 /// length is that of the body, except in answer to `HEAD`, where only the guest knows it.
 fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<ResponseBody>, RequestError> {
@@ -218,11 +227,7 @@ fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<Response
     error::check_headers(response.headers())?;
     let without_body = error::has_no_body(response.status());
     let headers = response.headers_mut();
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
+    drop_connection(headers);
     if head {
         if headers
             .get(header::CONTENT_LENGTH)

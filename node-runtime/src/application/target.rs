@@ -17,7 +17,8 @@ impl Target {
     pub(super) fn of<B>(request: &Request<B>, connection: &Connection) -> Result<Self, RequestError> {
         let uri = request.uri();
         let authority = match uri.authority() {
-            Some(authority) => authority.as_str(),
+            Some(authority) if !authority.as_str().contains('@') => authority.as_str(),
+            Some(_) => return Err(RequestError::Request("the request's target has a user name")),
             None => host(request)?,
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -61,6 +62,12 @@ mod tests {
             (target.authority.as_str(), target.full_url.as_str()),
             ("one.example:81", "http://one.example:81/a?b")
         );
+    }
+
+    #[test]
+    fn a_target_with_a_user_name_is_refused() {
+        let request = Request::builder().uri("http://shop.example@evil.example/a").header("host", "evil.example");
+        assert!(matches!(target(request), Err(RequestError::Request(_))));
     }
 
     #[test]

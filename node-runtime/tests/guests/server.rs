@@ -54,6 +54,23 @@ async fn a_static_response_is_sent_as_it_is() {
 }
 
 #[tokio::test]
+async fn the_connection_and_the_length_of_a_static_response_are_the_servers_whatever_its_headers_say() {
+    let mut app = App::of(&silent()).without_routes();
+    let mut route = fixed("/", 200);
+    if let Target::Static { headers, .. } = &mut route.target {
+        for (name, value) in
+            [("connection", "close, x-fixed"), ("transfer-encoding", "chunked"), ("content-length", "99")]
+        {
+            headers.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    app.application.routes.push(route);
+    let reply = app.serve().await.get("/").await;
+    assert_eq!((reply.text(), reply.header("x-fixed"), reply.header("content-length")), ("fixed", "yes", "5"));
+    assert_eq!((reply.header("connection"), reply.header("transfer-encoding")), ("", ""));
+}
+
+#[tokio::test]
 async fn routes_are_listed_with_the_base_and_without_private_ones() {
     let mut app = App::of(&silent()).wagi();
     app.application.base = "/base".to_owned();
