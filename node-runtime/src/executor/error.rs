@@ -166,8 +166,8 @@ impl RequestError {
     /// and what there was no room for, is counted and not logged: it would be once per request.
     pub(crate) fn log(&self, guest: &Guest, subject: &Subject) {
         let detail = match self {
-            // Debug shows the chain of causes and the wasm backtrace, its names demangled.
-            Self::Trap(error) | Self::Cpu(error) | Self::Deadline(Some(error)) => format!("{error:?}"),
+            // The chain of causes begins with the wasm backtrace, its names demangled. Debug would add this process's own.
+            Self::Trap(error) | Self::Cpu(error) | Self::Deadline(Some(error)) => format!("{error:#}"),
             Self::NoRoute
             | Self::Method
             | Self::NotServed
