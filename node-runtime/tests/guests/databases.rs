@@ -10,7 +10,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{App, SHORT, Served, engine_with, guest};
+use crate::support::{App, SHORT, Served, engine_with, guest, text};
 
 /// A place where nothing listens.
 const NOBODY: &str = "127.0.0.1:9";
@@ -533,6 +533,22 @@ async fn core_modules_find_results_at_the_offsets_of_the_canonical_abi() {
     );
     let wild = served.send_body(Request::post("/wild"), redis().unwrap().url()).await;
     assert_eq!(wild.status, 500);
+}
+
+#[tokio::test]
+async fn modules_of_the_first_months_find_results_of_redis_in_slots() {
+    let wasm = text(include_str!("first_redis.wat"));
+    let url = redis().unwrap().url();
+    // Three results of 24 bytes, each a tag and what it says; then what the pointer in the second one leads to.
+    let slots = async |served: Served| {
+        let reply = served.send_body(Request::post("/"), url.clone()).await;
+        assert_eq!(reply.body.len(), 73, "{reply:?}");
+        let slot = |at: usize| u64::from_le_bytes(reply.body[at..at + 8].try_into().unwrap());
+        ([slot(0), slot(8)], [slot(24), slot(40)], [slot(48), slot(56)], reply.body[72])
+    };
+    assert_eq!(slots(everywhere(App::of(&wasm)).serve().await).await, ([0, 0], [0, 1], [0, 0], b'v'));
+    let denied = slots(App::of(&wasm).serve().await).await;
+    assert_eq!((denied.0, denied.1[0], denied.2), ([1, 1], 1, [1, 1]));
 }
 
 #[tokio::test]

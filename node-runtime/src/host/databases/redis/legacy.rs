@@ -4,6 +4,8 @@
 //! A result has a u8 tag at 0: 0 for a value, 1 for an error. The value of `get`, `smembers` and `execute` is a pointer at 4
 //! and a length at 8, their error a u8 at 4. That of `incr`, `del`, `sadd` and `srem` is an s64 at 8, their error a u8 at 8.
 //! `publish` and `set` have an error at 1.
+//!
+//! Spin 0.2 and 0.3 had `get`, `publish` and `set` alone. Their guests find tag, value and error in slots of 8 bytes.
 
 use wasmtime::{Caller, Linker};
 
@@ -11,7 +13,7 @@ use super::{Argument, RedisConnection, RedisFailure, Reply, components::V1};
 use crate::host::{
     RuntimeContext,
     databases::modules::{Arguments, VARIANT, begin, pair, scalar},
-    guest_memory::GuestHeap,
+    guest_memory::{GuestHeap, Layout},
 };
 
 const MODULE: &str = "outbound-redis";
@@ -172,8 +174,12 @@ fn finish_unit(
     result: u32,
     done: &Result<(), RedisFailure>,
 ) -> wasmtime::Result<()> {
-    let bytes = if done.is_ok() { [0, 0] } else { [1, 1] };
-    heap.write(guest, "result", result, &bytes)
+    match (heap.layout, done) {
+        (Layout::Canonical, Ok(())) => heap.write(guest, "result", result, &[0, 0]),
+        (Layout::Canonical, Err(_)) => heap.write(guest, "result", result, &[1, 1]),
+        (Layout::Slots, Ok(())) => heap.write_words(guest, "result", result, &[0, 0]),
+        (Layout::Slots, Err(_)) => heap.write_words(guest, "result", result, &[1, ERROR]),
+    }
 }
 
 fn finish_list(heap: &GuestHeap, guest: Guest<'_>, result: u32, given: Option<(u32, u32)>) -> wasmtime::Result<()> {
