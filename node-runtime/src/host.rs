@@ -8,6 +8,7 @@ pub(crate) mod drafts;
 mod grants;
 pub(crate) mod guest_memory;
 mod handles;
+pub(crate) mod http_types;
 mod key_value;
 pub(crate) mod limits;
 mod llm;

@@ -4,12 +4,10 @@
 //! Requests and responses are records, so bodies are held in memory both ways.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request::Parts};
+use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 use wasmtime::{
     Store,
-    component::{
-        Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, types::ComponentItem,
-    },
+    component::{Component, ComponentExportIndex, ComponentType, InstancePre, Linker, Lower},
 };
 
 use super::{
@@ -17,7 +15,11 @@ use super::{
     http_guest::HandlerKind,
     link::{self, LinkError},
 };
-use crate::host::{GuestStream, RuntimeContext, guest_memory::HEADERS_LIMIT};
+use crate::host::{
+    GuestStream, RuntimeContext,
+    guest_memory::HEADERS_LIMIT,
+    http_types::{self, Headers, Method},
+};
 
 const FUNCTION: &str = "handle-request";
 
@@ -33,59 +35,23 @@ impl std::fmt::Debug for InboundHttpGuest {
     }
 }
 
-/// The interface's `method`.
-#[derive(Debug, Clone, Copy, ComponentType, Lower)]
-#[component(enum)]
-#[repr(u8)]
-enum Verb {
-    #[component(name = "get")]
-    Get,
-    #[component(name = "post")]
-    Post,
-    #[component(name = "put")]
-    Put,
-    #[component(name = "delete")]
-    Delete,
-    #[component(name = "patch")]
-    Patch,
-    #[component(name = "head")]
-    Head,
-    #[component(name = "options")]
-    Options,
-}
-
 /// The interface's `request`. There are no parameters: the URI has the query.
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct Request<'a> {
-    method: Verb,
+    method: Method,
     uri: &'a str,
-    headers: Vec<(String, String)>,
-    params: Vec<(String, String)>,
+    headers: Headers,
+    params: Headers,
     body: Option<&'a [u8]>,
-}
-
-/// The interface's `response`.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-struct Answer {
-    status: u16,
-    headers: Option<Vec<(String, String)>>,
-    body: Option<Vec<u8>>,
 }
 
 impl InboundHttpGuest {
     /// Links `component`, which exports the interface.
     pub(super) fn link(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
         let pre = link::complete_component(linker, component)?.instantiate_pre(component).map_err(LinkError::of)?;
-        let wrong = |problem: &str| LinkError::new(format!("its `{}` {problem}", HandlerKind::INBOUND_HTTP));
-        let instance = component.get_export_index(None, HandlerKind::INBOUND_HTTP);
-        let instance = instance.ok_or_else(|| wrong("is gone"))?;
-        let Some((ComponentItem::ComponentFunc(ty), function)) = component.get_export(Some(&instance), FUNCTION) else {
-            return Err(wrong("has no function `handle-request`"));
-        };
-        ty.typecheck::<(Request<'_>,), (Answer,)>(&pre.instance_type())
-            .map_err(|error| wrong(&format!("is not that of Spin: {error:#}")))?;
+        let function =
+            link::export::<(Request<'_>,), (http_types::Response,)>(&pre, HandlerKind::INBOUND_HTTP, FUNCTION)?;
         Ok(Self { pre, function })
     }
 
@@ -97,9 +63,9 @@ impl InboundHttpGuest {
         body: Bytes,
     ) -> Result<Response<Bytes>, RequestError> {
         let request = Request {
-            method: verb(&parts.method).ok_or(RequestError::Method)?,
+            method: Method::of(&parts.method).ok_or(RequestError::Method)?,
             uri: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
-            headers: texts(&parts.headers),
+            headers: http_types::headers(&parts.headers),
             params: Vec::new(),
             body: Some(&body),
         };
@@ -113,35 +79,21 @@ impl InboundHttpGuest {
         }
     }
 
-    async fn run(&self, mut store: Store<RuntimeContext>, request: Request<'_>) -> wasmtime::Result<Answer> {
+    async fn run(
+        &self,
+        mut store: Store<RuntimeContext>,
+        request: Request<'_>,
+    ) -> wasmtime::Result<http_types::Response> {
         let instance = self.pre.instantiate_async(&mut store).await?;
-        let function = instance.get_typed_func::<(Request<'_>,), (Answer,)>(&mut store, &self.function)?;
+        let function =
+            instance.get_typed_func::<(Request<'_>,), (http_types::Response,)>(&mut store, &self.function)?;
         let (answer,) = function.call_async(&mut store, (request,)).await?;
         Ok(answer)
     }
 }
 
-fn verb(method: &Method) -> Option<Verb> {
-    Some(match *method {
-        Method::GET => Verb::Get,
-        Method::POST => Verb::Post,
-        Method::PUT => Verb::Put,
-        Method::DELETE => Verb::Delete,
-        Method::PATCH => Verb::Patch,
-        Method::HEAD => Verb::Head,
-        Method::OPTIONS => Verb::Options,
-        _ => return None,
-    })
-}
-
-/// The headers as the interface has them: what is not UTF-8 is replaced.
-fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
-}
-
 /// The response, if it is one.
-fn response(answer: Answer, body_limit: usize) -> Result<Response<Bytes>, RequestError> {
+fn response(answer: http_types::Response, body_limit: usize) -> Result<Response<Bytes>, RequestError> {
     let body = answer.body.unwrap_or_default();
     if body.len() > body_limit {
         return Err(RequestError::ResponseTooLarge { limit: body_limit });
@@ -170,7 +122,10 @@ mod tests {
 
     fn answer(status: u16, headers: &[(&str, &str)], body: Option<&str>) -> Result<Response<Bytes>, RequestError> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        response(Answer { status, headers: Some(headers), body: body.map(|body| body.as_bytes().to_vec()) }, 4)
+        response(
+            http_types::Response { status, headers: Some(headers), body: body.map(|body| body.as_bytes().to_vec()) },
+            4,
+        )
     }
 
     #[test]

@@ -10,31 +10,10 @@ use super::{
     RuntimeContext,
     whole::{self, Failure},
 };
+use crate::host::http_types::{Headers, Method, Response};
 
 /// The interface's name.
 pub(super) const INTERFACE: &str = "fermyon:spin/http";
-
-/// `http-types.method`.
-#[derive(Debug, Clone, Copy, ComponentType, Lift)]
-#[component(enum)]
-#[repr(u8)]
-#[expect(dead_code, reason = "values come from guests")]
-enum Method {
-    #[component(name = "get")]
-    Get,
-    #[component(name = "post")]
-    Post,
-    #[component(name = "put")]
-    Put,
-    #[component(name = "delete")]
-    Delete,
-    #[component(name = "patch")]
-    Patch,
-    #[component(name = "head")]
-    Head,
-    #[component(name = "options")]
-    Options,
-}
 
 /// `http-types.request`.
 #[derive(ComponentType, Lift)]
@@ -42,18 +21,9 @@ enum Method {
 struct Asked {
     method: Method,
     uri: String,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     /// Spin ignores them: the URI has the query.
-    params: Vec<(String, String)>,
-    body: Option<Vec<u8>>,
-}
-
-/// `http-types.response`.
-#[derive(ComponentType, Lower)]
-#[component(record)]
-struct Answered {
-    status: u16,
-    headers: Option<Vec<(String, String)>>,
+    params: Headers,
     body: Option<Vec<u8>>,
 }
 
@@ -87,7 +57,7 @@ pub(super) fn link(linker: &mut Linker<RuntimeContext>) -> wasmtime::Result<()> 
                 Ok(request) => whole::send(&context.outbound, request).await,
                 Err(failure) => Err(failure),
             };
-            Ok((answer.map(Answered::of).map_err(HttpError::from),))
+            Ok((answer.map(Response::from).map_err(HttpError::from),))
         })
     })
 }
@@ -102,29 +72,6 @@ impl Asked {
         }
         let _ignored = self.params;
         whole::request(self.method.into(), self.uri.as_bytes(), headers, self.body.unwrap_or_default().into())
-    }
-}
-
-impl Answered {
-    fn of(response: http::Response<Bytes>) -> Self {
-        let (parts, body) = response.into_parts();
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        Self { status: parts.status.as_u16(), headers: Some(headers), body: Some(body.into()) }
-    }
-}
-
-impl From<Method> for http::Method {
-    fn from(method: Method) -> Self {
-        match method {
-            Method::Get => Self::GET,
-            Method::Post => Self::POST,
-            Method::Put => Self::PUT,
-            Method::Delete => Self::DELETE,
-            Method::Patch => Self::PATCH,
-            Method::Head => Self::HEAD,
-            Method::Options => Self::OPTIONS,
-        }
     }
 }
 
