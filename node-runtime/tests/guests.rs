@@ -43,8 +43,12 @@ mod server;
 mod servers;
 #[path = "guests/sockets.rs"]
 mod sockets;
+#[path = "guests/spin_http.rs"]
+mod spin_http;
 #[path = "guests/stores.rs"]
 mod stores;
+#[path = "guests/streaming.rs"]
+mod streaming;
 #[path = "guests/trigger.rs"]
 mod trigger;
 #[path = "guests/variable_providers.rs"]

@@ -15,7 +15,7 @@ use manifest::runtime_config::{LlmApi, LlmCompute, Secret};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::support::{App, guest};
+use crate::support::{App, guest, legacy_with};
 
 /// A server that answers everything alike, and keeps what it was asked: path, authorization, body.
 struct Models {
@@ -57,17 +57,67 @@ impl Models {
 
     /// The answer to a guest that asks for `path` and may use the model `m`, and what the server was asked for it.
     async fn ask(&self, api: LlmApi, path: &str) -> (String, Vec<(String, String, Value)>) {
+        let reply = self.computing(app(), api).serve().await.get(path).await;
+        (reply.text().to_owned(), self.asked())
+    }
+
+    /// The app with this server for its models.
+    fn computing(&self, app: App, api: LlmApi) -> App {
         let compute = LlmCompute { url: format!("http://{}", self.address), auth_token: Secret::new("token"), api };
-        let app = app().runtime_config(|config| config.llm_compute = Some(compute));
-        let reply = app.serve().await.get(path).await;
-        (reply.text().to_owned(), self.asked.lock().unwrap().clone())
+        app.runtime_config(|config| config.llm_compute = Some(compute))
+    }
+
+    fn asked(&self) -> Vec<(String, String, Value)> {
+        self.asked.lock().unwrap().clone()
     }
 }
 
-fn app() -> App {
-    let mut app = App::of(&guest("http-p3"));
+/// A core module of Spin 1 that asks the model `m` with its request's body. It answers with the text or the error's, and with a
+/// status that tells the tokens or the error's kind.
+fn module() -> App {
+    let import = r#"(import "llm" "infer"
+            (func $infer (param i32 i32 i32 i32 i32 i32 f32 i32 f32 i32 f32 i32)))
+        (data (i32.const 600) "m")"#;
+    let handler = r"
+        (call $infer (i32.const 600) (i32.const 1) (local.get $body) (local.get $body_len)
+            (i32.const 1) (i32.const 7) (f32.const 1.5) (i32.const 10) (f32.const 0.25) (i32.const 5) (f32.const 0.5)
+            (i32.const 2000))
+        (if (i32.load8_u (i32.const 2000))
+            (then
+                (i32.store16 (i32.const 1000) (i32.add (i32.const 500) (i32.load8_u (i32.const 2004))))
+                (i64.store (i32.const 1020) (i64.load (i32.const 2008))))
+            (else
+                (i32.store16 (i32.const 1000) (i32.add (i32.const 200)
+                    (i32.add (i32.mul (i32.const 10) (i32.load (i32.const 2012))) (i32.load (i32.const 2016)))))
+                (i64.store (i32.const 1020) (i64.load (i32.const 2004)))))
+        (i32.const 1000)";
+    may_use_m(App::of(&legacy_with(import, handler)))
+}
+
+/// The same, which asks for the vector of its request's body and answers with the bytes of it.
+fn embedding_module() -> App {
+    let import = r#"(import "llm" "generate-embeddings" (func $embed (param i32 i32 i32 i32 i32)))
+        (data (i32.const 600) "m")"#;
+    let handler = r"(local $vector i32)
+        (i32.store (i32.const 700) (local.get $body))
+        (i32.store (i32.const 704) (local.get $body_len))
+        (call $embed (i32.const 600) (i32.const 1) (i32.const 700) (i32.const 1) (i32.const 2000))
+        (if (i32.load8_u (i32.const 2000)) (then unreachable))
+        (local.set $vector (i32.load (i32.const 2004)))
+        (i32.store16 (i32.const 1000) (i32.add (i32.const 200) (i32.load (i32.const 2012))))
+        (i32.store (i32.const 1020) (i32.load (local.get $vector)))
+        (i32.store (i32.const 1024) (i32.mul (i32.const 4) (i32.load offset=4 (local.get $vector))))
+        (i32.const 1000)";
+    may_use_m(App::of(&legacy_with(import, handler)))
+}
+
+fn may_use_m(mut app: App) -> App {
     app.main().ai_models.push("m".to_owned());
     app
+}
+
+fn app() -> App {
+    may_use_m(App::of(&guest("http-p3")))
 }
 
 #[tokio::test]
@@ -126,4 +176,22 @@ async fn only_models_of_the_manifest_are_asked_for_and_failures_are_told() {
     let unknown = Models::answering(404, json!({"error": {"message": "no", "code": "model_not_found"}})).await;
     let (answer, _) = unknown.ask(LlmApi::OpenAi, "/llm/infer?model=m&prompt=x").await;
     assert_eq!(answer, "Error::ModelNotSupported\n");
+}
+
+#[tokio::test]
+async fn core_modules_of_spin_1_find_answers_at_the_offsets_of_the_canonical_abi() {
+    let usage = json!({"promptTokenCount": 3, "generatedTokenCount": 1});
+    let models = Models::answering(200, json!({"text": "well", "usage": usage})).await;
+    let served = models.computing(module(), LlmApi::Spin).serve().await;
+    let reply = served.send_body(Request::post("/"), "All is").await;
+    assert_eq!((reply.status, reply.text()), (231, "well"));
+    let options = &models.asked()[0].2["options"];
+    assert_eq!((&options["maxTokens"], &options["topK"], &options["topP"]), (&json!(7), &json!(5), &json!(0.5)));
+    let models = Models::answering(200, json!({"embeddings": [[0.5, 1.0]], "usage": {"promptTokenCount": 2}})).await;
+    let served = models.computing(embedding_module(), LlmApi::Spin).serve().await;
+    let reply = served.send_body(Request::post("/"), "a b").await;
+    assert_eq!((reply.status, &reply.body[..]), (202, &[0.5_f32.to_le_bytes(), 1.0_f32.to_le_bytes()].concat()[..]));
+    let nobody = module().serve().await.send_body(Request::post("/"), "All is").await;
+    assert_eq!(nobody.status, 501);
+    assert!(nobody.text().contains("llm_compute"), "{}", nobody.text());
 }
