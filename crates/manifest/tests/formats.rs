@@ -13,6 +13,8 @@ mod bundles;
 mod fuzz;
 #[path = "formats/golden.rs"]
 mod golden;
+#[path = "formats/golden_files.rs"]
+mod golden_files;
 #[path = "formats/properties.rs"]
 mod properties;
 #[path = "formats/runtime_config.rs"]

@@ -41,7 +41,8 @@ pub(super) fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifes
             field.report(unsupported_trigger(kind));
         }
     }
-    if http.is_empty() {
+    // What is no list has been reported.
+    if http.is_empty() && triggers.get("http").is_none_or(|field| field.is_list()) {
         triggers.missing("http", hint);
     }
     let tables: Vec<Table<'_>> = http.iter().filter_map(Field::table).collect();

@@ -1,15 +1,16 @@
 //! `spin.toml` files and what becomes of them: `golden/<name>.in.toml` gives the application in
 //! `golden/<name>.out.json` or the problems in `golden/<name>.err.txt`.
-//!
-//! `BLESS=1 cargo test -p manifest --test formats` writes what the code does now; read the difference before you
-//! commit it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
 
 use manifest::{
     Application, Content, Digest, File, Manifest,
     spin_toml::{self, Dependency, DependencyWasm, FilesPattern, Inherit, Location, Resolved},
 };
+
+use super::golden_files::{GoldenFiles, golden};
+
+const FILES: GoldenFiles = GoldenFiles::new("golden");
 
 /// Content that depends on nothing but its name.
 fn content(name: &str) -> Content {
@@ -57,52 +58,32 @@ fn shown(dependency: &Dependency) -> String {
     text.replace("//", "-").replace('/', "|")
 }
 
-fn check(name: &str, profile: Option<&str>) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let input = fs::read_to_string(dir.join(format!("{name}.in.toml"))).unwrap();
-    let parsed = spin_toml::parse(&input, "spin.toml").map_err(|error| error.to_string());
-    let parsed = parsed.and_then(|manifest| match profile {
+/// The profile in which a manifest is read, if it is read in one.
+fn profile(name: &str) -> Option<&'static str> {
+    match name {
+        "v2_with_its_profile" | "v2_profile_with_everything" | "v2_profile_with_a_clash" => Some("debug"),
+        "v2_with_a_profile_that_is_misspelt" => Some("debg"),
+        _ => None,
+    }
+}
+
+fn check(name: &str) {
+    let parsed = spin_toml::parse(&FILES.input(name), "spin.toml").map_err(|error| error.to_string());
+    let parsed = parsed.and_then(|manifest| match profile(name) {
         Some(profile) => manifest.with_profile(profile).map_err(|error| error.to_string()),
         None => Ok(manifest),
     });
-    let (extension, actual) = match parsed {
+    match parsed {
         Ok(manifest) => {
             let application = resolve(manifest);
             assert_eq!(Application::from_json(&application.to_json().unwrap()).unwrap(), application);
-            ("out.json", serde_json::to_string_pretty(&application).unwrap())
+            FILES.compare(name, "out.json", &serde_json::to_string_pretty(&application).unwrap());
         }
-        Err(problems) => ("err.txt", problems),
-    };
-    let path = dir.join(format!("{name}.{extension}"));
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&path, format!("{actual}\n")).unwrap();
+        Err(problems) => FILES.compare(name, "err.txt", &problems),
     }
-    let expected = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}\n{actual}"));
-    assert_eq!(expected.trim_end(), actual, "{path:?}");
 }
 
-macro_rules! golden {
-    ($($name:ident $(with $profile:literal)?),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            let profile: Option<&str> = None $(.or(Some($profile)))?;
-            check(stringify!($name), profile);
-        })*
-
-        #[test]
-        fn every_golden_file_has_its_test() {
-            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-            let known = [$(stringify!($name)),*];
-            for entry in fs::read_dir(dir).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                let stem = name.split('.').next().unwrap();
-                assert!(known.contains(&stem), "{name} belongs to no test");
-            }
-        }
-    };
-}
-
-golden! {
+golden! { FILES;
     v1_minimal,
     v1_of_spin_0_2_with_config,
     v1_wagi_with_one_default_each,
@@ -112,8 +93,8 @@ golden! {
     v2_with_everything,
     v2_components_inside_triggers,
     v2_without_its_profile,
-    v2_with_its_profile with "debug",
-    v2_with_a_profile_that_is_misspelt with "debg",
+    v2_with_its_profile,
+    v2_with_a_profile_that_is_misspelt,
     not_toml,
     empty,
     version_is_unknown,
@@ -146,9 +127,9 @@ golden! {
     v2_middleware_is_wrong,
     v2_components_of_triggers,
     v2_components_of_triggers_are_wrong,
-    v2_profile_with_everything with "debug",
+    v2_profile_with_everything,
     v2_profile_is_wrong,
-    v2_profile_with_a_clash with "debug",
+    v2_profile_with_a_clash,
     v2_only_private_routes,
     v2_wagi_entrypoint,
     v2_both_kinds_of_hosts,

@@ -1,13 +1,15 @@
 //! `runtime-config.toml` files and what becomes of them: `golden_runtime_config/<name>.in.toml` gives the configuration in
 //! `<name>.out.txt`, where secrets are hidden, or the problems in `<name>.err.txt`. Names that begin with `app_` or `pool_`
 //! are read as those of a cluster.
-//!
-//! `BLESS=1 cargo test -p manifest --test formats` writes what the code does now.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use manifest::runtime_config::{Origin, parse};
 use proptest::prelude::*;
+
+use super::golden_files::{GoldenFiles, golden};
+
+const FILES: GoldenFiles = GoldenFiles::new("golden_runtime_config");
 
 /// A configuration with something of everything, to be damaged.
 const GOOD: &str = include_str!("../golden_runtime_config/everything.in.toml");
@@ -21,42 +23,15 @@ fn origin(name: &str) -> Origin<'static> {
 }
 
 fn check(name: &str) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_runtime_config");
-    let input = fs::read_to_string(dir.join(format!("{name}.in.toml"))).unwrap();
-    let (extension, actual) = match parse(&input, "runtime-config.toml", origin(name)) {
+    let (kind, actual) = match parse(&FILES.input(name), "runtime-config.toml", origin(name)) {
         Ok(config) => ("out.txt", format!("{config:#?}")),
         Err(problems) => ("err.txt", problems.to_string()),
     };
     assert!(!actual.contains("hunter2"), "a secret is shown: {actual}");
-    let path = dir.join(format!("{name}.{extension}"));
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&path, format!("{actual}\n")).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}\n{actual}"));
-    assert_eq!(expected.trim_end(), actual, "{path:?}");
+    FILES.compare(name, kind, &actual);
 }
 
-macro_rules! golden {
-    ($($name:ident),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            check(stringify!($name));
-        })*
-
-        #[test]
-        fn every_golden_runtime_configuration_has_its_test() {
-            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_runtime_config");
-            let known = [$(stringify!($name)),*];
-            for entry in fs::read_dir(dir).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                let stem = name.split('.').next().unwrap();
-                assert!(known.contains(&stem), "{name} belongs to no test");
-            }
-        }
-    };
-}
-
-golden! {
+golden! { FILES;
     empty,
     everything,
     old_names,
