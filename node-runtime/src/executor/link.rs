@@ -16,9 +16,9 @@ use crate::{
     host::{self, RuntimeContext},
 };
 
-/// The interfaces of WASI 0.2 that wasmtime's linker has, in every 0.2.x version: a guest's own version is found there.
-/// They must not be defined again, because their resources would become other types.
-const HOST_INTERFACES: [&str; 29] = [
+/// The interfaces of WASI that wasmtime's linker has in both its versions, in every 0.2.x and 0.3.x: a guest's own version is
+/// found there. They must not be defined again, because their resources would become other types.
+const HOST_INTERFACES: [&str; 18] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -30,19 +30,23 @@ const HOST_INTERFACES: [&str; 29] = [
     "wasi:cli/terminal-stdin",
     "wasi:cli/terminal-stdout",
     "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
-    "wasi:http/outgoing-handler",
     "wasi:http/types",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
     "wasi:random/random",
-    "wasi:sockets/instance-network",
     "wasi:sockets/ip-name-lookup",
+];
+
+/// Those that only WASI 0.2 has.
+const HOST_INTERFACES_0_2: [&str; 11] = [
+    "wasi:clocks/wall-clock",
+    "wasi:http/outgoing-handler",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:sockets/instance-network",
     "wasi:sockets/network",
     "wasi:sockets/tcp",
     "wasi:sockets/tcp-create-socket",
@@ -50,34 +54,11 @@ const HOST_INTERFACES: [&str; 29] = [
     "wasi:sockets/udp-create-socket",
 ];
 
-/// The same of WASI 0.3, in every 0.3.x version.
-const HOST_INTERFACES_0_3: [&str; 23] = [
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:cli/types",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/system-clock",
-    "wasi:clocks/types",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:http/client",
-    "wasi:http/types",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/types",
-];
+/// Those that only WASI 0.3 has.
+const HOST_INTERFACES_0_3: [&str; 5] =
+    ["wasi:cli/types", "wasi:clocks/system-clock", "wasi:clocks/types", "wasi:http/client", "wasi:sockets/types"];
 
-/// The version under which the linker has them.
+/// The version under which the linker has those of 0.3.
 const WASI_0_3: &str = "0.3.0";
 
 /// Why wasm is not a guest: what it has, what is expected.
@@ -130,12 +111,12 @@ fn host_name(name: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(newest.map_or(name, |(_, newest)| *newest)));
     }
     let (interface, version) = name.split_once('@')?;
-    let (known, release): (&[&str], _) = match version.get(..4)? {
-        "0.2." => (&HOST_INTERFACES, host::drafts::RELEASE),
+    let (own, release): (&[&str], _) = match version.get(..4)? {
+        "0.2." => (&HOST_INTERFACES_0_2, host::drafts::RELEASE),
         "0.3." => (&HOST_INTERFACES_0_3, WASI_0_3),
         _ => return None,
     };
-    let known = !version.contains('-') && known.contains(&interface);
+    let known = !version.contains('-') && (HOST_INTERFACES.contains(&interface) || own.contains(&interface));
     let drafted = Draft::of(name) == Some(Draft::October2023) && interface == "wasi:clocks/timezone";
     (known || drafted).then(|| Cow::Owned(format!("{interface}@{release}")))
 }
