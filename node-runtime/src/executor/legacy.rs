@@ -147,10 +147,10 @@ fn expect_function(module: &Module, name: &str, count: usize) -> Result<(), Link
 
 /// What a module has instead.
 fn no_handler(module: &Module, name: &str) -> LinkError {
-    let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
-    let advice = if exports.contains(&"_start") {
+    let has = |name| module.get_export(name).is_some();
+    let advice = if has("_start") {
         "; it exports `_start`: give its route the executor `{ type = \"wagi\" }`, or build it for the Spin HTTP trigger"
-    } else if exports.contains(&REDIS_HANDLER) {
+    } else if has(REDIS_HANDLER) {
         "; its `handle-redis-message` is for Spin's Redis trigger, which this runtime does not have"
     } else {
         ""
@@ -158,6 +158,6 @@ fn no_handler(module: &Module, name: &str) -> LinkError {
     LinkError(format!(
         "it is a core module without a function `{name}`: expected a component that exports \
          `wasi:http/incoming-handler@0.2`, or a core module with `{HANDLER}`, `{REALLOC}` and `memory`{advice}. It exports: {}",
-        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+        link::names(module.exports().map(|export| export.name()))
     ))
 }

@@ -94,10 +94,12 @@ pub(super) fn complete_module(
         let (from, name) = (import.module(), import.name());
         let ExternType::Func(ty) = import.ty() else {
             return Err(LinkError(format!(
-                "it imports `{from}` `{name}`, which is no function: a guest brings its own memory and tables"
+                "it imports `{}` `{}`, which is no function: a guest brings its own memory and tables",
+                short(from),
+                short(name)
             )));
         };
-        let error = NotProvided(format!("{from}: {name}"));
+        let error = NotProvided(format!("{}: {}", short(from), short(name)));
         // Fails only for what is defined already: by the host, or because it is imported twice.
         let _defined = linker.func_new(from, name, ty, move |_, _, _| Err(error.clone().into()));
     }
@@ -213,6 +215,28 @@ where
     Ok(index)
 }
 
+/// How many names of a guest's are told, and how much of each: messages end in conditions and events of Kubernetes.
+const MOST_NAMES: usize = 20;
+const LONGEST_NAME: usize = 100;
+
+/// `a, b and 3 more`, or `nothing`.
+pub(super) fn names<S: AsRef<str>>(mut all: impl Iterator<Item = S>) -> String {
+    let shown: Vec<String> = all.by_ref().take(MOST_NAMES).map(|name| short(name.as_ref())).collect();
+    match (shown.is_empty(), all.count()) {
+        (true, _) => "nothing".to_owned(),
+        (false, 0) => shown.join(", "),
+        (false, more) => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A name, or its beginning.
+fn short(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
 /// A function type in words, as `(i32, i32) -> i32`.
 pub(super) fn signature(ty: &FuncType) -> String {
     let list = |types: &mut dyn Iterator<Item = ValType>| types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ");
@@ -222,6 +246,15 @@ pub(super) fn signature(ty: &FuncType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn however_many_names_a_guest_has_and_however_long_few_are_told() {
+        assert_eq!(names(std::iter::empty::<&str>()), "nothing");
+        assert_eq!(names(["a", "b"].into_iter()), "a, b");
+        let many = names((0..1000).map(|number| number.to_string()));
+        assert!(many.starts_with("0, 1, ") && many.ends_with(", 19 and 980 more"), "{many}");
+        assert_eq!(names(std::iter::once("ü".repeat(1000))), format!("{}…", "ü".repeat(100)));
+    }
 
     #[test]
     fn released_versions_of_wasi_are_the_host_s_and_drafts_are_not() {

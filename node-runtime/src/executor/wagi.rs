@@ -58,8 +58,7 @@ impl WagiGuest {
                 )));
             }
             _ => {
-                let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
-                let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+                let exports = link::names(module.exports().map(|export| export.name()));
                 return Err(LinkError(format!(
                     "no such function '{name}', its Wagi entrypoint. It exports: {exports}"
                 )));

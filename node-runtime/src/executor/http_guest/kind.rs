@@ -2,7 +2,10 @@
 
 use wasmtime::component::{Component, types::ComponentItem};
 
-use crate::{engine::Draft, executor::link::LinkError};
+use crate::{
+    engine::Draft,
+    executor::link::{LinkError, names},
+};
 
 /// The interface that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +52,11 @@ impl HandlerKind {
             }),
             [] => Err(LinkError::new(format!(
                 "it handles no HTTP: {EXPECTED}. It exports: {}",
-                list(exports.iter().map(String::as_str))
+                names(exports.iter().map(|name| Draft::written(name)))
             ))),
             _ => Err(LinkError::new(format!(
                 "it exports more than one handler ({}): which is meant is not clear; {EXPECTED} and no other handler",
-                list(handlers.into_iter())
+                names(handlers.into_iter().map(Draft::written))
             ))),
         }
     }
@@ -71,12 +74,6 @@ impl HandlerKind {
             _ => None,
         }
     }
-}
-
-/// Names of interfaces as their author wrote them.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.map(Draft::written).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 #[cfg(test)]
