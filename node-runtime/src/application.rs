@@ -108,7 +108,6 @@ impl Connection {
 /// What was found out about a request before its guest is called.
 struct Asked<'a> {
     target: target::Target,
-    subject: &'a Subject,
     found: &'a Match<'a>,
     headers: &'a RouteHeaders,
     connection: &'a Connection,
@@ -202,27 +201,34 @@ impl HttpApplication {
         else {
             return respond::to_error(&RequestError::NoRoute, None);
         };
-        let subject = Subject::of(&request, headers.raw_component_route());
-        match self
-            .call(guest, request, Asked { target, subject: &subject, found: &found, headers, connection, caller })
-            .await
-        {
+        self.call(guest, request, Asked { target, found: &found, headers, connection, caller }).await
+    }
+
+    /// Calls the guest. What goes wrong becomes a response, and is logged.
+    async fn call<B>(&self, guest: &Arc<Guest>, request: Request<B>, asked: Asked<'_>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let subject = Subject::of(&request, asked.headers.raw_component_route());
+        match self.execute(guest, request, asked, &subject).await {
             Ok(response) => response,
             Err(error) => respond::to_error(&error, Some((guest, &subject))),
         }
     }
 
-    async fn call<B>(
+    async fn execute<B>(
         &self,
         guest: &Arc<Guest>,
         request: Request<B>,
         asked: Asked<'_>,
+        subject: &Subject,
     ) -> Result<Response<ResponseBody>, RequestError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let Asked { target, subject, found, headers, connection, caller } = asked;
+        let Asked { target, found, headers, connection, caller } = asked;
         let exchange = Exchange {
             guest,
             found,

@@ -16,7 +16,7 @@ use http_body::Body;
 use manifest::{Application, ComponentId, Pattern, Route};
 use node_runtime_core::{headers::RouteHeaders, router::Router};
 
-use super::{Asked, Connection, HttpApplication, ResponseBody, Subject, respond, target::Target};
+use super::{Asked, Connection, HttpApplication, ResponseBody, respond, target::Target};
 use crate::executor::RequestError;
 
 /// How many calls may lead to a call.
@@ -130,14 +130,7 @@ impl HttpApplication {
             Ok(target) => target,
             Err(error) => return respond::to_error(&error, None),
         };
-        let subject = Subject::of(&request, headers.raw_component_route());
-        match self
-            .call(guest, request, Asked { target, subject: &subject, found: &found, headers, connection, caller })
-            .await
-        {
-            Ok(response) => response,
-            Err(error) => respond::to_error(&error, Some((guest, &subject))),
-        }
+        self.call(guest, request, Asked { target, found: &found, headers, connection, caller }).await
     }
 
     /// Answers a request of `caller` to the application, as one from outside.
