@@ -37,7 +37,7 @@ impl Project {
         if !components.is_empty() {
             manifest = manifest.select(components)?;
         }
-        let dir = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        let dir = sources::local::dir_of(path).with_context(|| format!("cannot read {shown}"))?;
         Ok(Self { file, dir, manifest })
     }
 

@@ -184,8 +184,7 @@ pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded
         let selected = manifest.select(&options.components);
         manifest = selected.map_err(|source| LocalError::Components { file: file.clone(), source })?;
     }
-    let root = path.canonicalize().map_err(|source| LocalError::Read { path: path.clone(), source })?;
-    let root = root.parent().map(Path::to_path_buf).unwrap_or_default();
+    let root = dir_of(&path).map_err(|source| LocalError::Read { path: path.clone(), source })?;
     let app = AppDir { root, file, manifest: &manifest, options, store };
     let (mut contents, mut wasm_names) = (BTreeMap::new(), BTreeMap::new());
     let unrouted = manifest.unrouted();
@@ -198,6 +197,16 @@ pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded
     let file = app.file;
     let application = manifest.into_application(contents).map_err(|source| LocalError::Application { file, source })?;
     Ok(Loaded { application, wasm_names })
+}
+
+/// The directory, without symbolic links, that the paths in `manifest` are relative to. It is where the manifest was found, also
+/// if there is only a link to it, as in Spin.
+///
+/// # Errors
+/// When there is no such directory.
+pub fn dir_of(manifest: &Path) -> io::Result<PathBuf> {
+    let dir = manifest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    dir.canonicalize()
 }
 
 /// The directory of a manifest, and where its content goes.

@@ -243,6 +243,16 @@ fn wasm_may_come_from_a_shared_target_directory() {
 }
 
 #[test]
+fn paths_are_relative_to_where_a_manifest_was_found_also_if_that_is_a_link() {
+    let (dir, elsewhere) = (Dir::new("").write("hello.wasm", b"\0asm-here"), tempfile::tempdir().unwrap());
+    fs::rename(dir.path("spin.toml"), elsewhere.path().join("real.toml")).unwrap();
+    symlink(elsewhere.path().join("real.toml"), dir.path("spin.toml")).unwrap();
+    let loaded = dir.load_with(&Options::default()).unwrap();
+    let digests: Vec<Digest> = loaded.application.contents().map(|content| content.digest).collect();
+    assert_eq!(digests, [Digest::of(b"\0asm-here")]);
+}
+
+#[test]
 fn a_directory_without_a_manifest_and_a_wrong_manifest_say_so() {
     let dir = Dir::new("colour = 1\n");
     assert!(dir.problem().starts_with("spin.toml:9:1: component.hello.colour: unknown field"), "{}", dir.problem());
