@@ -263,8 +263,8 @@ build_js() {
     (cd "$made" && npm install --no-save --legacy-peer-deps --no-audit --no-fund --loglevel=error)
     cp "$here/js/package-lock.json" "$made/installed"
   fi
-  if stale "$made/http-js.wasm" "$here/js/http.js" "$here/js/build.mjs" "$made/installed" "$0"; then
-    cp "$here"/js/http.js "$here"/js/build.mjs "$made/"
+  if stale "$made/http-js.wasm" "$here"/js/{http.js,build.mjs,guest.wit} "$here/wit/stores.wit" "$made/installed" "$0"; then
+    cp "$here"/js/{http.js,build.mjs,guest.wit} "$here/wit/stores.wit" "$made/"
     (cd "$made" && node build.mjs http.js http-js.wasm)
   fi
   put "$made/http-js.wasm" "$out/http-js.wasm"
@@ -282,7 +282,7 @@ build_py() {
     "$made/venv/bin/pip" install -q --disable-pip-version-check -r "$here/py/requirements.txt"
     cp "$here/py/requirements.txt" "$made/installed"
   fi
-  if stale "$made/http-py.wasm" "$here/py/app.py" "$made/installed" "$0"; then
+  if stale "$made/http-py.wasm" "$here"/py/{app.py,guest.wit} "$here/wit/stores.wit" "$made/installed" "$0"; then
     # The interface definitions come with the `wasi` crate that the Rust guests use.
     need cargo "the WIT of wasi:http"
     local wit
@@ -291,11 +291,16 @@ build_py() {
 packages = json.load(sys.stdin)["packages"]
 [wasi] = [p for p in packages if p["name"] == "wasi" and p["version"].startswith("0.13.")]
 print(os.path.join(os.path.dirname(wasi["manifest_path"]), "wit"))')
+    rm -rf "$made/wit"
+    mkdir -p "$made/wit"
+    cp -r "$wit/deps" "$made/wit/"
+    mkdir -p "$made/wit/deps/stores"
+    cp "$here/wit/stores.wit" "$made/wit/deps/stores/"
+    cp "$here/py/guest.wit" "$made/wit/"
     cp "$here/py/app.py" "$made/"
     (
       cd "$made"
-      PATH=$made/venv/bin:$PATH \
-        componentize-py -q -d "$wit" -w wasi:http/proxy@0.2.0 componentize app -o "$made/http-py.wasm"
+      PATH=$made/venv/bin:$PATH componentize-py -q -d wit -w guest componentize app -o "$made/http-py.wasm"
     )
   fi
   put "$made/http-py.wasm" "$out/http-py.wasm"

@@ -17,6 +17,34 @@ async fn components_of_other_languages_answer() {
 }
 
 #[tokio::test]
+async fn stores_are_the_same_in_every_language() {
+    for name in ["http-js", "http-py"] {
+        let denied = App::of(&guest(name)).serve().await;
+        for (path, error) in [("/kv/a", "access-denied"), ("/sqlite", "access-denied")] {
+            let reply = denied.get(path).await;
+            let told = reply.text().to_lowercase().replace("error_accessdenied", "access-denied");
+            assert_eq!((reply.status, told.trim_end()), (502, error), "{name} {path}");
+        }
+        let mut app = App::of(&guest(name));
+        app.main().key_value_stores.push("default".to_owned());
+        app.main().sqlite_databases.push("default".to_owned());
+        let served = app.serve().await;
+        assert_eq!(served.get("/kv/a").await.status, 404, "{name}");
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(served.send_body(Request::put("/kv/a"), bytes.clone()).await.text(), "a\n", "{name}");
+        assert_eq!(served.get("/kv/a").await.body, bytes, "{name}");
+        assert_eq!(served.send(Request::delete("/kv/a")).await.text(), "false\n", "{name}");
+        assert_eq!(served.get("/kv/a").await.status, 404, "{name}");
+        let query = async |sql: &'static str| served.send_body(Request::post("/sqlite"), sql).await.text().to_owned();
+        query("create table t (i integer, s text, n text)").await;
+        query("insert into t values (9007199254740993, 'zwölf', null)").await;
+        assert_eq!(query("select * from t").await, "i,s,n\n9007199254740993,zwölf,null\n", "{name}");
+        let broken = served.send_body(Request::post("/sqlite"), "no sql at all").await;
+        assert_eq!(broken.status, 502, "{name}: {}", broken.text());
+    }
+}
+
+#[tokio::test]
 async fn an_sdk_s_imports_matter_only_when_called() {
     let served = App::of(&guest("http-spin-sdk")).serve().await;
     assert_eq!(served.get("/").await.text().trim_end(), "Hello from the Spin SDK");

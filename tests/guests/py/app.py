@@ -1,8 +1,8 @@
-"""A wasi:http component in Python, on the bindings of the wasi:http/proxy world alone."""
+"""A wasi:http component in Python, on the bindings of the wasi:http/proxy world and of Spin's stores."""
 
 from componentize_py_types import Err, Ok
 from wit_world import exports
-from wit_world.imports import types
+from wit_world.imports import key_value, sqlite, types
 from wit_world.imports.streams import StreamError_Closed
 from wit_world.imports.types import (
     Fields,
@@ -23,8 +23,42 @@ class IncomingHandler(exports.IncomingHandler):
                 send(response_out, 200, "application/octet-stream", body_of(request))
             case "/headers":
                 send(response_out, 200, "text/plain", listing(request, uri))
+            case "/sqlite":
+                send(response_out, *told(lambda: (200, query(b"".join(body_of(request)).decode()))))
+            case path if path.startswith("/kv/"):
+                send(response_out, *told(lambda: keep(request, path.removeprefix("/kv/"))))
             case _:
                 send(response_out, 404, "text/plain", [b"not found\n"])
+
+
+def told(answer):
+    """What `answer` returns, or the error of the store that it raises."""
+    try:
+        status, body = answer()
+    except Err as error:
+        status, body = 502, f"{type(error.value).__name__}\n".encode()
+    return status, "text/plain", [body]
+
+
+def keep(request, key):
+    store = key_value.Store.open("default")
+    match request.method():
+        case types.Method_Put():
+            store.set(key, b"".join(body_of(request)))
+            return 201, f"{','.join(store.get_keys())}\n".encode()
+        case types.Method_Delete():
+            store.delete(key)
+            return 200, f"{str(store.exists(key)).lower()}\n".encode()
+        case _:
+            value = store.get(key)
+            return (404, b"no such key\n") if value is None else (200, value)
+
+
+def query(statement):
+    """The columns and rows that a statement gives, as lines."""
+    result = sqlite.Connection.open("default").execute(statement, [])
+    rows = [[str(getattr(value, "value", "null")) for value in row.values] for row in result.rows]
+    return "".join(",".join(line) + "\n" for line in [result.columns, *rows]).encode()
 
 
 def listing(request, uri):
