@@ -107,6 +107,36 @@ async fn what_was_pushed_resolves_to_what_the_directory_holds() {
 }
 
 #[tokio::test]
+async fn a_profile_is_what_is_pushed_and_one_that_nobody_has_is_refused() {
+    let desk = Desk::new();
+    let manifest = r#"
+        spin_manifest_version = 2
+        application = { name = "shop", version = "2.0.0" }
+        trigger = { http = [{ route = "/...", component = "web" }] }
+        [component.web]
+        source = "web.wasm"
+        environment = { LEVEL = "info", SHOP = "open" }
+        profile = { debug = { source = "debug.wasm", environment = { LEVEL = "debug" } } }
+    "#;
+    fs::write(desk.path("spin.toml"), manifest).unwrap();
+    fs::write(desk.path("debug.wasm"), b"\0asm\x01\0\0\0\0\x06\x05debug").unwrap();
+    let server = server_for(&desk);
+    let error = desk.push(&server, &["--profile", "debugg"]).await.unwrap_err();
+    assert!(error.contains("there is no profile `debugg`: did you mean `debug`?"), "{error}");
+    desk.push(&server, &["--profile", "debug", "--buildinfo", "debug"]).await.unwrap();
+    desk.push(&server, &[]).await.unwrap();
+    let published = async |id: &str| {
+        let bundle = server.client(ClientOptions::default()).resolve(&id.parse().unwrap()).await.unwrap();
+        let (_, web) = bundle.application.components.into_iter().next().unwrap();
+        (web.source.digest, web.environment.into_values().collect::<Vec<_>>())
+    };
+    let digest = |file: &str| manifest::Digest::of(&fs::read(desk.path(file)).unwrap());
+    let values = |level: &str| vec![level.to_owned(), "open".to_owned()];
+    assert_eq!(published("shop/2.0.0+debug").await, (digest("debug.wasm"), values("debug")));
+    assert_eq!(published("shop/2.0.0").await, (digest("web.wasm"), values("info")));
+}
+
+#[tokio::test]
 async fn pushing_the_same_again_is_fine_and_something_else_needs_another_version() {
     let desk = Desk::new();
     let server = server_for(&desk);

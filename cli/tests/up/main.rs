@@ -8,6 +8,7 @@
 )]
 
 mod build;
+mod composed;
 mod files;
 mod flags;
 mod harness;
