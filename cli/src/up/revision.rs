@@ -227,7 +227,9 @@ impl Revisions {
 /// Says in which file the wasm is that cannot be run.
 fn name_file(error: BuildError, files: &BTreeMap<ComponentId, String>) -> anyhow::Error {
     let file = match &error {
-        BuildError::Compile { component, .. } | BuildError::Link { component, .. } => files.get(component).cloned(),
+        BuildError::Compile { component, .. }
+        | BuildError::Memory { component, .. }
+        | BuildError::Link { component, .. } => files.get(component).cloned(),
         _ => None,
     };
     let error = anyhow::Error::new(error);

@@ -164,7 +164,7 @@ pub enum BuildError {
     },
     /// No instance of the guest could ever be made.
     #[error(
-        "component `{component}`: its memory begins with {first} bytes, but an instance may have {most}: allow it more"
+        "component `{component}`: its memory begins with {first} bytes, but an instance may have {most}: allow it more (spec.invocationLimits.memory of a SpinApp, --max-instance-memory of spindle up)"
     )]
     Memory {
         /// Whose.

@@ -139,8 +139,11 @@ impl Shared {
             match cache.write(&kept, &code) {
                 Ok(()) => match self.map(&kept, path) {
                     Some(Ok(code)) => return Ok(code),
-                    // It compiles, so if it is refused below as well, it is for its size.
-                    Some(Err(_)) | None => refused = CompileError::TooLarge,
+                    Some(Err(_)) | None => {
+                        let _gone = std::fs::remove_file(&kept);
+                        // It compiles, so if it is refused below as well, it is for its size.
+                        refused = CompileError::TooLarge;
+                    }
                 },
                 Err(error) => tracing::warn!(%error, "compiled code not kept"),
             }

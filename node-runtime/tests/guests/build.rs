@@ -134,6 +134,14 @@ async fn missing_content_variables_and_wrong_hosts_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn compiled_code_that_cannot_be_used_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine_with(|config| config.cache_dir = Some(dir.path().join("code")));
+    assert_eq!(App::on(engine, &text("(module (memory 1) (memory 1))")).refused().await.reason(), "InvalidWasm");
+    assert_eq!(std::fs::read_dir(dir.path().join("code")).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn compiled_code_is_kept_private_and_a_damaged_file_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("code");
