@@ -19,9 +19,6 @@ const BEST: &str = "-Opooling-allocator=y,pooling-pagemap-scan=y,pooling-memory-
 /// How `wasmtime serve` runs a component of `wasi:http` 0.2: as it is, and with what makes a fresh instance cheapest.
 pub(crate) const WASMTIME: [(&str, &[&str]); 2] =
     [("wasmtime serve", &["-Scli"]), ("wasmtime serve, best", &["-Scli", BEST])];
-/// And one of 0.3, whose instances it uses again by default. Our guest imports more than it uses.
-pub(crate) const WASMTIME_3: (&str, &[&str]) =
-    ("wasmtime serve, 0.3 reuse", &["-Scli,p3", "-Wcomponent-model-async=y,unknown-imports-trap=y", BEST]);
 
 /// How long a server may take to start: it may have to compile.
 const START: Duration = Duration::from_secs(120);

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{
     load::{self, Ask},
-    process::{Server, WASMTIME, WASMTIME_3},
+    process::{Server, WASMTIME},
 };
 
 /// One guest in an application of its own.
@@ -94,11 +94,7 @@ impl Workload {
         };
         let fetch = get(format!("/fetch?url=http://{}/", floor.address));
         vec![
-            Self {
-                guests: vec![LEGACY, WAGI, WASI_HTTP, WASI_HTTP_3],
-                peers: peers.iter().copied().chain([(WASI_HTTP_3.wasm, WASMTIME_3)]).collect(),
-                ..of("hello world", get("/".to_owned()))
-            },
+            Self { guests: vec![LEGACY, WAGI, WASI_HTTP, WASI_HTTP_3], ..of("hello world", get("/".to_owned())) },
             of("echo of 1 KB", echo(1 << 10)),
             of("echo of 1 MB", echo(1 << 20)),
             Self { is_for_floor: false, ..of("outbound call to the floor", fetch) },
