@@ -37,16 +37,15 @@ bench_http() {
 }
 
 bench_cluster() {
-  local cluster=spindle-bench images=() reason image
+  local cluster=spindle-bench reason
   reason=$(can_cluster) || die "this part needs a cluster: $reason"
   tests/build.sh
   tests/images.sh
-  for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
   spindle-cluster image --name spindle/bench:dev --binary "$SPINDLE_BIN/bench" --out "$SPINDLE_CACHE/images/bench.tar.only"
   spindle-cluster down --name "$cluster"
   # shellcheck disable=SC2064 # the name of now
   trap "spindle-cluster down --name '$cluster'" EXIT
-  spindle-cluster up --name "$cluster" "${images[@]}" --image "$SPINDLE_CACHE/images/bench.tar.only"
+  cluster_up "$cluster" --image "$SPINDLE_CACHE/images/bench.tar.only"
   SPINDLE_E2E_CLUSTER=$cluster spindle-cluster exec --name "$cluster" -- "$SPINDLE_BIN/bench"
 }
 

@@ -11,14 +11,7 @@ case $action in
   up)
     tests/build.sh cluster binaries
     tests/images.sh
-    images=()
-    for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
-    if spindle-cluster status --name "$name" >/dev/null 2>&1; then
-      say "cluster $name is up already; loading what changed"
-      spindle-cluster load --name "$name" "$SPINDLE_CACHE"/images/*.tar
-    else
-      spindle-cluster up --name "$name" "${images[@]}"
-    fi
+    cluster_up "$name"
     spindle-cluster status --name "$name"
     ;;
   down)

@@ -33,13 +33,7 @@ run() {
 tests/build.sh
 tests/images.sh
 say "cluster: a real Kubernetes in a network namespace of its own"
-if spindle-cluster status --name "$cluster" >/dev/null 2>&1; then
-  spindle-cluster load --name "$cluster" "$SPINDLE_CACHE"/images/*.tar
-else
-  images=()
-  for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
-  spindle-cluster up --name "$cluster" "${images[@]}"
-fi
+cluster_up "$cluster"
 state=$(spindle-cluster status --name "$cluster" -o json)
 field() { printf '%s' "$state" | sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" | head -n 1; }
 KUBECONFIG=$(field kubeconfig)

@@ -54,3 +54,10 @@ can_cluster() {
   [ "$(id -u)" = 0 ] || { echo "you are not root, and the cluster needs network namespaces and a kubelet"; return 1; }
   command -v apt-get >/dev/null || command -v containerd >/dev/null || { echo "this is no Debian-like system, and containerd is missing"; return 1; }
 }
+# cluster_up NAME [FLAG...]: brings the cluster up, or finds it up, with the images of tests/images.sh as they are now.
+cluster_up() {
+  local name=$1 image images=()
+  shift
+  for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
+  spindle-cluster up --name "$name" "${images[@]}" "$@"
+}

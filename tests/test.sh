@@ -25,13 +25,12 @@ fi
 if [ "$what" != unit ]; then
   say "e2e: images and cluster"
   tests/images.sh
-  images=()
-  for image in "$SPINDLE_CACHE"/images/*.tar; do images+=(--image "$image"); done
   cargo test --locked --workspace --test e2e --no-run
   # Left over from a run that was killed.
   spindle-cluster down --name "$cluster"
   trap 'spindle-cluster down --name "$cluster"' EXIT
-  spindle-cluster up --name "$cluster" "${images[@]}"
+  # Two nodes, so that one can be drained.
+  cluster_up "$cluster" --nodes 2
   say "e2e: tests"
   SPINDLE_E2E_CLUSTER=$cluster spindle-cluster exec --name "$cluster" -- \
     cargo test --locked --offline --workspace --test e2e -- --test-threads=1 --nocapture

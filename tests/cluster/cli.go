@@ -25,7 +25,7 @@ func runCLI() int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(upCommand(), downCommand(), statusCommand(), execCommand(), loadCommand(), imageCommand(),
-		stopComponentCommand(), startComponentCommand(), superviseCommand())
+		stopComponentCommand(), startComponentCommand(), restartComponentCommand(), superviseCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "spindle-cluster:", err)
 		return 1
@@ -57,11 +57,8 @@ func upCommand() *cobra.Command {
 	cmd.Flags().IntVar(&options.APIPort, "api-port", 0, "port of the API server on 127.0.0.1 (default 16443 if free, else any)")
 	cmd.Flags().IntVar(&options.IngressPort, "ingress-port", 0, "port of the ingress on 127.0.0.1 (default 8088 if free, else any)")
 	cmd.Flags().BoolVar(&options.KeepGoing, "keep-going", false, "leave a cluster that did not come up running, to look at it")
-	nodes := cmd.Flags().Int("nodes", 1, "number of nodes; only 1 so far")
+	cmd.Flags().IntVar(&options.Nodes, "nodes", 1, "number of nodes; the first has the control plane and pods, like the others")
 	return forCluster(cmd, func(l cluster.Layout, _ []string) error {
-		if *nodes != 1 {
-			return fmt.Errorf("--nodes %d: only 1 node is supported", *nodes)
-		}
 		status, err := l.Up(options)
 		if err != nil {
 			return err
@@ -115,6 +112,7 @@ func execCommand() *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 	}
 	cmd.Flags().SetInterspersed(false)
+	node := cmd.Flags().Int("node", 1, "the node in whose network namespace it is to run")
 	return forCluster(cmd, func(l cluster.Layout, args []string) error {
 		status, err := l.Running()
 		if err != nil {
@@ -127,14 +125,17 @@ func execCommand() *cobra.Command {
 		if err := os.Setenv("KUBECONFIG", status.InsideKubeconfig); err != nil {
 			return err
 		}
-		return netns.Exec(netns.Path(status.Netns), args, os.Environ())
+		if *node < 1 || *node > status.Nodes {
+			return fmt.Errorf("--node %d: the cluster has %d", *node, status.Nodes)
+		}
+		return netns.Exec(netns.Path(l.NodeNetns(*node)), args, os.Environ())
 	})
 }
 
 func loadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load --name NAME FILE.tar...",
-		Short: "Load docker-archives into the node, unless it has just these",
+		Short: "Load docker-archives into every node, unless it has just these",
 		Args:  cobra.MinimumNArgs(1),
 	}
 	return forCluster(cmd, func(l cluster.Layout, files []string) error {
@@ -182,9 +183,24 @@ func startComponentCommand() *cobra.Command {
 	})
 }
 
+func restartComponentCommand() *cobra.Command {
+	return forCluster(&cobra.Command{
+		Use:   "restart-component --name NAME COMPONENT",
+		Short: "End one component gently, start it again and wait until it does its work",
+		Args:  cobra.ExactArgs(1),
+	}, func(l cluster.Layout, args []string) error {
+		client, err := l.Connect()
+		if err != nil {
+			return err
+		}
+		return client.RestartComponent(args[0])
+	})
+}
+
 func superviseCommand() *cobra.Command {
-	return forCluster(&cobra.Command{Use: "supervise", Hidden: true, Args: cobra.NoArgs},
-		func(l cluster.Layout, _ []string) error { return cluster.Supervise(l) })
+	cmd := &cobra.Command{Use: "supervise", Hidden: true, Args: cobra.NoArgs}
+	nodes := cmd.Flags().Int("nodes", 1, "number of nodes")
+	return forCluster(cmd, func(l cluster.Layout, _ []string) error { return cluster.Supervise(l, *nodes) })
 }
 
 func imageCommand() *cobra.Command {

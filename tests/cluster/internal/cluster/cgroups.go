@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,8 +39,9 @@ func parseHierarchies(mountinfo []byte) []string {
 	return dirs
 }
 
-// createCgroups makes the group below which the kubelet keeps its pods, in every hierarchy.
-func createCgroups(name string) error {
+// createCgroups makes the group below which a kubelet keeps its pods, in every hierarchy. The group above it, if
+// it has one, must be there. The weight is that of cgroup version 1, where one process has 1024.
+func createCgroups(name string, weight int) error {
 	dirs, err := hierarchies()
 	if err != nil {
 		return err
@@ -52,9 +54,17 @@ func createCgroups(name string) error {
 		if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("control group: %w", err)
 		}
+		for file, value := range map[string]int{"cpu.shares": weight, "cpu.weight": weight * 100 / 1024} {
+			if _, err := os.Stat(filepath.Join(group, file)); err != nil {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(group, file), []byte(strconv.Itoa(value)), 0o644); err != nil {
+				return fmt.Errorf("control group: %w", err)
+			}
+		}
 		// A cpuset of version 1 starts empty, and no process may join an empty one.
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-			parent, err := os.ReadFile(filepath.Join(dir, file))
+			parent, err := os.ReadFile(filepath.Join(filepath.Dir(group), file))
 			if err != nil {
 				continue
 			}

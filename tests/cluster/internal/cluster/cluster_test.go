@@ -36,6 +36,60 @@ func TestOnlyNamesThatEveryKernelObjectCanBearAreAccepted(t *testing.T) {
 	}
 }
 
+func TestNothingOfOneNodeIsAnothers(t *testing.T) {
+	l, err := Cache("/c").Cluster("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]node{}
+	for _, n := range nodes(maxNodes) {
+		for _, own := range []string{n.name(), n.ip(), n.podCIDR(), n.own("kubelet"), n.containerd(), n.cgroup(l), l.netns(n)} {
+			if other, taken := seen[own]; taken && other != n {
+				t.Errorf("nodes %d and %d have the same %s", other, n, own)
+			}
+			seen[own] = n
+		}
+	}
+	if node(1).ip() != nodeIP || l.netns(1) != l.Netns() {
+		t.Error("the first node is not where the control plane is")
+	}
+}
+
+func TestNoClusterHasTheNetworkOfAnothersNode(t *testing.T) {
+	l, err := Cache("/c").Cluster("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"x-2", "x2"} {
+		other, err := Cache("/c").Cluster(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other.Netns() == l.netns(2) {
+			t.Errorf("cluster %s has the network namespace of a node of x", name)
+		}
+	}
+}
+
+func TestEveryNodesKubeletIsToldOfItsOwnThingsOnly(t *testing.T) {
+	l, err := Cache("/c").Cluster("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := kubeletConfig(l, 2)
+	for _, want := range []string{"/run/containerd-2/", "kubelet-server-2.crt", "cgroupRoot: /spindle-x/node-2\n", "podLogsDir: /var/log/pods-2\n"} {
+		if !strings.Contains(second, want) {
+			t.Errorf("no %q in:\n%s", want, second)
+		}
+	}
+	if config := cniConfig(2); !strings.Contains(config, "10.244.1.0/24") || strings.Contains(config, "10.244.0.0/24") {
+		t.Errorf("pods of the second node get addresses of the first:\n%s", config)
+	}
+	if leaf := identitiesOf(2)["kubelet-2"]; leaf.User != "system:node:node-2" {
+		t.Errorf("its kubelet is %q", leaf.User)
+	}
+}
+
 func TestAnImageIsHeldOnlyWhenEveryNameStandsForThisArchive(t *testing.T) {
 	present := map[string]string{"a:1": "d1", "b:1": "d1", "c:1": "d2"}
 	for _, test := range []struct {

@@ -18,6 +18,8 @@ const restartPause = time.Second
 // spec says how to run a component.
 type spec struct {
 	name string
+	// on is the node whose network namespace it is in.
+	on   node
 	argv []string
 	// ready fails until the component does its work.
 	ready func(context.Context) error

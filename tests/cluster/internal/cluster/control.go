@@ -62,10 +62,10 @@ func (s *supervisor) handleComponent(w http.ResponseWriter, r *http.Request) {
 	case "kill":
 		err = c.stop(0)
 	case "start":
-		if err = c.start(); err == nil {
-			ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
-			defer cancel()
-			err = c.awaitReady(ctx)
+		err = s.startAndWait(r.Context(), c)
+	case "restart":
+		if err = c.stop(20 * time.Second); err == nil {
+			err = s.startAndWait(r.Context(), c)
 		}
 	default:
 		http.Error(w, "no such verb", http.StatusNotFound)
@@ -74,6 +74,15 @@ func (s *supervisor) handleComponent(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
+}
+
+func (s *supervisor) startAndWait(ctx context.Context, c *component) error {
+	if err := c.start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return c.awaitReady(ctx)
 }
 
 func reply(w http.ResponseWriter, value any) {
@@ -156,7 +165,12 @@ func (c *Client) StartComponent(name string) error {
 	return c.call(http.MethodPost, "/components/"+url.PathEscape(name)+"/start", nil, nil)
 }
 
-// Load imports docker-archives into the node's containerd. A file whose every name already stands
+// RestartComponent ends a component gently, starts it and waits until it does its work again.
+func (c *Client) RestartComponent(name string) error {
+	return c.call(http.MethodPost, "/components/"+url.PathEscape(name)+"/restart", nil, nil)
+}
+
+// Load imports docker-archives into every node's containerd. A file whose every name already stands
 // for this very content is left out. It reports each file by calling report.
 func (c *Client) Load(files []string, report func(file string, names []string, loaded bool)) error {
 	for _, file := range files {

@@ -30,7 +30,7 @@ func (l Layout) remove(keepLogs bool) error {
 	return errors.Join(
 		l.endProcesses(),
 		l.endVisitors(),
-		netns.Delete(l.Netns()),
+		l.removeNetworks(),
 		removeCgroups(l.Cgroup()),
 		l.removeState(keepLogs),
 	)
@@ -50,20 +50,32 @@ func (l Layout) endProcesses() error {
 	return failed
 }
 
-// endVisitors ends what `exec` started in the cluster's network namespace and that still runs.
+// endVisitors ends what `exec` started in the cluster's network namespaces and that still runs.
 func (l Layout) endVisitors() error {
-	inode, err := netns.Inode(netns.Path(l.Netns()))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	var failed error
-	for _, id := range proc.Running(proc.InNetns(inode)) {
-		if id.Stop(unix.SIGTERM, 2*time.Second) != nil {
-			failed = errors.Join(failed, id.Stop(unix.SIGKILL, 5*time.Second))
+	for _, n := range nodes(maxNodes) {
+		inode, err := netns.Inode(netns.Path(l.netns(n)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		for _, id := range proc.Running(proc.InNetns(inode)) {
+			if id.Stop(unix.SIGTERM, 2*time.Second) != nil {
+				failed = errors.Join(failed, id.Stop(unix.SIGKILL, 5*time.Second))
+			}
+		}
+	}
+	return failed
+}
+
+// removeNetworks removes the names of every node's network namespace.
+func (l Layout) removeNetworks() error {
+	var failed error
+	for _, n := range nodes(maxNodes) {
+		failed = errors.Join(failed, netns.Delete(l.netns(n)))
 	}
 	return failed
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -18,14 +19,22 @@ var identities = map[string]pki.Leaf{
 	"kube-controller-manager":  {User: "system:kube-controller-manager"},
 	"kube-scheduler":           {User: "system:kube-scheduler"},
 	"kube-proxy":               {User: "system:kube-proxy"},
-	"kubelet":                  {User: "system:node:" + nodeName, Groups: []string{"system:nodes"}},
 	"coredns":                  {User: "system:coredns"},
 	"contour":                  {User: "contour", Groups: []string{"system:masters"}},
-	"kubelet-server":           {User: nodeName, Hosts: []string{nodeName, nodeIP, "127.0.0.1"}},
 	"apiserver": {User: "kube-apiserver", Hosts: []string{
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + domain,
 		"localhost", "127.0.0.1", "::1", nodeIP, apiService,
 	}},
+}
+
+// identitiesOf are the identities of every component of a cluster with these many nodes.
+func identitiesOf(count int) map[string]pki.Leaf {
+	all := maps.Clone(identities)
+	for _, n := range nodes(count) {
+		all[n.own("kubelet")] = pki.Leaf{User: "system:node:" + n.name(), Groups: []string{"system:nodes"}}
+		all[n.own("kubelet-server")] = pki.Leaf{User: n.name(), Hosts: []string{n.name(), n.ip(), "127.0.0.1"}}
+	}
+	return all
 }
 
 // secrets is what other parts of the orchestrator need of the certificates.
@@ -35,8 +44,12 @@ type secrets struct {
 }
 
 // writeFiles writes certificates, kubeconfigs and configuration into the data directory.
-func writeFiles(l Layout, apiURL string) error {
-	for _, dir := range []string{"pki", "kubeconfig", "config", "cni", "etcd", "var-lib"} {
+func writeFiles(l Layout, apiURL string, count int) error {
+	dirs := []string{"pki", "kubeconfig", "config", "etcd", "var-lib"}
+	for _, n := range nodes(count) {
+		dirs = append(dirs, n.own("cni"))
+	}
+	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(l.Data(), dir), 0o700); err != nil {
 			return err
 		}
@@ -47,7 +60,7 @@ func writeFiles(l Layout, apiURL string) error {
 			return err
 		}
 	}
-	made, err := writeCertificates(l)
+	made, err := writeCertificates(l, count)
 	if err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
@@ -58,11 +71,11 @@ func writeFiles(l Layout, apiURL string) error {
 	if err := writeKubeconfig(l.InsideKubeconfig(), inside, l.Name, made.ca, made.admin); err != nil {
 		return err
 	}
-	return writeConfiguration(l)
+	return writeConfiguration(l, count)
 }
 
 // writeCertificates makes every certificate, and a kubeconfig for every component.
-func writeCertificates(l Layout) (secrets, error) {
+func writeCertificates(l Layout, count int) (secrets, error) {
 	dir := filepath.Join(l.Data(), "pki")
 	write := func(name string, pair pki.Pair) error {
 		if err := os.WriteFile(filepath.Join(dir, name+".crt"), pair.Cert, 0o644); err != nil {
@@ -94,7 +107,7 @@ func writeCertificates(l Layout) (secrets, error) {
 		}
 	}
 	made := secrets{ca: ca.Pair().Cert}
-	for name, leaf := range identities {
+	for name, leaf := range identitiesOf(count) {
 		pair, err := ca.Issue(leaf)
 		if err != nil {
 			return secrets{}, err
@@ -151,19 +164,23 @@ current-context: spindle-%[1]s
 }
 
 // writeConfiguration writes the components' configuration files.
-func writeConfiguration(l Layout) error {
+func writeConfiguration(l Layout, count int) error {
 	cni, err := cniDir()
 	if err != nil {
 		return err
 	}
-	for name, text := range map[string]string{
-		"config/kubelet.yaml":     fmt.Sprintf(kubeletConfig, l.Cgroup()),
-		"config/containerd.toml":  fmt.Sprintf(containerdConfig, cni, pauseImage),
-		"config/Corefile":         corefile,
-		"config/contour.yaml":     contourConfig,
-		"config/resolv.conf":      "# No upstream: the cluster has no way out.\n",
-		"cni/10-spindle.conflist": cniConfig,
-	} {
+	files := map[string]string{
+		"config/audit.yaml":   auditPolicy,
+		"config/Corefile":     corefile,
+		"config/contour.yaml": contourConfig,
+		"config/resolv.conf":  "# No upstream: the cluster has no way out.\n",
+	}
+	for _, n := range nodes(count) {
+		files["config/"+n.own("kubelet")+".yaml"] = kubeletConfig(l, n)
+		files["config/"+n.own("containerd")+".toml"] = containerdConfig(n, cni)
+		files[n.own("cni")+"/10-spindle.conflist"] = cniConfig(n)
+	}
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(l.Data(), name), []byte(text), 0o644); err != nil {
 			return err
 		}
@@ -173,51 +190,55 @@ func writeConfiguration(l Layout) error {
 
 // kubeletConfig: eviction and image collection are off, because the machine's disk is not the
 // cluster's own; secrets and config maps reach pods within ten seconds, not a minute.
-const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
+func kubeletConfig(l Layout, n node) string {
+	return `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
   anonymous: {enabled: false}
   webhook: {enabled: true}
   x509: {clientCAFile: ` + dataDir + `/pki/ca.crt}
 authorization: {mode: Webhook}
-tlsCertFile: ` + dataDir + `/pki/kubelet-server.crt
-tlsPrivateKeyFile: ` + dataDir + `/pki/kubelet-server.key
-containerRuntimeEndpoint: unix://` + containerdSok + `
+tlsCertFile: ` + dataDir + `/pki/` + n.own("kubelet-server") + `.crt
+tlsPrivateKeyFile: ` + dataDir + `/pki/` + n.own("kubelet-server") + `.key
+containerRuntimeEndpoint: unix://` + n.containerd() + `
 cgroupDriver: cgroupfs
-cgroupRoot: /%s
+cgroupRoot: /` + n.cgroup(l) + `
 clusterDNS: [` + dnsService + `]
 clusterDomain: ` + domain + `
 resolvConf: ` + dataDir + `/config/resolv.conf
-volumePluginDir: /var/lib/kubelet/volume-plugins
-podLogsDir: ` + logDir + `/pods
+volumePluginDir: /var/lib/` + n.own("kubelet") + `/volume-plugins
+podLogsDir: ` + logDir + `/` + n.own("pods") + `
 failSwapOn: false
 failCgroupV1: false
 oomScoreAdj: 0
-evictionHard: {memory.available: "0%%", nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%"}
+evictionHard: {memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%"}
 imageGCHighThresholdPercent: 100
 syncFrequency: 10s
 serializeImagePulls: false
 `
+}
 
 // containerdConfig: restrict_oom_score_adj lets pods start without CAP_SYS_RESOURCE.
-const containerdConfig = `version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
+func containerdConfig(n node, cniPlugins string) string {
+	root, state := "/var/lib/"+n.own("containerd"), "/run/"+n.own("containerd")
+	return `version = 2
+root = "` + root + `"
+state = "` + state + `"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
   "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp",
 ]
 [grpc]
-  address = "` + containerdSok + `"
+  address = "` + n.containerd() + `"
 [plugins."io.containerd.internal.v1.opt"]
-  path = "/var/lib/containerd/opt"
+  path = "` + root + `/opt"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "%[2]s"
+  sandbox_image = "` + pauseImage + `"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "%[1]s"
-    conf_dir = "` + dataDir + `/cni"
+    bin_dir = "` + cniPlugins + `"
+    conf_dir = "` + dataDir + `/` + n.own("cni") + `"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "runc"
@@ -226,20 +247,34 @@ disabled_plugins = [
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 `
+}
 
 // cniConfig uses a routed link per pod and no bridge: traffic between two pods of the node then
 // passes kube-proxy's rules without depending on the kernel's br_netfilter.
-const cniConfig = `{
+func cniConfig(n node) string {
+	return `{
   "cniVersion": "0.4.0",
-  "name": "spindle",
+  "name": "` + n.own("spindle") + `",
   "plugins": [
     {
       "type": "ptp",
-      "ipam": {"type": "host-local", "ranges": [[{"subnet": "` + podCIDR + `"}]], "routes": [{"dst": "0.0.0.0/0"}]}
+      "ipam": {"type": "host-local", "ranges": [[{"subnet": "` + n.podCIDR() + `"}]], "routes": [{"dst": "0.0.0.0/0"}]}
     },
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }
+`
+}
+
+// auditPolicy has the API server write down what ServiceAccounts ask, other than Kubernetes's own: who may do what, and
+// whether all of it is needed, can then be told from what was done.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+  - {level: Metadata, userGroups: ["system:serviceaccounts"]}
+  - {level: None}
 `
 
 // corefile answers for the cluster's own zones. Any other name does not exist: there is no upstream,

@@ -24,12 +24,10 @@ import (
 	"spindle.dev/tests/cluster/internal/proc"
 )
 
-// Addresses inside a cluster's network namespace. They are the same in every cluster: no cluster
-// sees another's.
+// Addresses inside a cluster's network namespaces. They are the same in every cluster: no cluster
+// sees another's. The first node, which has the control plane, is at nodeIP.
 const (
-	nodeName    = "node-1"
 	nodeIP      = "10.200.0.1"
-	podCIDR     = "10.244.0.0/24"
 	clusterCIDR = "10.244.0.0/16"
 	serviceCIDR = "10.96.0.0/16"
 	apiService  = "10.96.0.1"
@@ -40,11 +38,10 @@ const (
 
 // Paths inside the mount namespace of a cluster; see mounts.go for what is behind them.
 const (
-	dataDir       = "/run/spindle"
-	binDir        = "/run/spindle-bin"
-	logDir        = "/var/log"
-	containerdSok = "/run/containerd/containerd.sock"
-	envoyAdmin    = "/run/envoy-admin.sock"
+	dataDir    = "/run/spindle"
+	binDir     = "/run/spindle-bin"
+	logDir     = "/var/log"
+	envoyAdmin = "/run/envoy-admin.sock"
 )
 
 // stateVariable marks every process of a cluster in its environment with the state directory, and
@@ -91,8 +88,19 @@ type Layout struct {
 	Dir string
 }
 
-// Netns is the name of the cluster's network namespace.
-func (l Layout) Netns() string { return "spindle-" + l.Name }
+// Netns is the name of the network namespace of the cluster's first node.
+func (l Layout) Netns() string { return l.netns(1) }
+
+// NodeNetns is the name of a node's network namespace, by the node's number from 1.
+func (l Layout) NodeNetns(number int) string { return l.netns(node(number)) }
+
+// netns is the name of a node's network namespace. No cluster's name has a dot.
+func (l Layout) netns(n node) string {
+	if n == 1 {
+		return "spindle-" + l.Name
+	}
+	return fmt.Sprintf("spindle-%s.%d", l.Name, n)
+}
 
 // Cgroup is the name of the cluster's control group below each hierarchy's root.
 func (l Layout) Cgroup() string { return "spindle-" + l.Name }
@@ -120,6 +128,7 @@ type Status struct {
 	InsideIngressURL string `json:"inside_ingress_url"`
 	Netns            string `json:"netns"`
 	NodeIP           string `json:"node_ip"`
+	Nodes            int    `json:"nodes"`
 	StateDir         string `json:"state_dir"`
 	LogDir           string `json:"log_dir"`
 	BinDir           string `json:"bin_dir"`

@@ -141,21 +141,21 @@ func (a api) applyContourCRDs(ctx context.Context) error {
 	return nil
 }
 
-// awaitNode waits until the node is Ready, and until a pod may be created: that takes the default
+// awaitNode waits until a node is Ready, and until a pod may be created: that takes the default
 // service account.
-func (a api) awaitNode(ctx context.Context) error {
+func (a api) awaitNode(ctx context.Context, n node) error {
 	return poll(ctx, func() error {
-		node, err := a.typed.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
+		node, err := a.typed.CoreV1().Nodes().Get(ctx, n.name(), metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
 		for _, condition := range node.Status.Conditions {
 			if condition.Type == corev1.NodeReady && condition.Status != corev1.ConditionTrue {
-				return fmt.Errorf("node: %s", condition.Message)
+				return fmt.Errorf("%s: %s", n.name(), condition.Message)
 			}
 		}
 		for _, taint := range node.Spec.Taints {
-			return fmt.Errorf("node has taint %s", taint.Key)
+			return fmt.Errorf("%s has taint %s", n.name(), taint.Key)
 		}
 		_, err = a.typed.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err

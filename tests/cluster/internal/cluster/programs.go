@@ -100,22 +100,44 @@ func dialable(socket string) func(context.Context) error {
 	}
 }
 
-// programs says how every component is run on the first node, in the order of start.
-func programs(p probe) []spec {
-	self := filepath.Join(binDir, "spindle-cluster")
-	pki := func(file string) string { return filepath.Join(dataDir, "pki", file) }
-	conf := func(user string) string { return filepath.Join(dataDir, "kubeconfig", user) }
-	file := func(name string) string { return filepath.Join(dataDir, "config", name) }
+var self = filepath.Join(binDir, "spindle-cluster")
+
+func pkiFile(name string) string    { return filepath.Join(dataDir, "pki", name) }
+func configFile(name string) string { return filepath.Join(dataDir, "config", name) }
+func kubeconfig(user string) string { return filepath.Join(dataDir, "kubeconfig", user) }
+
+// nodePrograms says how the components that every node has are run, in the order of start.
+func nodePrograms(n node, p probe) []spec {
 	return []spec{
-		{"etcd", []string{
+		{n.own("containerd"), n, []string{
+			"containerd", "--config=" + configFile(n.own("containerd")+".toml"),
+		}, dialable(n.containerd())},
+		{n.own("kubelet"), n, []string{
+			self, "kubelet", "--config=" + configFile(n.own("kubelet")+".yaml"), "--kubeconfig=" + kubeconfig(n.own("kubelet")),
+			"--root-dir=/var/lib/" + n.own("kubelet"), "--hostname-override=" + n.name(), "--node-ip=" + n.ip(),
+		}, p.ok("http://127.0.0.1:10248/healthz")},
+		{n.own("kube-proxy"), n, []string{
+			self, "kube-proxy", "--kubeconfig=" + kubeconfig("kube-proxy"), "--hostname-override=" + n.name(),
+			"--proxy-mode=iptables", "--cluster-cidr=" + clusterCIDR, "--oom-score-adj=0",
+			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
+			// These settings belong to the whole machine.
+			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+		}, p.ok("http://127.0.0.1:10256/healthz")},
+	}
+}
+
+// controlPrograms says how the components that the first node alone has are run, in the order of start.
+func controlPrograms(p probe) []spec {
+	pki, conf, file := pkiFile, kubeconfig, configFile
+	return []spec{
+		{"etcd", 1, []string{
 			self, "etcd", "--data-dir=" + dataDir + "/etcd", "--log-level=warn",
 			"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
 			"--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
 			"--initial-cluster=default=http://127.0.0.1:2380",
 			"--unsafe-no-fsync", // the data outlives the process, and the cluster never outlives the machine
 		}, p.ok("http://127.0.0.1:2379/health")},
-		{"containerd", []string{"containerd", "--config=" + file("containerd.toml")}, dialable(containerdSok)},
-		{"kube-apiserver", []string{
+		{"kube-apiserver", 1, []string{
 			self, "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379",
 			"--secure-port=" + apiPort, "--advertise-address=" + nodeIP,
 			"--service-cluster-ip-range=" + serviceCIDR,
@@ -135,13 +157,10 @@ func programs(p probe) []spec {
 			"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 			"--proxy-client-cert-file=" + pki("front-proxy-client.crt"),
 			"--proxy-client-key-file=" + pki("front-proxy-client.key"),
+			"--audit-policy-file=" + file("audit.yaml"), "--audit-log-path=" + logDir + "/audit.log",
 			"--profiling=false",
 		}, p.ok("https://" + nodeIP + ":" + apiPort + "/readyz")},
-		{"kubelet", []string{
-			self, "kubelet", "--config=" + file("kubelet.yaml"), "--kubeconfig=" + conf("kubelet"),
-			"--hostname-override=" + nodeName, "--node-ip=" + nodeIP,
-		}, p.ok("http://127.0.0.1:10248/healthz")},
-		{"kube-controller-manager", []string{
+		{"kube-controller-manager", 1, []string{
 			self, "kube-controller-manager", "--kubeconfig=" + conf("kube-controller-manager"), "--leader-elect=false",
 			"--bind-address=127.0.0.1", "--cluster-cidr=" + clusterCIDR, "--service-cluster-ip-range=" + serviceCIDR,
 			"--use-service-account-credentials", "--root-ca-file=" + pki("ca.crt"),
@@ -149,19 +168,12 @@ func programs(p probe) []spec {
 			"--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key"),
 			"--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins", "--profiling=false",
 		}, p.okInsecure("https://127.0.0.1:10257/healthz")},
-		{"kube-scheduler", []string{
+		{"kube-scheduler", 1, []string{
 			self, "kube-scheduler", "--kubeconfig=" + conf("kube-scheduler"), "--leader-elect=false",
 			"--bind-address=127.0.0.1", "--profiling=false",
 		}, p.okInsecure("https://127.0.0.1:10259/healthz")},
-		{"kube-proxy", []string{
-			self, "kube-proxy", "--kubeconfig=" + conf("kube-proxy"), "--hostname-override=" + nodeName,
-			"--proxy-mode=iptables", "--cluster-cidr=" + clusterCIDR, "--oom-score-adj=0",
-			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
-			// These settings belong to the whole machine.
-			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
-		}, p.ok("http://127.0.0.1:10256/healthz")},
-		{"coredns", []string{self, "coredns", "-conf", file("Corefile")}, p.ok("http://127.0.0.1:18181/ready")},
-		{"contour", []string{
+		{"coredns", 1, []string{self, "coredns", "-conf", file("Corefile")}, p.ok("http://127.0.0.1:18181/ready")},
+		{"contour", 1, []string{
 			filepath.Join(binDir, "contour"), "serve", "--kubeconfig=" + conf("contour"), "--insecure",
 			"--config-path=" + file("contour.yaml"), "--disable-leader-election",
 			"--xds-address=127.0.0.1", "--xds-port=18001", "--health-address=127.0.0.1", "--health-port=18000",
@@ -171,9 +183,9 @@ func programs(p probe) []spec {
 			"--envoy-service-https-address=0.0.0.0", "--envoy-service-https-port=443",
 			"--ingress-status-address=" + nodeIP,
 		}, p.ok("http://127.0.0.1:18000/healthz")},
-		{"envoy", []string{
+		{"envoy", 1, []string{
 			filepath.Join(binDir, "envoy"), "--config-path", file("envoy.json"), "--log-level", "warning",
-			"--service-cluster", "spindle", "--service-node", nodeName,
+			"--service-cluster", "spindle", "--service-node", node(1).name(),
 			"--disable-hot-restart", // it would share memory with every other Envoy of the machine
 		}, okSocket(envoyAdmin, "/ready")},
 	}

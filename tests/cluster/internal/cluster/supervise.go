@@ -21,11 +21,14 @@ import (
 // Descriptors that `up` hands to the supervisor.
 const (
 	progressFD = 3 + iota
-	netnsFD
 	controlFD
 	apiFD
 	ingressFD
+	netnsFD // the first node's network namespace; the others' follow
 )
+
+// netns is the descriptor of the node's network namespace.
+func (n node) netns() int { return netnsFD + int(n) - 1 }
 
 // progressReady is the last progress line of a cluster that is up; a line with progressFailed in
 // front is the last one of a cluster that won't be.
@@ -40,6 +43,7 @@ const upTimeout = 5 * time.Minute
 // supervisor is the first process of a cluster's PID namespace.
 type supervisor struct {
 	layout   Layout
+	nodes    []node
 	reaper   *reaper
 	env      []string
 	order    []*component
@@ -53,12 +57,12 @@ type supervisor struct {
 }
 
 // Supervise is the supervisor's main function. It returns only when it can't do its work.
-func Supervise(l Layout) error {
+func Supervise(l Layout, count int) error {
 	if os.Getpid() != 1 {
 		return errors.New("the supervisor is started by `up` only")
 	}
 	s := &supervisor{
-		layout: l, byName: map[string]*component{}, loaded: map[string]string{}, began: time.Now(),
+		layout: l, nodes: nodes(count), byName: map[string]*component{}, loaded: map[string]string{}, began: time.Now(),
 		progress: os.NewFile(progressFD, "progress"),
 	}
 	if err := s.prepare(); err != nil {
@@ -86,7 +90,7 @@ func Supervise(l Layout) error {
 // prepare does what needs no other process.
 func (s *supervisor) prepare() error {
 	// The descriptors are the supervisor's alone.
-	for fd := progressFD; fd <= ingressFD; fd++ {
+	for fd := progressFD; fd < netnsFD+len(s.nodes); fd++ {
 		unix.CloseOnExec(fd)
 	}
 	if err := privateMounts(s.layout); err != nil {
@@ -104,8 +108,16 @@ func (s *supervisor) prepare() error {
 	if s.probe, err = newProbe(netnsFD, ca, admin); err != nil {
 		return err
 	}
-	for _, sp := range programs(s.probe) {
-		c := &component{spec: sp, reaper: s.reaper, env: s.env, netns: netnsFD}
+	all := controlPrograms(s.probe)
+	for _, n := range s.nodes {
+		p, err := newProbe(n.netns(), ca, admin)
+		if err != nil {
+			return err
+		}
+		all = append(all, nodePrograms(n, p)...)
+	}
+	for _, sp := range all {
+		c := &component{spec: sp, reaper: s.reaper, env: s.env, netns: sp.on.netns()}
 		s.order = append(s.order, c)
 		s.byName[sp.name] = c
 	}
@@ -128,7 +140,7 @@ func (s *supervisor) say(line string) {
 // bringUp starts the components in an order that lets none wait in vain, and returns when the
 // cluster can take work.
 func (s *supervisor) bringUp(ctx context.Context) error {
-	if err := s.startAll(ctx, "etcd", "containerd"); err != nil {
+	if err := s.startAll(ctx, append(s.onEveryNode("containerd"), "etcd")...); err != nil {
 		return err
 	}
 	if err := s.startAll(ctx, "kube-apiserver"); err != nil {
@@ -140,7 +152,8 @@ func (s *supervisor) bringUp(ctx context.Context) error {
 		return err
 	}
 	// The node's path to Ready is the longest, so it starts first; what Contour needs follows.
-	for _, name := range []string{"kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
+	working := append(s.onEveryNode("kubelet", "kube-proxy"), "kube-controller-manager", "kube-scheduler")
+	for _, name := range working {
 		if err := s.byName[name].start(); err != nil {
 			return err
 		}
@@ -148,13 +161,15 @@ func (s *supervisor) bringUp(ctx context.Context) error {
 	return s.together(
 		func() error { return s.bringUpIngress(ctx, client) },
 		func() error {
-			if err := s.startAll(ctx, "kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy"); err != nil {
+			if err := s.startAll(ctx, working...); err != nil {
 				return err
 			}
-			if err := client.awaitNode(ctx); err != nil {
-				return err
+			for _, n := range s.nodes {
+				if err := client.awaitNode(ctx, n); err != nil {
+					return err
+				}
+				s.say(n.name() + " Ready")
 			}
-			s.say("node Ready")
 			return nil
 		},
 		func() error { return s.importPause() },
@@ -187,6 +202,17 @@ func (s *supervisor) bringUpIngress(ctx context.Context, client api) error {
 	}
 	s.say("ingress serving")
 	return nil
+}
+
+// onEveryNode names components that each node has.
+func (s *supervisor) onEveryNode(components ...string) []string {
+	var names []string
+	for _, n := range s.nodes {
+		for _, component := range components {
+			names = append(names, n.own(component))
+		}
+	}
+	return names
 }
 
 // startAll starts components and waits until each does its work.
@@ -259,27 +285,41 @@ func (s *supervisor) importPause() error {
 	return s.importImage(f, digest, []string{pauseImage})
 }
 
-// importImage streams a docker-archive into containerd, into the namespace that the kubelet uses.
+// importImage streams a docker-archive into every node's containerd, into the namespace that kubelets use.
 func (s *supervisor) importImage(archive io.Reader, digest string, names []string) error {
 	s.images.Lock()
 	defer s.images.Unlock()
-	reader, writer, err := os.Pipe()
-	if err != nil {
+	var readers []*os.File
+	var writers []io.Writer
+	for range s.nodes {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer reader.Close()
+		defer writer.Close()
+		readers, writers = append(readers, reader), append(writers, writer)
+	}
+	imports := make([]func() error, 0, len(s.nodes)+1)
+	for i, n := range s.nodes {
+		imports = append(imports, func() error {
+			// Closed here too, so that a copy to an import that failed ends.
+			defer readers[i].Close()
+			return s.runTool("ctr", readers[i], "ctr", "--address", n.containerd(), "--namespace", "k8s.io",
+				"images", "import", "--snapshotter", "overlayfs", "-")
+		})
+	}
+	imports = append(imports, func() error {
+		_, err := io.Copy(io.MultiWriter(writers...), archive)
+		for _, writer := range writers {
+			err = errors.Join(err, writer.(*os.File).Close())
+		}
+		if errors.Is(err, unix.EPIPE) {
+			return nil // the import says why
+		}
 		return err
-	}
-	copied := make(chan error, 1)
-	go func() {
-		_, err := io.Copy(writer, archive)
-		_ = writer.Close()
-		copied <- err
-	}()
-	err = s.runTool("ctr", reader, "ctr", "--address", containerdSok, "--namespace", "k8s.io",
-		"images", "import", "--snapshotter", "overlayfs", "-")
-	_ = reader.Close()
-	if copyError := <-copied; err == nil && copyError != nil && !errors.Is(copyError, unix.EPIPE) {
-		err = copyError
-	}
-	if err != nil {
+	})
+	if err := s.together(imports...); err != nil {
 		return err
 	}
 	for _, name := range names {

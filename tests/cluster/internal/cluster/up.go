@@ -28,6 +28,8 @@ const (
 type Options struct {
 	// Images are docker-archives to load.
 	Images []string
+	// Nodes is how many nodes there are to be.
+	Nodes int
 	// APIPort and IngressPort on 127.0.0.1; 0 takes the preferred one, or any that is free.
 	APIPort, IngressPort int
 	// KeepGoing leaves a cluster that did not come up as it is, to be looked at.
@@ -43,8 +45,15 @@ func (l Layout) Up(o Options) (Status, error) {
 		return Status{}, err
 	}
 	defer unlock()
+	if o.Nodes < 1 || o.Nodes > maxNodes {
+		return Status{}, fmt.Errorf("%d nodes: there may be 1 to %d", o.Nodes, maxNodes)
+	}
 	status, err := l.Running()
 	if err == nil {
+		if status.Nodes != o.Nodes {
+			return Status{}, fmt.Errorf("cluster %s is up with %d node(s), not %d; end it first: spindle-cluster down --name %s",
+				l.Name, status.Nodes, o.Nodes, l.Name)
+		}
 		fmt.Fprintf(o.Out, "cluster %s is up already\n", l.Name)
 	} else {
 		if err := l.preflight(); err != nil {
@@ -134,13 +143,16 @@ func (l Layout) create(o Options) (Status, error) {
 	}
 	defer ingressListener.Close()
 	status := l.status(apiListener.Addr().String(), ingressListener.Addr().String())
-	if err := writeFiles(l, status.APIURL); err != nil {
+	status.Nodes = o.Nodes
+	if err := writeFiles(l, status.APIURL, o.Nodes); err != nil {
 		return Status{}, err
 	}
-	if err := createCgroups(l.Cgroup()); err != nil {
-		return Status{}, err
+	for _, n := range nodes(o.Nodes) {
+		if err := createCgroups(n.cgroup(l), n.weight()); err != nil {
+			return Status{}, err
+		}
 	}
-	if err := netns.Create(l.Netns(), networkCommands...); err != nil {
+	if err := createNetworks(l, o.Nodes); err != nil {
 		return Status{}, err
 	}
 	progress, err := l.spawn(status, apiListener, ingressListener)
@@ -149,17 +161,6 @@ func (l Layout) create(o Options) (Status, error) {
 	}
 	defer progress.Close()
 	return status, l.follow(progress, o.Out)
-}
-
-// networkCommands give a fresh network namespace the node's address. The node's interface is a
-// bridge without ports, because not every kernel has the dummy type; a second node would join it.
-var networkCommands = [][]string{
-	{"ip", "link", "set", "lo", "up"},
-	{"ip", "link", "add", "node0", "type", "bridge"},
-	{"ip", "address", "add", nodeIP + "/24", "dev", "node0"},
-	{"ip", "link", "set", "node0", "up"},
-	{"ip", "route", "add", "default", "dev", "node0"},
-	{"sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward && echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet"},
 }
 
 func (l Layout) status(apiAddress, ingressAddress string) Status {
@@ -193,11 +194,6 @@ func listen(asked, preferred int) (*net.TCPListener, error) {
 
 // spawn starts the supervisor, records it, and returns the pipe on which it reports progress.
 func (l Layout) spawn(status Status, listeners ...*net.TCPListener) (*os.File, error) {
-	namespace, err := os.Open(netns.Path(l.Netns()))
-	if err != nil {
-		return nil, err
-	}
-	defer namespace.Close()
 	control, err := l.listenControl()
 	if err != nil {
 		return nil, err
@@ -209,7 +205,7 @@ func (l Layout) spawn(status Status, listeners ...*net.TCPListener) (*os.File, e
 	}
 	defer writer.Close()
 	// In the order of progressFD and its successors.
-	files := []*os.File{writer, namespace, control}
+	files := []*os.File{writer, control}
 	for _, listener := range listeners {
 		f, err := listener.File()
 		if err != nil {
@@ -218,12 +214,21 @@ func (l Layout) spawn(status Status, listeners ...*net.TCPListener) (*os.File, e
 		defer f.Close()
 		files = append(files, f)
 	}
+	for _, n := range nodes(status.Nodes) {
+		namespace, err := os.Open(netns.Path(l.netns(n)))
+		if err != nil {
+			return nil, err
+		}
+		defer namespace.Close()
+		files = append(files, namespace)
+	}
 	out, err := os.OpenFile(filepath.Join(l.Logs(), "supervisor.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	cmd := exec.Command(filepath.Join(l.Cache.Bin(), "spindle-cluster"), "supervise", "--name", l.Name)
+	cmd := exec.Command(filepath.Join(l.Cache.Bin(), "spindle-cluster"), "supervise", "--name", l.Name,
+		"--nodes", strconv.Itoa(status.Nodes))
 	cmd.Env = append(os.Environ(), "SPINDLE_CACHE="+string(l.Cache), stateVariable+"="+l.Dir, nameVariable+"="+l.Name)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, files

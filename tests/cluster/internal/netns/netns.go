@@ -61,10 +61,27 @@ func createHere(name string, commands [][]string) error {
 	if err := unix.Mount(self, Path(name), "none", unix.MS_BIND, ""); err != nil {
 		return err
 	}
+	return runHere(commands)
+}
+
+func runHere(commands [][]string) error {
 	for _, argv := range commands {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%v: %w: %s", argv, err, out)
 		}
+	}
+	return nil
+}
+
+// Run runs commands to their ends in the namespace of that name.
+func Run(name string, commands ...[]string) error {
+	fd, err := unix.Open(Path(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("network namespace %s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	if err := Do(fd, func() error { return runHere(commands) }); err != nil {
+		return fmt.Errorf("network namespace %s: %w", name, err)
 	}
 	return nil
 }
