@@ -74,6 +74,8 @@ pub struct Pki {
 struct Remembered {
     material: Option<Material>,
     operator: Option<Leaf>,
+    /// What the Secret asked for when it was last looked at.
+    rotate_before: Option<Timestamp>,
 }
 
 impl Pki {
@@ -144,7 +146,10 @@ impl Pki {
         let remembered = self.remember();
         let Some(material) = &remembered.material else { return true };
         match secret.metadata.name.as_deref() {
-            Some(CA_SECRET) => Material::read(secret).as_ref() != Some(material),
+            Some(CA_SECRET) => {
+                Material::read(secret).as_ref() != Some(material)
+                    || secrets::rotate_before(secret) != remembered.rotate_before
+            }
             _ => RuntimeSecret::read(secret, material).is_none_or(|found| found.bundle != material.bundle()),
         }
     }
@@ -175,7 +180,8 @@ impl Pki {
             operator: remembered.operator.filter(|leaf| leaf.issuer(&material).is_some()),
             runtime: runtime.as_ref().and_then(|secret| RuntimeSecret::read(secret, &material)),
         };
-        let steps = leaves.settle(&mut material, &self.settings, now)?;
+        let rotate_before = ca.as_ref().and_then(secrets::rotate_before);
+        let steps = leaves.settle(&mut material, rotate_before, &self.settings, now)?;
         let bundle = material.bundle();
         // Authorities first: nothing may be signed by one that can be lost.
         if found.as_ref() != Some(&material) && !self.write(CA_SECRET, ca.as_ref(), material.secret()).await? {
@@ -188,20 +194,21 @@ impl Pki {
                 return Ok(false);
             }
         }
-        self.publish(material, leaves.operator, &steps)?;
+        self.publish(Remembered { material: Some(material), operator: leaves.operator, rotate_before }, &steps)?;
         Ok(true)
     }
 
     /// Remembers what is now true, and dials with it from now on.
-    fn publish(&self, material: Material, operator: Option<Leaf>, steps: &[Step]) -> Result<(), PkiError> {
-        let config = operator.as_ref().map(|leaf| issue::client_config(&material, leaf)).transpose()?;
+    fn publish(&self, new: Remembered, steps: &[Step]) -> Result<(), PkiError> {
+        let config = new.material.as_ref().zip(new.operator.as_ref());
+        let config = config.map(|(material, leaf)| issue::client_config(material, leaf)).transpose()?;
         for step in steps {
             tracing::info!(?step, "changed certificates");
         }
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = remembered.material.as_ref().is_some_and(|old| old.bundle() == material.bundle())
-            && remembered.operator == operator;
-        *remembered = Remembered { material: Some(material), operator };
+        let bundle = |known: &Remembered| known.material.as_ref().map(Material::bundle);
+        let same = bundle(&remembered) == bundle(&new) && remembered.operator == new.operator;
+        *remembered = new;
         drop(remembered);
         if !same {
             self.tls.send_replace(config.map(Arc::new));
@@ -248,7 +255,7 @@ struct Leaves {
 
 impl Leaves {
     /// What there is, for the decision.
-    fn state(&self, material: &Material) -> State {
+    fn state(&self, material: &Material, rotate_before: Option<Timestamp>) -> State {
         let operator = self.operator.as_ref().map(|leaf| (Role::Operator, leaf));
         let runtime = self.runtime.as_ref().map(|secret| (Role::Runtime, &secret.leaf));
         let leaf = |(role, leaf): (Role, &Leaf)| {
@@ -261,15 +268,22 @@ impl Leaves {
         State {
             authorities: material.authorities.iter().map(Authority::fact).collect(),
             leaves: operator.into_iter().chain(runtime).filter_map(leaf).collect(),
+            rotate_before,
         }
     }
 
     /// Carries out what is decided until nothing more is; what that was.
-    fn settle(&mut self, material: &mut Material, settings: &Settings, now: Timestamp) -> Result<Vec<Step>, PkiError> {
+    fn settle(
+        &mut self,
+        material: &mut Material,
+        rotate_before: Option<Timestamp>,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Result<Vec<Step>, PkiError> {
         let wanted = [Role::Operator.name(), Role::Runtime.name()];
         let mut done = Vec::new();
         for _ in 0..8 {
-            let steps = decide(settings, now, &self.state(material), &wanted);
+            let steps = decide(settings, now, &self.state(material, rotate_before), &wanted);
             if steps.is_empty() {
                 return Ok(done);
             }

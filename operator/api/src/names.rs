@@ -21,6 +21,9 @@ pub const VERSION_ANNOTATION: &str = "spindle.dev/version";
 /// On an entry of an app's history: the revision that took requests.
 pub const REVISION_ANNOTATION: &str = "spindle.dev/revision";
 
+/// On the Secret of the control stream's authorities: replace those that were made before this time (RFC 3339).
+pub const ROTATE_BEFORE_ANNOTATION: &str = "spindle.dev/rotate-before";
+
 /// Kubernetes's own label for the tool that an object is managed by; always [`MANAGED_BY`].
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 

@@ -4,6 +4,8 @@
 //! certificate: the new authority joins the bundle; after [`Settings::propagation`] leaves are issued by it;
 //! when those have had the same time to arrive, the old authority leaves the bundle.
 //!
+//! It is replaced when two thirds of its life are over, or when somebody asks for it ([`State::rotate_before`]).
+//!
 //! Promise: as long as it is asked at least once per propagation time, no certificate in use expires and none
 //! is ever presented to a peer that does not have its authority.
 //!
@@ -69,6 +71,9 @@ pub struct State {
     pub authorities: Vec<Authority>,
     /// The leaves, each name once.
     pub leaves: Vec<Leaf>,
+    /// Replace authorities that were made before this, whatever their age. Whole seconds count, as certificates have no
+    /// finer ones; a time that has not come yet counts for nothing.
+    pub rotate_before: Option<Timestamp>,
 }
 
 /// One thing to do.
@@ -107,10 +112,16 @@ pub fn decide(settings: &Settings, now: Timestamp, state: &State, leaves: &[&str
         .map(|name| Step::IssueLeaf { name: (*name).to_owned(), issuer: signer.id.clone() })
         .collect();
     steps.extend(removable(settings, now, state, signer).map(|id| Step::RemoveAuthority { id: id.to_owned() }));
-    if is_old(now, newest.validity) {
+    if is_old(now, newest.validity) || is_unwanted(now, state, newest) {
         steps.push(Step::MakeAuthority);
     }
     steps
+}
+
+/// Whether somebody has asked for another authority than this.
+fn is_unwanted(now: Timestamp, state: &State, authority: &Authority) -> bool {
+    let asked = state.rotate_before.filter(|before| *before <= now);
+    asked.is_some_and(|before| authority.validity.made.as_second() < before.as_second())
 }
 
 /// The authority that issues leaves: the newest that everybody has had the time to learn of.
@@ -239,6 +250,33 @@ mod tests {
         assert!(pki.state.leaves.iter().all(|leaf| leaf.issuer == "ca2"));
         pki.settle(at(old + 2));
         assert_eq!(pki.bundle(), ["ca2"]);
+    }
+
+    #[test]
+    fn authority_that_somebody_wants_replaced_is_replaced_once_and_in_the_same_stages() {
+        let mut pki = Pki::default();
+        pki.settle(at(0));
+        pki.state.rotate_before = Some(at(5) + SignedDuration::from_millis(900));
+        pki.settle(at(5));
+        assert_eq!(pki.bundle(), ["ca1"], "the time has not come yet");
+        let asked = at(5) + SignedDuration::from_millis(950);
+        pki.settle(asked);
+        assert_eq!(pki.bundle(), ["ca1", "ca2"]);
+        assert!(pki.state.leaves.iter().all(|leaf| leaf.issuer == "ca1"));
+        pki.settle(at(7));
+        pki.settle(at(8));
+        assert_eq!(pki.bundle(), ["ca2"]);
+        pki.settle(at(20));
+        assert_eq!(pki.made, 2);
+    }
+
+    #[test]
+    fn authority_made_in_the_second_in_which_it_was_asked_for_is_new_enough() {
+        let mut pki = Pki { state: State { rotate_before: Some(at(0)), ..State::default() }, ..Pki::default() };
+        pki.settle(at(0));
+        pki.state.rotate_before = Some(at(0) + SignedDuration::from_millis(999));
+        pki.settle(at(1));
+        assert_eq!(pki.made, 1);
     }
 
     #[test]

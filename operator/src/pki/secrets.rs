@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+use operator_api::names;
 use operator_core::RevisionKey;
 
 use super::issue::{Authority, IssueError, Leaf, Role, provider};
@@ -63,6 +64,17 @@ impl Material {
     }
 }
 
+/// When somebody asked for other authorities, as an annotation of the Secret says; what is no time says nothing.
+#[must_use]
+pub fn rotate_before(secret: &Secret) -> Option<Timestamp> {
+    let asked = secret.metadata.annotations.as_ref()?.get(names::ROTATE_BEFORE_ANNOTATION)?;
+    let time = asked.parse().ok();
+    if time.is_none() {
+        tracing::warn!(annotation = names::ROTATE_BEFORE_ANNOTATION, "is no time as in 2026-01-31T12:00:00Z");
+    }
+    time
+}
+
 fn sort(authorities: &mut [Authority]) {
     authorities.sort_by(|a, b| (a.validity.made, &a.id).cmp(&(b.validity.made, &b.id)));
 }
@@ -110,7 +122,7 @@ fn bytes(text: &str) -> ByteString {
 }
 
 fn secret(data: BTreeMap<String, ByteString>, kind: &str) -> Secret {
-    let labels = [(operator_api::names::MANAGED_BY_LABEL, operator_api::names::MANAGED_BY)];
+    let labels = [(names::MANAGED_BY_LABEL, names::MANAGED_BY)];
     Secret {
         metadata: ObjectMeta {
             labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),

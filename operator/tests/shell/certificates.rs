@@ -13,6 +13,7 @@ use operator::pki::{
     issue::{self, Leaf, Role},
     secrets::{Material, RuntimeSecret},
 };
+use operator_api::names;
 use operator_core::pki::Settings;
 use rustls::{
     RootCertStore,
@@ -154,6 +155,31 @@ async fn a_secret_that_is_deleted_or_edited_is_put_right_without_new_authorities
     let (_, runtime) = found(&api);
     assert!(serves(&material.bundle(), &runtime.leaf, now));
     assert_eq!(runtime.bundle, material.bundle());
+}
+
+#[tokio::test]
+async fn an_annotation_asks_for_another_authority_and_what_is_no_time_for_nothing() {
+    let api = Api::start().await;
+    let pki = pki(&api);
+    let start = Timestamp::now();
+    pki.set_right(start).await.unwrap();
+    let first = found(&api).0;
+    let annotate = |value: String| {
+        api.edit(&path(CA_SECRET), |secret| {
+            secret["metadata"]["annotations"] = serde_json::json!({ names::ROTATE_BEFORE_ANNOTATION: value });
+        });
+    };
+    annotate("soon".to_owned());
+    pki.set_right(at(start, 1)).await.unwrap();
+    assert_eq!(found(&api).0, first);
+    annotate(at(start, 2).to_string());
+    for hour in 1..10 {
+        pki.set_right(at(start, hour)).await.unwrap();
+    }
+    let last = found(&api).0;
+    assert_eq!(last.authorities.len(), 1, "asked for once, made once");
+    assert_ne!(last.authorities, first.authorities);
+    assert_eq!(last.revision_key, first.revision_key, "no app rolls over it");
 }
 
 #[tokio::test]
