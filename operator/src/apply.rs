@@ -12,13 +12,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use operator_api::{Reason, SpinApp, SpinAppStatus, names};
 use operator_core::{
     App, EventKind, Plan,
-    objects::{entry_object, service_object, slice_object},
+    objects::{Possession, entry_object, has_strange_ports, possession, service_object, slice_object},
+    publish::Slice,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -103,17 +104,14 @@ impl Applier {
     pub async fn publish(&self, app: &App, plan: &Plan, caches: &Caches) -> Result<(), Problem> {
         let service = async {
             let Some(service) = &plan.service else { return Ok(()) };
-            let written = self.apply(&app.key, app.key.name(), &service_object(app, service)).await;
+            let known = caches.services.named(&app.key);
+            let written = self.write_service(app, &service_object(app, service), known.as_deref()).await;
             written
                 .map(|object| caches.services.wrote(object))
                 .map_err(|error| refused("Service", app.key.name(), &error))
         };
-        let slices = futures::future::join_all(plan.slices.iter().map(async |slice| {
-            let written = self.apply(&app.key, &slice.name, &slice_object(app, slice)).await;
-            written
-                .map(|object| caches.slices.wrote(object))
-                .map_err(|error| refused("EndpointSlice", &slice.name, &error))
-        }));
+        let slices =
+            futures::future::join_all(plan.slices.iter().map(async |slice| self.write_slice(app, slice, caches).await));
         let stale = futures::future::join_all(plan.stale_slices.iter().map(async |name| {
             self.delete::<EndpointSlice>(&app.key, name)
                 .await
@@ -123,6 +121,52 @@ impl Applier {
         }));
         let (service, slices, stale) = tokio::join!(service, slices, stale);
         std::iter::once(service).chain(slices).chain(stale).collect()
+    }
+
+    /// Writes the Service; ports that somebody has added to the `known` one are taken away first.
+    async fn write_service(&self, app: &App, object: &Service, known: Option<&Service>) -> kube::Result<Service> {
+        if let Some(known) = known.filter(|known| has_strange_ports(known)) {
+            let api: Api<Service> = Api::namespaced(self.client.clone(), app.key.namespace());
+            let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+            let patch = json!({ "metadata": { "uid": known.metadata.uid }, "spec": { "ports": ports } });
+            let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let written = api.patch(app.key.name(), &params, &Patch::Merge(&patch)).await;
+            self.metrics.wrote("Service", written.is_ok());
+            written?;
+        }
+        self.apply(&app.key, app.key.name(), object).await
+    }
+
+    /// Writes a slice. One that we do not know of may be somebody else's: the watch sees ours alone.
+    async fn write_slice(&self, app: &App, slice: &Slice, caches: &Caches) -> Result<(), Problem> {
+        let object = slice_object(app, slice);
+        let known = caches.slices.of(&app.key).iter().any(|known| known.metadata.name.as_deref() == Some(&slice.name));
+        let written = match known {
+            true => self.apply(&app.key, &slice.name, &object).await,
+            false => match self.create(&app.key, &object).await {
+                Err(error) if failure::is_conflict(&error) => return self.claim_slice(app, slice, caches).await,
+                other => other,
+            },
+        };
+        written.map(|object| caches.slices.wrote(object)).map_err(|error| refused("EndpointSlice", &slice.name, &error))
+    }
+
+    /// Writes over a slice that exists and is not in the cache, if it is ours all the same.
+    async fn claim_slice(&self, app: &App, slice: &Slice, caches: &Caches) -> Result<(), Problem> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), app.key.namespace());
+        let found = api.get(&slice.name).await.map_err(|error| refused("EndpointSlice", &slice.name, &error))?;
+        if possession(app, &found.metadata) == Possession::Foreign {
+            return Err(Problem {
+                reason: Reason::ServiceConflict.as_str().to_owned(),
+                message: format!(
+                    "The EndpointSlice {} was not made for this app: rename the app, or delete that EndpointSlice.",
+                    slice.name
+                ),
+                retrying: true,
+            });
+        }
+        let written = self.apply(&app.key, &slice.name, &slice_object(app, slice)).await;
+        written.map(|object| caches.slices.wrote(object)).map_err(|error| refused("EndpointSlice", &slice.name, &error))
     }
 
     /// Writes the status.
@@ -184,6 +228,22 @@ impl Applier {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
         let written = api.patch(name, &params(), &Patch::Apply(object)).await;
+        self.metrics.wrote(&K::kind(&()), written.is_ok());
+        written
+    }
+
+    /// Makes an object that must not exist.
+    async fn create<K>(&self, app: &AppKey, object: &K) -> kube::Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
+        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let written = api.create(&params, object).await;
         self.metrics.wrote(&K::kind(&()), written.is_ok());
         written
     }

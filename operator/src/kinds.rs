@@ -32,14 +32,18 @@ impl Concerns for Service {
         AppKey::new(self.metadata.namespace.as_deref()?, self.metadata.name.as_deref()?).ok()
     }
 
-    /// Of a Service that no app owns, only that it exists matters.
+    /// Of a Service that no app owns and that we have not made, only that it exists matters.
     fn trim(&mut self) {
         self.metadata.managed_fields = None;
         self.status = None;
         let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
-        if owners.iter().any(|owner| owner.kind == SpinApp::kind(&())) {
+        let labels = self.metadata.labels.as_ref();
+        let made_by_us =
+            labels.and_then(|labels| labels.get(names::MANAGED_BY_LABEL)).is_some_and(|by| by == names::MANAGED_BY);
+        if made_by_us || owners.iter().any(|owner| owner.kind == SpinApp::kind(&())) {
             if let Some(spec) = self.spec.take() {
-                self.spec = Some(ServiceSpec { ports: spec.ports, ..ServiceSpec::default() });
+                let ServiceSpec { ports, selector, .. } = spec;
+                self.spec = Some(ServiceSpec { ports, selector, ..ServiceSpec::default() });
             }
         } else {
             self.metadata.annotations = None;
@@ -66,5 +70,39 @@ impl Concerns for EndpointSlice {
     fn app(&self) -> Option<AppKey> {
         let service = self.metadata.labels.as_ref()?.get(names::SLICE_SERVICE_LABEL)?;
         AppKey::new(self.metadata.namespace.as_deref()?, service).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(labels: &serde_json::Value, owner: &str) -> Service {
+        let mut service: Service = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "namespace": "shop", "name": "cart", "labels": labels, "annotations": { "a": "b" },
+                "ownerReferences": [{ "apiVersion": "v1", "kind": owner, "name": "cart", "uid": "u" }],
+            },
+            "spec": { "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }], "selector": { "app": "other" } },
+        }))
+        .unwrap();
+        service.trim();
+        service
+    }
+
+    #[test]
+    fn of_a_service_everything_is_kept_that_tells_whether_it_is_ours_and_right() {
+        let ours = serde_json::json!({ names::MANAGED_BY_LABEL: names::MANAGED_BY, names::APP_LABEL: "cart" });
+        for kept in [service(&ours, "Nobody"), service(&serde_json::json!({}), "SpinApp")] {
+            let spec = kept.spec.unwrap();
+            assert!(spec.ports.is_some() && spec.selector.is_some() && kept.metadata.labels.is_some());
+            assert_eq!(spec.cluster_ip, None);
+        }
+    }
+
+    #[test]
+    fn of_a_service_of_somebody_else_only_that_it_exists_is_kept() {
+        let theirs = service(&serde_json::json!({ names::MANAGED_BY_LABEL: "Helm" }), "Nobody");
+        assert!(theirs.spec.is_none() && theirs.metadata.labels.is_none() && theirs.metadata.annotations.is_none());
     }
 }

@@ -128,7 +128,7 @@ reasons! {
     TooFewRuntimes: "Fewer runtimes take apps than `spec.replicas` asks for; all of them are used. Add runtimes or lower the number.",
     ScaledToZero: "`spec.replicas` is 0, so no runtime serves the app.",
     PortsExhausted: "Every port for apps is taken (there are 22,768). Delete apps that are not needed.",
-    ServiceConflict: "A Service of the app's name exists that belongs to somebody else. It is left alone: rename the app, or delete that Service.",
+    ServiceConflict: "A Service of the app's name, or an EndpointSlice of such a name, exists that belongs to somebody else. It is left alone: rename the app, or delete that object.",
     WriteFailed: "The API server refused a write of the app's Service or EndpointSlices; the message has its words.",
     NoEndpoints: "No runtime serves the app yet, so its Service leads nowhere.",
     Programmed: "The Service leads to runtimes that serve the app.",

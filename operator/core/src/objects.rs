@@ -1,7 +1,8 @@
 //! Between the plan's words and Kubernetes's objects: what is written, and what of it is read back.
 //!
 //! Promise: reading what was written gives what was meant, whatever the API server has filled in. The
-//! Service's type, cluster address and session settings are not ours, so nobody's edit of them is undone.
+//! Service's type, cluster address and session settings are not ours, so nobody's edit of them is undone. What bears our
+//! labels and belongs to nobody (its owner was removed, or deleted with `--cascade=orphan`) is ours to take back.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -53,6 +54,8 @@ pub fn service_object(app: &App, service: &Service) -> core::Service {
                 target_port: Some(IntOrString::Int(i32::from(service.target_port))),
                 node_port: None,
             }]),
+            // None, and ours: with one, Kubernetes's own controller would add pods that do not run the app.
+            selector: Some(BTreeMap::new()),
             ..core::ServiceSpec::default()
         }),
         status: None,
@@ -63,8 +66,9 @@ pub fn service_object(app: &App, service: &Service) -> core::Service {
 #[must_use]
 pub fn service_of(app: &App, object: Option<&core::Service>) -> ServiceState {
     let Some(object) = object else { return ServiceState::Absent };
-    let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
-    if !owners.iter().any(|owner| owner.uid == app.uid) {
+    let possession = possession(app, &object.metadata);
+    if possession == Possession::Foreign {
+        let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
         return ServiceState::Foreign(owners.first().map_or_else(
             || "a Service that was not made for it".to_owned(),
             |owner| format!("a Service of {} {}", owner.kind, owner.name),
@@ -74,18 +78,59 @@ pub fn service_of(app: &App, object: Option<&core::Service>) -> ServiceState {
     let keys = all.get(ANNOTATION_KEYS).cloned().unwrap_or_default();
     let annotations =
         keys.split(',').filter_map(|key| all.get(key).map(|value| (key.to_owned(), value.clone()))).collect();
-    ServiceState::Ours(Service { annotations, target_port: target_port(object).unwrap_or_default() })
+    // One that is to be written again reads as one that leads nowhere.
+    let target_port = target_port(object).filter(|_| possession == Possession::Ours).unwrap_or_default();
+    ServiceState::Ours(Service { annotations, target_port })
 }
 
-/// The port that the Service leads to, if its one port is as we write it.
+/// Whose an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Possession {
+    /// The app owns it.
+    Ours,
+    /// We made it for an app of this name, and nobody owns it.
+    Orphaned,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Whose an object of the app's namespace is.
+#[must_use]
+pub fn possession(app: &App, metadata: &ObjectMeta) -> Possession {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    if owners.iter().any(|owner| owner.uid == app.uid) {
+        return Possession::Ours;
+    }
+    let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    let made_here =
+        label(names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY) && label(names::APP_LABEL) == Some(app.key.name());
+    if made_here && owners.is_empty() { Possession::Orphaned } else { Possession::Foreign }
+}
+
+/// The port that the Service leads to, if its one port is as we write it and nothing else leads anywhere.
 fn target_port(object: &core::Service) -> Option<u16> {
-    let ports = object.spec.as_ref()?.ports.as_deref()?;
+    let spec = object.spec.as_ref()?;
+    if spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()) {
+        return None;
+    }
+    let ports = spec.ports.as_deref()?;
     let [port] = ports else { return None };
     let ours = port.port == i32::from(names::SERVICE_PORT) && port.name.as_deref() == Some(names::PORT_NAME);
     match port.target_port.as_ref()? {
         IntOrString::Int(number) if ours => u16::try_from(*number).ok(),
         _ => None,
     }
+}
+
+/// Whether the Service has ports that are not ours. Applying ours leaves them where they are, and they lead nowhere.
+#[must_use]
+pub fn has_strange_ports(object: &core::Service) -> bool {
+    let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    // What the API server tells ports apart by.
+    let ours = |port: &core::ServicePort| {
+        port.port == i32::from(names::SERVICE_PORT) && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+    };
+    !ports.iter().all(ours)
 }
 
 /// The object to apply for a [`Slice`] of `app`.
@@ -234,6 +279,7 @@ mod tests {
         let shop = app("shop");
         let mut object = service_object(&shop, &Service { annotations: BTreeMap::new(), target_port: 1 });
         object.metadata.owner_references = None;
+        object.metadata.labels = None;
         assert!(matches!(service_of(&shop, Some(&object)), ServiceState::Foreign(_)));
         assert_eq!(service_of(&shop, None), ServiceState::Absent);
     }
@@ -251,6 +297,60 @@ mod tests {
     }
 
     #[test]
+    fn slice_is_what_kubernetes_asks_of_one_in_either_family() {
+        let leaving = Endpoint {
+            zone: Some("eu-1b".to_owned()),
+            node: Some("worker-7".to_owned()),
+            ready: false,
+            terminating: true,
+            ..endpoint("runtime-x7", "2001:db8::5")
+        };
+        let slice = Slice {
+            name: "shop-ipv6-2".to_owned(),
+            family: Family::V6,
+            port: 31_999,
+            endpoints: vec![leaving, Endpoint { node: None, ..endpoint("runtime-q2", "2001:db8::6") }],
+        };
+        let object = slice_object(&app("shop"), &slice);
+        let target = |pod: &str| serde_json::json!({ "kind": "Pod", "name": pod, "namespace": "spindle", "uid": format!("uid-of-{pod}") });
+        assert_eq!(
+            serde_json::to_value(&object).unwrap(),
+            serde_json::json!({
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": "shop-ipv6-2",
+                    "namespace": "demo",
+                    "labels": {
+                        "app.kubernetes.io/managed-by": "spindle",
+                        "endpointslice.kubernetes.io/managed-by": "operator.spindle.dev",
+                        "kubernetes.io/service-name": "shop",
+                        "spindle.dev/app": "shop",
+                    },
+                    "ownerReferences": [{ "apiVersion": "spindle.dev/v1alpha1", "kind": "SpinApp", "name": "shop", "uid": "uid-of-shop", "controller": true }],
+                },
+                "addressType": "IPv6",
+                "endpoints": [
+                    {
+                        "addresses": ["2001:db8::5"],
+                        "conditions": { "ready": false, "serving": true, "terminating": true },
+                        "nodeName": "worker-7",
+                        "zone": "eu-1b",
+                        "targetRef": target("runtime-x7"),
+                    },
+                    {
+                        "addresses": ["2001:db8::6"],
+                        "conditions": { "ready": true, "serving": true, "terminating": false },
+                        "targetRef": target("runtime-q2"),
+                    },
+                ],
+                "ports": [{ "name": "http", "port": 31_999, "protocol": "TCP", "appProtocol": "http" }],
+            })
+        );
+        assert_eq!(slice_of(&app("shop"), &object), Some(slice));
+    }
+
+    #[test]
     fn slice_of_an_app_that_had_the_same_name_is_not_this_apps() {
         let old = app("shop");
         let new = App { uid: "another".to_owned(), ..old.clone() };
@@ -259,8 +359,39 @@ mod tests {
     }
 
     #[test]
-    fn service_selects_no_pods() {
-        let object = service_object(&app("shop"), &Service { annotations: BTreeMap::new(), target_port: 1 });
-        assert_eq!(object.spec.unwrap().selector, None);
+    fn service_selects_no_pods_and_one_that_was_made_to_is_written_again() {
+        let shop = app("shop");
+        let service = Service { annotations: BTreeMap::new(), target_port: 12_345 };
+        let mut object = service_object(&shop, &service);
+        assert_eq!(object.spec.as_ref().unwrap().selector, Some(BTreeMap::new()));
+        object.spec.as_mut().unwrap().selector = Some(BTreeMap::from([("app".to_owned(), "other".to_owned())]));
+        let ServiceState::Ours(found) = service_of(&shop, Some(&object)) else { panic!("not ours") };
+        assert_ne!(found, service);
+    }
+
+    #[test]
+    fn ports_that_somebody_adds_are_strange_and_ours_is_not() {
+        let shop = app("shop");
+        let service = Service { annotations: BTreeMap::new(), target_port: 12_345 };
+        let mut object = service_object(&shop, &service);
+        assert!(!has_strange_ports(&object));
+        let ports = object.spec.as_mut().unwrap().ports.as_mut().unwrap();
+        ports.push(core::ServicePort { port: 80, protocol: Some("UDP".to_owned()), ..core::ServicePort::default() });
+        assert!(has_strange_ports(&object));
+        assert!(matches!(service_of(&shop, Some(&object)), ServiceState::Ours(found) if found != service));
+    }
+
+    #[test]
+    fn what_we_made_and_nobody_owns_is_taken_back_and_what_another_owns_is_not() {
+        let shop = app("shop");
+        let service = Service { annotations: BTreeMap::new(), target_port: 12_345 };
+        let mut object = service_object(&App { uid: "earlier".to_owned(), ..shop.clone() }, &service);
+        assert_eq!(possession(&shop, &object.metadata), Possession::Foreign, "an app of this name is being deleted");
+        object.metadata.owner_references = Some(vec![]);
+        assert_eq!(possession(&shop, &object.metadata), Possession::Orphaned);
+        assert!(matches!(service_of(&shop, Some(&object)), ServiceState::Ours(found) if found != service));
+        assert_eq!(possession(&app("cart"), &object.metadata), Possession::Foreign, "it was another app's");
+        object.metadata.labels.as_mut().unwrap().remove(names::MANAGED_BY_LABEL);
+        assert_eq!(possession(&shop, &object.metadata), Possession::Foreign);
     }
 }

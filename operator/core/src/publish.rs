@@ -14,8 +14,9 @@ use crate::{
     view::{Contact, Pod, Runtime, View},
 };
 
-/// How long the stream to a runtime may be gone before its apps' requests go elsewhere, if they can.
-pub const SILENCE: SignedDuration = SignedDuration::from_secs(2);
+/// How long the stream to a runtime may be gone before its apps' requests go elsewhere, if they can: the time in which one
+/// that was merely cut is dialled again. A dead runtime must be out of the slices within a second.
+pub const SILENCE: SignedDuration = SignedDuration::from_millis(500);
 
 /// How many endpoints one slice has at most: what Kubernetes's own controller does by default.
 pub const MAX_ENDPOINTS: usize = 100;

@@ -682,6 +682,31 @@ fn more_than_a_hundred_endpoints_take_two_slices_and_fewer_take_one_again() {
 }
 
 #[test]
+fn slices_of_either_family_are_split_and_hold_each_runtime_once() {
+    let mut world = world().replicas(250);
+    for number in 0..230_u8 {
+        let name = format!("r{number:03}");
+        world.join(&name);
+        // Some have both families, some only one, whichever.
+        let v6: std::net::IpAddr = format!("fd00::{number:x}").parse().unwrap();
+        world.see(&name, |runtime| match number % 3 {
+            0 => runtime.ips.push(v6),
+            1 => runtime.ips = vec![v6],
+            _ => {}
+        });
+    }
+    world.settle();
+    let found: Vec<_> = world.view.slices.iter().map(|slice| (slice.name.as_str(), slice.endpoints.len())).collect();
+    assert_eq!(found, [("shop-ipv4", 100), ("shop-ipv4-2", 53), ("shop-ipv6", 100), ("shop-ipv6-2", 54)]);
+    for slice in &world.view.slices {
+        assert!(slice.endpoints.iter().all(|endpoint| publish::Family::of(&endpoint.address) == slice.family));
+    }
+    let addresses: BTreeSet<_> =
+        world.view.slices.iter().flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.address).collect();
+    assert_eq!(addresses.len(), 307);
+}
+
+#[test]
 fn each_change_is_told_once() {
     let mut world = serving();
     let reasons = |world: &World| world.events.iter().map(|event| event.reason.clone()).collect::<Vec<_>>();
