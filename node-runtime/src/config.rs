@@ -141,6 +141,8 @@ pub struct Config {
     pub admin: AdminArgs,
     /// How long to go on as before after being told to stop.
     pub drain_delay: Duration,
+    /// How long to go on serving after that while callers still come.
+    pub drain_wait: Duration,
     /// How long requests may then take to finish.
     pub drain_timeout: Duration,
 }
@@ -192,7 +194,8 @@ impl TryFrom<Flags> for Config {
             },
             ..guests.over(default)
         };
-        let (drain_delay, drain_timeout) = (traffic.drain_delay(), traffic.drain_timeout());
+        let (drain_delay, drain_wait) = (traffic.drain_delay(), traffic.drain_wait());
+        let drain_timeout = traffic.drain_timeout();
         let trust = match work.source_ca_file {
             None => Trust::System,
             Some(path) => match fs::read_to_string(&path) {
@@ -220,6 +223,7 @@ impl TryFrom<Flags> for Config {
             secrets_dir,
             admin,
             drain_delay,
+            drain_wait,
             drain_timeout,
         })
     }

@@ -1,7 +1,8 @@
 //! [`Runtime`]: the process, put together.
 //!
 //! Promise: it serves what it was told before, whether or not an operator is there. Told to stop, it first says so,
-//! goes on as before while endpoints go away, then finishes the requests that it has, and ends in a bounded time.
+//! serves on while endpoints go away and others take over, asking its callers to go; when nobody new comes any more it
+//! finishes the requests that it has, and ends in a bounded time.
 
 use std::{
     error::Error,
@@ -29,11 +30,15 @@ use crate::{
     engine::{Engine, EngineError},
     loader::Loader,
     metrics::{Metrics, Mirror},
-    trigger::Trigger,
+    trigger::{Farewell, Trigger},
 };
 
 /// How long tasks other than requests may take to end.
 const STOP: Duration = Duration::from_secs(2);
+
+/// For how long nobody new must have come before ports may be closed: what kube-proxy and ingress controllers take between two
+/// looks at endpoints, twice.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Why a runtime could not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +73,9 @@ pub struct Runtime {
     work: Tasks,
     control_tasks: Tasks,
     draining: watch::Sender<bool>,
+    farewell: Arc<Farewell>,
     drain_delay: Duration,
+    drain_wait: Duration,
     drain_timeout: Duration,
     engine: Engine,
     /// Where the admin server is.
@@ -90,6 +97,7 @@ impl Runtime {
         let store = Store::open(config.data_dir.join("content"))?;
         let loader = Arc::new(Loader::new(engine.clone(), store, config.trust, config.data_dir.join("stores")));
         let trigger = Trigger::new(&traffic, config.trigger);
+        let farewell = Arc::clone(trigger.farewell());
         let apps = Apps::start(&work, loader, trigger, disk.clone(), metrics.clone(), config.apps);
         mirror(&registry, apps.board(), engine.clone())?;
         let (draining, is_draining) = watch::channel(false);
@@ -102,8 +110,19 @@ impl Runtime {
         let address = config.admin.admin_address;
         let admin = admin.serve(&config.admin, &tasks).await.map_err(|source| StartError::Admin { address, source })?;
         tracing::info!(address = %admin, "admin server listens");
-        let (drain_delay, drain_timeout) = (config.drain_delay, config.drain_timeout);
-        Ok(Self { tasks, traffic, work, control_tasks, draining, drain_delay, drain_timeout, engine, admin })
+        Ok(Self {
+            tasks,
+            traffic,
+            work,
+            control_tasks,
+            draining,
+            farewell,
+            drain_delay: config.drain_delay,
+            drain_wait: config.drain_wait,
+            drain_timeout: config.drain_timeout,
+            engine,
+            admin,
+        })
     }
 
     /// Resolves with the error that the process cannot go on with.
@@ -111,12 +130,14 @@ impl Runtime {
         self.tasks.failed().await
     }
 
-    /// Stops: says so, waits until endpoints have gone (or `hurry`), finishes requests, ends everything else.
+    /// Stops: says so, waits until endpoints have gone and nobody new comes (or `hurry`), finishes requests, ends everything
+    /// else.
     pub async fn stop(self, hurry: impl Future<Output = ()>) {
         self.draining.send_replace(true);
+        self.farewell.begin();
         tracing::info!(delay_ms = self.drain_delay.as_millis(), "draining");
         tokio::select! {
-            () = tokio::time::sleep(self.drain_delay) => {}
+            () = self.wait_for_callers_to_go() => {}
             () = hurry => {}
         }
         let until = Instant::now() + self.drain_timeout;
@@ -127,6 +148,16 @@ impl Runtime {
         }
         self.engine.finish_logs(STOP).await;
         tracing::info!("stopped");
+    }
+}
+
+impl Runtime {
+    /// As long as callers are sent here, nobody else can take them.
+    async fn wait_for_callers_to_go(&self) {
+        tokio::time::sleep(self.drain_delay).await;
+        if !self.farewell.quiet(QUIET, self.drain_wait).await {
+            tracing::warn!("requests still come, and cannot be waited for any longer");
+        }
     }
 }
 

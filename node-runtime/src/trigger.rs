@@ -10,12 +10,14 @@
 //! Absent on purpose: routing within an app and errors as responses (see `application`).
 
 mod body;
+mod farewell;
 mod held;
 mod port;
 mod proxy;
 mod slot;
 
 pub use body::RequestBody;
+pub use farewell::Farewell;
 pub use held::Held;
 pub use port::{Port, Trigger, TriggerSettings};
 pub use proxy::ProxyProtocol;

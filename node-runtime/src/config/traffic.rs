@@ -63,6 +63,10 @@ pub(super) struct TrafficFlags {
     #[arg(long, env = "SPINDLE_DRAIN_DELAY", default_value_t = 5, value_name = "SECONDS")]
     drain_delay: u64,
 
+    /// How long, in seconds, to go on serving after that while callers still come, because nobody else can take them yet
+    #[arg(long, env = "SPINDLE_DRAIN_WAIT", default_value_t = 30, value_name = "SECONDS")]
+    drain_wait: u64,
+
     /// How long, in seconds, requests may then take to finish; also those of an app that is removed
     #[arg(long, env = "SPINDLE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
     drain_timeout: u64,
@@ -71,6 +75,10 @@ pub(super) struct TrafficFlags {
 impl TrafficFlags {
     pub(super) const fn drain_delay(&self) -> Duration {
         Duration::from_secs(self.drain_delay)
+    }
+
+    pub(super) const fn drain_wait(&self) -> Duration {
+        Duration::from_secs(self.drain_wait)
     }
 
     pub(super) const fn drain_timeout(&self) -> Duration {

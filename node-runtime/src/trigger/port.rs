@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ProxyProtocol, RequestBody, Slot, SlotBody,
+    Farewell, ProxyProtocol, RequestBody, Slot, SlotBody,
     proxy::{self, Begun, Passed},
 };
 use crate::application::{Connection, RequestError};
@@ -72,6 +72,7 @@ pub struct Trigger {
     settings: Arc<TriggerSettings>,
     /// The places of all ports.
     places: Arc<Semaphore>,
+    farewell: Arc<Farewell>,
 }
 
 /// A port that is served. Dropping it changes nothing; [`Port::close`] ends it.
@@ -87,7 +88,13 @@ impl Trigger {
     #[must_use]
     pub fn new(tasks: &Tasks, settings: TriggerSettings) -> Self {
         let places = Arc::new(Semaphore::new(settings.all_connections.min(Semaphore::MAX_PERMITS)));
-        Self { tasks: tasks.clone(), settings: Arc::new(settings), places }
+        Self { tasks: tasks.clone(), settings: Arc::new(settings), places, farewell: Arc::default() }
+    }
+
+    /// How callers of every port are got to go.
+    #[must_use]
+    pub const fn farewell(&self) -> &Arc<Farewell> {
+        &self.farewell
     }
 
     /// Binds `port` and answers what comes there with what is in `slot`.
@@ -112,7 +119,13 @@ impl Trigger {
         let closed = CancellationToken::new();
         let server = HttpServer::new(&self.settings.http, tasks.clone());
         let places = Places::new(self.settings.connections).within(Arc::clone(&self.places));
-        let door = Arc::new(Door { server, settings: Arc::clone(&self.settings), slot, stop: tasks.stop_token() });
+        let door = Arc::new(Door {
+            server,
+            settings: Arc::clone(&self.settings),
+            slot,
+            stop: tasks.stop_token(),
+            farewell: Arc::clone(&self.farewell),
+        });
         let (spawner, guard) = (tasks.clone(), closed.clone().drop_guard());
         tasks.spawn("port", async move {
             let stop = door.stop.clone();
@@ -148,12 +161,14 @@ struct Door {
     settings: Arc<TriggerSettings>,
     slot: Arc<Slot>,
     stop: CancellationToken,
+    farewell: Arc<Farewell>,
 }
 
 impl Door {
     /// Serves one connection.
     async fn serve(self: Arc<Self>, accepted: Accepted) {
         let Accepted { stream, peer, place } = accepted;
+        self.farewell.came();
         let open = self.slot.connected();
         if let Err(error) = self.greet(stream, peer).await {
             tracing::debug!(%peer, %error, "connection broke");
@@ -223,7 +238,12 @@ impl Door {
         let connection = Arc::new(Connection::new(client, scheme));
         let service = service_fn(move |request| {
             let (door, connection) = (Arc::clone(&self), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(door.answer(request, &connection).await) }
+            async move {
+                let version = request.version();
+                let mut response = door.answer(request, &connection).await;
+                door.farewell.ask(version, &mut response);
+                Ok::<_, Infallible>(response)
+            }
         });
         server.serve(stream, service, &stop).await
     }

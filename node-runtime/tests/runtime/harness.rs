@@ -134,7 +134,7 @@ impl Node {
         let mut child = Command::new("sh")
             .args(["-c", "ulimit -Sn 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_node-runtime")])
             .args(["--control-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"])
-            .args(["--listen-address", "127.0.0.1", "--drain-delay", "0", "--runtime-name", "r1"])
+            .args(["--listen-address", "127.0.0.1", "--drain-delay", "0", "--drain-wait", "0", "--runtime-name", "r1"])
             .args(["--max-instances", "50", "--warm-slots", "10", "--sweep-delay", "0"])
             .args([Path::new("--data-dir"), &at("data"), Path::new("--secrets-dir"), &at("secrets")])
             .args([Path::new("--tls-dir"), &at("tls")])
