@@ -50,6 +50,54 @@ http://{{ include "spindle.fullname" . }}-bindle-server.{{ .Release.Namespace }}
 {{- end -}}
 {{- end }}
 
+{{/* The ConfigMap with the authorities that content is fetched from; empty for the system's. */}}
+{{- define "spindle.sourceCa" -}}
+{{- if .Values.sources.ca -}}
+{{- printf "%s-source-ca" (include "spindle.fullname" .) -}}
+{{- else -}}
+{{- .Values.sources.caConfigMap -}}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with the keyring of bundles; empty when signatures are not asked for. */}}
+{{- define "spindle.sourceKeyring" -}}
+{{- if .Values.sources.keyring -}}
+{{- printf "%s-source-keyring" (include "spindle.fullname" .) -}}
+{{- else -}}
+{{- .Values.sources.keyringSecret -}}
+{{- end -}}
+{{- end }}
+
+{{/* Refuses values that contradict each other, with what to do. */}}
+{{- define "spindle.validate" -}}
+{{- range $pair := list
+  (list "sources.ca" .Values.sources.ca "sources.caConfigMap" .Values.sources.caConfigMap)
+  (list "sources.keyring" .Values.sources.keyring "sources.keyringSecret" .Values.sources.keyringSecret)
+  (list "runtime.defaultRuntimeConfig" .Values.runtime.defaultRuntimeConfig "runtime.defaultRuntimeConfigSecret" .Values.runtime.defaultRuntimeConfigSecret)
+  (list "bindleServer.keyring" .Values.bindleServer.keyring "bindleServer.keyringSecret" .Values.bindleServer.keyringSecret) }}
+{{- if and (index $pair 1) (index $pair 3) }}
+{{- fail (printf "set %s or %s, not both" (index $pair 0) (index $pair 2)) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.sources.ca (not (contains "-----BEGIN CERTIFICATE-----" .Values.sources.ca)) }}
+{{- fail "sources.ca has no PEM certificate: set it with --set-file sources.ca=FILE" }}
+{{- end }}
+{{- with .Values.runtime.localPortRange }}
+{{- if le (int (first (regexSplit "[ \t]+" . -1))) 32767 }}
+{{- fail (printf "runtime.localPortRange %q takes ports of apps (10000-32767): begin it above 32767, e.g. \"32768 60999\"" .) }}
+{{- end }}
+{{- end }}
+{{- range $part, $own := dict
+  "operator" (list "tmp" "runtime-config" "source-ca" "source-keyring")
+  "runtime" (list "data" "secrets" "tls" "tmp" "source-ca") }}
+{{- range (index $.Values $part).extraVolumes }}
+{{- if has .name $own }}
+{{- fail (printf "%s.extraVolumes: the name %q is taken by a volume of the chart: choose another" $part .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The Secret with the runtime configuration of every app; empty when there is none. */}}
 {{- define "spindle.runtimeConfigSecret" -}}
 {{- if .Values.runtime.defaultRuntimeConfig -}}
