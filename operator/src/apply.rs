@@ -25,7 +25,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::{cache::Cache, failure, metrics::Metrics};
+use crate::{
+    cache::{Cache, Concerns},
+    failure,
+    metrics::Metrics,
+};
 
 /// How many events may wait to be told; more are dropped, as they are a courtesy.
 const EVENTS: usize = 1024;
@@ -106,9 +110,7 @@ impl Applier {
             let Some(service) = &plan.service else { return Ok(()) };
             let known = caches.services.named(&app.key);
             let written = self.write_service(app, &service_object(app, service), known.as_deref()).await;
-            written
-                .map(|object| caches.services.wrote(object))
-                .map_err(|error| refused("Service", app.key.name(), &error))
+            take(written, "Service", app.key.name(), &caches.services)
         };
         let slices =
             futures::future::join_all(plan.slices.iter().map(async |slice| self.write_slice(app, slice, caches).await));
@@ -148,7 +150,7 @@ impl Applier {
                 other => other,
             },
         };
-        written.map(|object| caches.slices.wrote(object)).map_err(|error| refused("EndpointSlice", &slice.name, &error))
+        take(written, "EndpointSlice", &slice.name, &caches.slices)
     }
 
     /// Writes over a slice that exists and is not in the cache, if it is ours all the same.
@@ -166,7 +168,7 @@ impl Applier {
             });
         }
         let written = self.apply(&app.key, &slice.name, &slice_object(app, slice)).await;
-        written.map(|object| caches.slices.wrote(object)).map_err(|error| refused("EndpointSlice", &slice.name, &error))
+        take(written, "EndpointSlice", &slice.name, &caches.slices)
     }
 
     /// Writes the status.
@@ -200,7 +202,10 @@ impl Applier {
     /// The first refusal. Nothing that serves depends on it.
     pub async fn remember(&self, app: &App, plan: &Plan, caches: &Caches) -> kube::Result<()> {
         if let Some(record) = &plan.history.write {
-            caches.history.wrote(self.apply(&app.key, &record.entry.name, &entry_object(app, record)).await?);
+            match self.apply(&app.key, &record.entry.name, &entry_object(app, record)).await {
+                Err(error) if failure::is_namespace_ending(&error) => {}
+                written => caches.history.wrote(written?),
+            }
         }
         for name in &plan.history.stale {
             self.delete::<ControllerRevision>(&app.key, name).await?;
@@ -263,6 +268,18 @@ impl Applier {
 
 fn params() -> PatchParams {
     PatchParams::apply(names::FIELD_MANAGER).force()
+}
+
+/// Takes in what was written; that a namespace goes is no failure of the app's.
+fn take<K: Concerns>(written: kube::Result<K>, kind: &str, name: &str, cache: &Cache<K>) -> Result<(), Problem> {
+    match written {
+        Ok(object) => cache.wrote(object),
+        Err(error) if failure::is_namespace_ending(&error) => {
+            tracing::debug!(kind, name, "not written: the namespace is being deleted");
+        }
+        Err(error) => return Err(refused(kind, name, &error)),
+    }
+    Ok(())
 }
 
 fn refused(kind: &str, name: &str, error: &kube::Error) -> Problem {

@@ -3,7 +3,7 @@
 # To know the apps.
 - apiGroups: ["spindle.dev"]
   resources: ["spinapps"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # To say how they are.
 - apiGroups: ["spindle.dev"]
   resources: ["spinapps/status"]
@@ -11,7 +11,7 @@
 # Each app has a Service of its name. It is deleted by Kubernetes, together with the app.
 - apiGroups: [""]
   resources: ["services"]
-  verbs: ["get", "list", "watch", "create", "patch"]
+  verbs: ["list", "watch", "create", "patch"]
 # Each app has EndpointSlices that lead to the runtimes that serve it.
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices"]
@@ -19,7 +19,7 @@
 # Each app has ControllerRevisions: the revisions that one can go back to.
 - apiGroups: ["apps"]
   resources: ["controllerrevisions"]
-  verbs: ["get", "list", "watch", "create", "patch", "delete"]
+  verbs: ["list", "watch", "create", "patch", "delete"]
 # OpenShift asks for this before it lets anybody write the address of a pod into an EndpointSlice.
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices/restricted"]
@@ -31,7 +31,7 @@
 # To know the zones of runtimes, for topology-aware routing.
 - apiGroups: [""]
   resources: ["nodes"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # To tell what happens to an app.
 - apiGroups: ["events.k8s.io"]
   resources: ["events"]
@@ -41,7 +41,7 @@
 # To find the runtimes.
 - apiGroups: [""]
   resources: ["pods"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # To make the two Secrets of certificates. Kubernetes cannot limit the making to names.
 - apiGroups: [""]
   resources: ["secrets"]
