@@ -7,7 +7,7 @@ use tests::{
     expect,
     liar::{Liar, Lie},
     package::{self, Package},
-    prober::{Prober, client, failures, get},
+    prober::{Prober, client, get},
     until,
 };
 
@@ -68,28 +68,7 @@ async fn an_unknown_bundle_and_a_dead_server_are_conditions_and_disturb_nobody()
         expect(ready["status"] == "False", || format!("{app}: {ready}"))?;
     }
 
-    let samples = prober.stop().await?;
-    expect(failures(&samples).is_empty(), || format!("the bystander suffered: {:?}", failures(&samples).first()))
-}
-
-#[tokio::test]
-async fn a_service_of_somebody_else_is_never_taken_over() -> Result<()> {
-    let world = world().await?;
-    let cluster = &world.cluster;
-    let namespace = "e2e-foreign";
-    cluster.namespace(namespace).await?;
-    cluster.kubectl(&["-n", namespace, "create", "service", "clusterip", "mine", "--tcp=80:8080"]).await?;
-    let before = cluster.get(&["-n", namespace, "service", "mine"]).await?;
-    let id = world.publish("foreign", "1.0.0").await?;
-    cluster.apply(&spin_app(namespace, "mine", &id)).await?;
-    let app = cluster.wait(namespace, "mine", "RoutesProgrammed", "False", PATIENCE).await?;
-    let routes = condition(&app, "RoutesProgrammed").context("no RoutesProgrammed")?;
-    expect(routes["message"].as_str().is_some_and(|message| message.contains("mine")), || routes.to_string())?;
-    let after = cluster.get(&["-n", namespace, "service", "mine"]).await?;
-    expect(
-        before["spec"] == after["spec"] && after.pointer("/metadata/ownerReferences").is_none_or(Value::is_null),
-        || format!("the Service was changed: {after:#}"),
-    )
+    prober.lost_nothing("others' bundles missing or unreachable").await.map(drop)
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tests::{
     cluster::{Cluster, condition, spin_app},
     command, expect,
     package::{Package, guest},
-    prober::{Prober, client, failures, get},
+    prober::{Prober, client, get},
     until,
 };
 
@@ -144,9 +144,7 @@ async fn a_store_from_a_secret_is_shared_and_a_change_rolls_and_a_mistake_leaves
     let answer = get(&client, &shared, None).await?;
     expect(answer == (200, "two".to_owned()), || format!("{answer:?}"))?;
 
-    let samples = prober.stop().await?;
-    let failed = failures(&samples);
-    expect(failed.is_empty(), || format!("{} of {}, the first: {:?}", failed.len(), samples.len(), failed.first()))?;
+    prober.lost_nothing("a store's Secret changed, then wrong").await?;
     let keys = second.keys().await?;
     expect(keys == "note", || format!("an app's own store has its keys as they are: {keys}"))
 }
@@ -162,7 +160,7 @@ async fn a_store_for_every_app_is_shared_by_runtimes_and_not_by_apps() -> Result
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), format!("[key_value_store.default]\ntype = \"redis\"\nurl = \"{}\"\n", redis.url))?;
     let value = format!("runtime.defaultRuntimeConfig={}", file.path().display());
-    cluster.install(&world.publisher.keyring(), &["--set-file", &value]).await?;
+    world.install(&["--set-file", &value]).await?;
 
     let wasm = guest("http-spin-sdk.wasm")?;
     let package = Package::with_component("pool-notes", "1.0.0", &wasm, "key_value_stores = [\"default\"]\n")?;
@@ -189,7 +187,7 @@ async fn a_store_for_every_app_is_shared_by_runtimes_and_not_by_apps() -> Result
     expect(keys == format!("spindle:{namespace}/one:default:note"), || keys.clone())?;
     // For the tests that come after.
     cluster.kubectl(&["delete", "namespace", namespace, "--wait"]).await?;
-    cluster.install(&world.publisher.keyring(), &[]).await.map(drop)
+    world.install(&[]).await.map(drop)
 }
 
 #[tokio::test]

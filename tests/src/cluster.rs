@@ -22,6 +22,8 @@ pub struct Cluster {
     pub node_ip: String,
     /// The cluster's name, for `spindle-cluster`.
     pub name: String,
+    /// The directory of the components' logs.
+    pub logs: PathBuf,
 }
 
 /// The root of the checkout.
@@ -51,7 +53,12 @@ impl Cluster {
         let field = |key: &str| -> Result<String> {
             Ok(status.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in {status}"))?.to_owned())
         };
-        Ok(Self { ingress: field("inside_ingress_url")?, node_ip: field("node_ip")?, name })
+        Ok(Self {
+            ingress: field("inside_ingress_url")?,
+            node_ip: field("node_ip")?,
+            name,
+            logs: field("log_dir")?.into(),
+        })
     }
 
     /// Installs or upgrades Spindle by Helm, with a Bindle server that trusts `keyring`; returns how long it

@@ -8,10 +8,12 @@
 
 pub mod cluster;
 pub mod command;
+pub mod fleet;
 pub mod liar;
 pub mod package;
 pub mod prober;
 pub mod publisher;
+pub mod traffic;
 
 use std::{future::Future, time::Duration};
 
