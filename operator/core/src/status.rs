@@ -12,12 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_api::{Condition, ConditionType, Reason, SpinAppStatus, names};
 
 use crate::{
-    place::holds,
+    place::{holds, was_published},
     plan::{Event, EventKind, Facts},
     publish::silent_since,
     resolve::Resolution,
     storage,
-    view::{Runtime, ServiceState},
+    view::{Contact, Runtime, ServiceState},
 };
 
 /// Whether a condition is true in `status`.
@@ -263,13 +263,23 @@ fn loaded(facts: &Facts<'_>, resolved: &Progress) -> Progress {
         let report = runtime.report(&facts.view.app);
         report.and_then(|report| report.revisions.get(revision)).is_some_and(RevisionState::is_ready)
     };
-    if facts.chosen_runtimes().all(ready) {
+    if facts.chosen_runtimes().all(|runtime| ready(runtime) || is_presumed(facts, runtime, revision)) {
         return Progress::Done(Reason::Loaded, format!("Revision {revision} is ready on every runtime of the app."));
     }
     match &facts.resolution {
         Resolution::Remembered { problem: Some(problem), .. } => Progress::Failed(problem.clone()),
         _ => Progress::Underway(Reason::Loading, format!("Revision {revision} is being loaded.")),
     }
+}
+
+/// Whether a runtime that this operator has not reached yet is taken to serve `revision`, because the operator before it said
+/// that the app was ready with it, and sent requests there. Whoever takes over has nothing new to tell.
+fn is_presumed(facts: &Facts<'_>, runtime: &Runtime, revision: &RevisionId) -> bool {
+    let view = facts.view;
+    matches!(runtime.contact, Contact::Never { .. })
+        && was_published(view, runtime)
+        && view.status.active_revision.as_deref() == Some(revision.0.as_str())
+        && is_true(&view.status, ConditionType::Ready)
 }
 
 /// What keeps one runtime from serving a revision.
@@ -315,7 +325,7 @@ fn ready(facts: &Facts<'_>, resolved: &Progress, loaded: &Progress, routed: &Pro
     let serves = |runtime: &Runtime| {
         runtime.report(&facts.view.app).is_some_and(|report| report.serving.as_ref() == Some(revision))
     };
-    if !facts.chosen_runtimes().all(serves) {
+    if !facts.chosen_runtimes().all(|runtime| serves(runtime) || is_presumed(facts, runtime, revision)) {
         return Progress::Underway(
             Reason::Switching,
             format!("Requests are being handed over to revision {revision}."),

@@ -328,6 +328,31 @@ fn restarted_operator_with_its_source_away_touches_no_runtime_and_keeps_the_app_
 }
 
 #[test]
+fn restarted_operator_says_nothing_new_while_it_has_not_reached_its_runtimes() {
+    let mut world = serving();
+    world.events.clear();
+    let before = world.view.status.clone();
+    world.restart_operator();
+    world.pass(1);
+    assert_eq!(world.act().status, None);
+    world.connect("r1");
+    world.pass(1);
+    assert_eq!(world.act().status, None, "one of two is reached");
+    world.connect("r2");
+    world.settle();
+    assert_eq!((&world.view.status, world.events.len()), (&before, 0));
+}
+
+#[test]
+fn restarted_operator_does_not_presume_what_was_not_ready() {
+    let mut world = serving();
+    world.restart_operator();
+    world.publish_version("2.0.0");
+    world.act();
+    assert_eq!(world.condition(C::Ready).status, "False");
+}
+
+#[test]
 fn restarted_operator_keeps_endpoints_of_runtimes_that_it_has_not_reached() {
     let mut world = serving();
     world.restart_operator();
