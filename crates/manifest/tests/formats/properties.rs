@@ -20,7 +20,8 @@ pub(crate) fn damaged(text: &'static str) -> impl Strategy<Value = String> {
     collection::vec((0..text.len(), 0..4usize, any::<u8>()), 1..8).prop_map(move |damages| {
         let mut bytes = text.as_bytes().to_vec();
         for (at, kind, byte) in damages {
-            let at = at.min(bytes.len() - 1);
+            let Some(last) = bytes.len().checked_sub(1) else { break };
+            let at = at.min(last);
             match kind {
                 0 => bytes[at] = byte,
                 1 => drop(bytes.remove(at)),
