@@ -39,12 +39,16 @@ impl Room {
 
     /// Adds a row of so many values, whose texts and bytes have `size` bytes.
     pub(super) fn add(&mut self, values: usize, size: usize) -> Result<(), String> {
-        let needed = values.saturating_add(1).saturating_mul(VALUE_SIZE).saturating_add(size);
-        let most = self.most;
         if self.streamed {
-            self.left = most;
+            self.left = self.most;
         }
-        self.left = self.left.checked_sub(needed).ok_or_else(|| {
+        self.hold(values.saturating_add(1).saturating_mul(VALUE_SIZE).saturating_add(size))
+    }
+
+    /// Adds `bytes` to the last row.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), String> {
+        let most = self.most;
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             format!(
                 "the rows need more than the {most} bytes that this runtime holds for a guest: ask for fewer (LIMIT)"
             )

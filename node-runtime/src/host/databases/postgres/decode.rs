@@ -38,14 +38,21 @@ pub(super) fn columns(columns: &[ServerColumn]) -> Vec<Column> {
 /// Which column is not what its type says, or that there is no room for the row.
 pub(super) fn row(row: &ServerRow, room: &mut Room) -> Result<Row, RowError> {
     room.add(row.len(), row.raw_size_bytes()).map_err(RowError::TooLarge)?;
-    let value = |(index, column): (usize, &ServerColumn)| {
-        let value = row.try_get::<_, Cell>(index);
-        value.map(|Cell(value)| value).map_err(|error| {
-            let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            RowError::Value(format!("column `{}` of type {}: {source}", column.name(), column.type_()))
-        })
+    row.columns().iter().enumerate().map(|(index, column)| cell(row, index, column, room)).collect()
+}
+
+fn cell(row: &ServerRow, index: usize, column: &ServerColumn, room: &mut Room) -> Result<Value, RowError> {
+    let wrong = |error: &(dyn Error + 'static)| {
+        let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        RowError::Value(format!("column `{}` of type {}: {source}", column.name(), column.type_()))
     };
-    row.columns().iter().enumerate().map(value).collect()
+    let Raw(raw) = row.try_get(index).map_err(|error| wrong(&error))?;
+    let Some(raw) = raw else { return Ok(Value::DbNull) };
+    let of = plain(column.type_());
+    // Before it is there: a few bytes can stand for very many digits.
+    let growth = growth(of, raw).map_err(|error| wrong(error.as_ref()))?;
+    room.hold(growth).map_err(RowError::TooLarge)?;
+    value(of, raw).map_err(|error| wrong(error.as_ref()))
 }
 
 /// Why there is no row.
@@ -100,22 +107,54 @@ fn data_type(of: &Type) -> DataType {
     }
 }
 
-/// One value of any type.
-struct Cell(Value);
+/// What the server sent of a value of any type; none for `NULL`.
+struct Raw<'a>(Option<&'a [u8]>);
 
-impl<'a> FromSql<'a> for Cell {
-    fn from_sql(of: &Type, raw: &'a [u8]) -> Decoded<Self> {
-        value(plain(of), raw).map(Self)
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Decoded<Self> {
+        Ok(Self(Some(raw)))
     }
 
     fn from_sql_null(_: &Type) -> Decoded<Self> {
-        Ok(Self(Value::DbNull))
+        Ok(Self(None))
     }
 
     fn accepts(_: &Type) -> bool {
         true
     }
 }
+
+/// How many bytes a value of several, or of digits, takes at most beside those that were received.
+fn growth(of: &Type, raw: &[u8]) -> Decoded<usize> {
+    Ok(match *of {
+        Type::NUMERIC => numeric::text_size(raw)?,
+        Type::NUM_RANGE => {
+            let (lower, upper) = range(raw, |raw| Ok(numeric::text_size(raw)?))?;
+            [lower, upper].into_iter().flatten().fold(0, |sum, (size, _)| sum.saturating_add(size))
+        }
+        Type::INT4_ARRAY | Type::INT8_ARRAY | Type::TEXT_ARRAY => elements(raw).saturating_mul(ELEMENT),
+        Type::NUMERIC_ARRAY => {
+            let mut size = elements(raw).saturating_mul(ELEMENT);
+            // Each element has four bytes at least: what has more than that is none.
+            if elements(raw) <= raw.len() / 4 {
+                let sizes = Vec::<Option<Digits<usize>>>::from_sql(of, raw)?;
+                size = sizes.into_iter().flatten().fold(size, |sum, Digits(size)| sum.saturating_add(size));
+            }
+            size
+        }
+        _ => 0,
+    })
+}
+
+/// How many elements an array has by what its head says: dimensions, flags and type, then size and lower bound of the
+/// only dimension.
+fn elements(raw: &[u8]) -> usize {
+    let size = raw.get(12..16).and_then(|size| size.try_into().ok()).map_or(0, i32::from_be_bytes);
+    usize::try_from(size).unwrap_or_default()
+}
+
+/// What an element of a list takes beside its text or digits, in bytes.
+const ELEMENT: usize = size_of::<Option<String>>();
 
 fn value(of: &Type, raw: &[u8]) -> Decoded<Value> {
     Ok(match *of {
@@ -150,7 +189,7 @@ fn value(of: &Type, raw: &[u8]) -> Decoded<Value> {
         Type::INT4_ARRAY => Value::ArrayInt32(Vec::from_sql(of, raw)?),
         Type::INT8_ARRAY => Value::ArrayInt64(Vec::from_sql(of, raw)?),
         Type::NUMERIC_ARRAY => {
-            let all = Vec::<Option<Digits>>::from_sql(of, raw)?;
+            let all = Vec::<Option<Digits<String>>>::from_sql(of, raw)?;
             Value::ArrayDecimal(all.into_iter().map(|one| one.map(|Digits(digits)| digits)).collect())
         }
         Type::TEXT_ARRAY => Value::ArrayStr(Vec::from_sql(of, raw)?),
@@ -197,12 +236,22 @@ fn time(time: NaiveTime) -> (u8, u8, u8, u32) {
     (small(time.hour()), small(time.minute()), small(time.second()), time.nanosecond())
 }
 
-/// A `NUMERIC` in an array.
-struct Digits(String);
+/// A `NUMERIC` in an array: its digits, or how many bytes they take.
+struct Digits<T>(T);
 
-impl<'a> FromSql<'a> for Digits {
+impl<'a> FromSql<'a> for Digits<String> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Decoded<Self> {
         Ok(Self(numeric::decode(raw)?))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        *of == Type::NUMERIC
+    }
+}
+
+impl<'a> FromSql<'a> for Digits<usize> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Decoded<Self> {
+        Ok(Self(numeric::text_size(raw)?))
     }
 
     fn accepts(of: &Type) -> bool {

@@ -11,15 +11,37 @@ const NAN: u16 = 0xC000;
 const INFINITE: u16 = 0xD000;
 const MINUS_INFINITE: u16 = 0xF000;
 
+/// What precedes the digits.
+struct Head {
+    count: u16,
+    weight: i16,
+    sign: u16,
+    scale: usize,
+}
+
+/// What precedes the digits, and those.
+fn head(raw: &[u8]) -> Result<(Head, impl Iterator<Item = u16>), NotANumber> {
+    let (words, []) = raw.as_chunks::<2>() else { return Err(NotANumber) };
+    let mut words = words.iter().map(|word| u16::from_be_bytes(*word));
+    let mut next = || words.next().ok_or(NotANumber);
+    let (count, weight, sign, scale) = (next()?, next()?.cast_signed(), next()?, usize::from(next()?));
+    Ok((Head { count, weight, sign, scale }, words))
+}
+
+/// How many bytes the number takes as text, at most: zeros are not sent, so that may be many times more than were received.
+pub(super) fn text_size(raw: &[u8]) -> Result<usize, NotANumber> {
+    let (Head { weight, scale, .. }, _) = head(raw)?;
+    let groups = usize::try_from(i32::from(weight) + 1).unwrap_or_default();
+    // A sign and a point; or a word such as `-Infinity`.
+    Ok((groups * 4 + scale).saturating_add(12))
+}
+
 /// The number in base 10, with as many digits after the point as the column keeps.
 ///
 /// The form is: how many digits of base 10,000 there are, the weight of the first, the sign, how many decimal digits are
 /// after the point, then those digits, 2 bytes each.
 pub(super) fn decode(raw: &[u8]) -> Result<String, NotANumber> {
-    let (words, []) = raw.as_chunks::<2>() else { return Err(NotANumber) };
-    let mut words = words.iter().map(|word| u16::from_be_bytes(*word));
-    let mut next = || words.next().ok_or(NotANumber);
-    let (count, weight, sign, scale) = (next()?, next()?.cast_signed(), next()?, usize::from(next()?));
+    let (Head { count, weight, sign, scale }, words) = head(raw)?;
     match sign {
         0 | NEGATIVE => {}
         NAN => return Ok("NaN".to_owned()),
@@ -70,7 +92,15 @@ mod tests {
             (&[0, 0, 0xF000, 0], "-Infinity"),
         ] {
             assert_eq!(decode(&raw(words)).as_deref(), Ok(expected));
+            assert!(text_size(&raw(words)).unwrap() >= expected.len());
         }
+    }
+
+    #[test]
+    fn the_size_of_the_text_is_known_without_writing_it() {
+        let large = raw(&[1, 0x7FFF, 0, 16_383, 1]);
+        let text = decode(&large).unwrap();
+        assert!(text.len() > 140_000 && text_size(&large).unwrap() >= text.len());
     }
 
     #[test]
