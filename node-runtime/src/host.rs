@@ -15,6 +15,7 @@ mod llm;
 mod logs;
 mod network;
 mod outbound;
+mod redis_link;
 mod services;
 mod sockets;
 mod sqlite;

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use network::{BlockedNetwork, ClientTls, OutboundHttp, OutboundNetworking};
+pub use network::{BlockedNetwork, ClientTls, OutboundHttp, OutboundNetworking, Pem};
 pub use providers::DEFAULT_PREFIX as DEFAULT_ENVIRONMENT_PREFIX;
 
 pub use crate::secret::Secret;

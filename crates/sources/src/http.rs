@@ -10,12 +10,13 @@
 
 mod tls;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use control::assignment::Credentials;
 use reqwest::{
     Method, RequestBuilder, Response, Url,
+    dns::Resolve,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
     redirect::{Attempt, Policy},
 };
@@ -54,6 +55,20 @@ pub struct HttpOptions {
     pub timeouts: Timeouts,
     /// Which redirects to follow.
     pub redirects: Redirects,
+    /// How to speak TLS, whatever `trust` says.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Where names lead; where the system says without.
+    pub names: Option<Names>,
+}
+
+/// Says where names lead. What is an address already is not asked for.
+#[derive(Clone)]
+pub struct Names(pub Arc<dyn Resolve>);
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
+    }
 }
 
 /// Which redirects to follow, at most five after one another.
@@ -122,8 +137,12 @@ impl HttpClient {
             headers.insert(AUTHORIZATION, basic(credentials)?);
         }
         let redirects = options.redirects;
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(&options.trust)?)
+        let tls = match &options.tls {
+            Some(config) => tls::over_http(config.as_ref().clone()),
+            None => tls::config(&options.trust)?,
+        };
+        let mut client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .default_headers(headers)
             .user_agent(concat!("spindle/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
@@ -131,9 +150,11 @@ impl HttpClient {
             .redirect(Policy::custom(move |attempt| redirect(attempt, redirects)))
             .connect_timeout(options.timeouts.connect)
             .read_timeout(options.timeouts.read)
-            .timeout(options.timeouts.total)
-            .build()?;
-        Ok(Self { client })
+            .timeout(options.timeouts.total);
+        if let Some(Names(names)) = &options.names {
+            client = client.dns_resolver(Arc::clone(names));
+        }
+        Ok(Self { client: client.build()? })
     }
 
     /// Starts a request to `url`.

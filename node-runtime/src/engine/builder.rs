@@ -218,8 +218,9 @@ impl Builder {
     /// # Errors
     /// The first problem found; nothing is left behind but compiled code in the cache.
     pub async fn build(self) -> Result<ExecutionContext, BuildError> {
-        let variables = Values::of(&self.application, &self.settings).await?;
-        let shared = self.shared().await?;
+        let network = self.network().await?;
+        let variables = Values::of(&self.application, &self.settings, &network.of_application()).await?;
+        let shared = self.shared(network)?;
         let mut wanted: Vec<(&ComponentId, &manifest::Executor)> = Vec::new();
         let mut routes = Vec::new();
         for route in &self.application.routes {
@@ -249,10 +250,9 @@ impl Builder {
     }
 
     /// What its components share.
-    async fn shared(&self) -> Result<Shared, BuildError> {
-        let network = self.network().await?;
-        let anywhere = network.of_component("", AllowedHosts::default());
-        let services = Arc::new(Services::new(&self.settings, self.engine.config(), &anywhere)?);
+    fn shared(&self, network: Arc<SharedNetwork>) -> Result<Shared, BuildError> {
+        let services = Services::new(&self.settings, self.engine.config(), &network.of_application())?;
+        let services = Arc::new(services);
         check_stores(&self.application, &services)?;
         Ok(Shared { services, network, pools: Mutex::default(), application: Arc::default() })
     }

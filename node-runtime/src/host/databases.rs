@@ -16,7 +16,6 @@ mod postgres;
 mod rdbms;
 mod redis;
 mod rows;
-mod wire;
 
 use std::{
     sync::{

@@ -9,20 +9,23 @@
 mod blocked;
 mod connect;
 mod connections;
+mod server_client;
+pub(super) mod wire;
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
     time::Instant,
 };
 
 use manifest::RuntimeConfig;
 use node_runtime_core::outbound::AllowedHosts;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Semaphore};
 
 pub use blocked::{BlockedNetworkError, BlockedNetworks};
 pub(crate) use connections::{ConnectionKind, ConnectionPermit, Connections};
+pub(crate) use server_client::ServerClient;
 
 use super::tls::{Roots, TlsError, TlsIdentities, TlsIdentity};
 
@@ -40,7 +43,12 @@ pub(crate) struct SharedNetwork {
     blocked: BlockedNetworks,
     connections: Arc<Connections>,
     identities: TlsIdentities,
+    lookups: Arc<Semaphore>,
 }
+
+/// How many names an application looks up at a time. Each takes a thread that others need too, and whoever answers may be
+/// slow on purpose.
+const LOOKUPS: usize = 16;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +107,33 @@ impl SharedNetwork {
             blocked: BlockedNetworks::new(&config.outbound_networking.block_networks).and(blocked),
             connections: Arc::new(Connections::new(config, connections)),
             identities: TlsIdentities::load(&config.client_tls, roots)?,
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
         })
+    }
+
+    /// The part of the application itself: whoever runs it has named the servers.
+    pub(crate) fn of_application(self: &Arc<Self>) -> Network {
+        let identity = self.identities.of_application();
+        Network { allowed: AllowedHosts::default(), identity, shared: Arc::clone(self) }
     }
 
     /// The part of the component `id`, which may connect to `allowed`.
     pub(crate) fn of_component(self: &Arc<Self>, id: &str, allowed: AllowedHosts) -> Network {
         Network { allowed, identity: self.identities.of_component(id), shared: Arc::clone(self) }
+    }
+}
+
+impl SharedNetwork {
+    /// The addresses of `name`. A lookup counts until it has ended, also when nobody waits for it any more.
+    async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let turn = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let name = name.to_owned();
+        let look_up = move || {
+            let found = (name.as_str(), port).to_socket_addrs();
+            drop(turn);
+            found.map(Iterator::collect)
+        };
+        tokio::task::spawn_blocking(look_up).await.map_err(io::Error::other)?
     }
 }
 
@@ -140,8 +169,8 @@ impl Network {
         let mut addresses: Vec<SocketAddr> = match bare.parse::<IpAddr>() {
             Ok(address) => vec![(address, port).into()],
             Err(_) => {
-                let found = tokio::net::lookup_host((bare, port)).await;
-                found.map_err(|source| NetworkError::Resolve { host: host.to_owned(), source })?.collect()
+                let found = self.shared.look_up(bare, port).await;
+                found.map_err(|source| NetworkError::Resolve { host: host.to_owned(), source })?
             }
         };
         if addresses.is_empty() {

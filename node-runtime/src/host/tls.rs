@@ -1,19 +1,22 @@
 //! [`TlsIdentity`]: whom a component trusts when it connects over TLS, and how it proves itself.
 //!
 //! By default that is the system's certificate authorities and Mozilla's, and no certificate of its own. `[[client_tls]]`
-//! of the runtime configuration says otherwise for components and hosts; the first entry that names both counts.
+//! of the runtime configuration says otherwise for components and hosts; the first entry that names both counts. Servers that
+//! the runtime configuration names itself (stores, databases, Vault) are no component's: for them an entry counts whatever
+//! components it names.
 //!
 //! Promise: files are read when a revision is built, so that a wrong one is known before it serves; its error names file and
 //! component.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt, fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
-use manifest::runtime_config::ClientTls;
+use manifest::runtime_config::{ClientTls, Pem};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
 
@@ -28,6 +31,7 @@ pub(crate) struct Roots {
 pub(crate) struct TlsIdentities {
     components: BTreeMap<String, Arc<TlsIdentity>>,
     other: Arc<TlsIdentity>,
+    application: Arc<TlsIdentity>,
 }
 
 /// The identity of one component, by host.
@@ -48,12 +52,12 @@ struct HostIdentity {
 pub(crate) struct TlsParts {
     /// Authorities to trust, beside Mozilla's.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
-    /// Files with further authorities, in PEM form.
-    pub(crate) authority_files: Vec<PathBuf>,
+    /// Further authorities.
+    pub(crate) own_authorities: Option<Pem>,
     /// Whether to trust Mozilla's authorities.
     pub(crate) webpki_roots: bool,
-    /// The files of a certificate chain and its key.
-    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    /// A certificate chain and its key.
+    pub(crate) certificate: Option<(Pem, Pem)>,
 }
 
 /// Why a `[[client_tls]]` cannot be used.
@@ -69,32 +73,32 @@ pub enum TlsError {
         /// What the system said.
         source: io::Error,
     },
-    /// A file holds something else.
-    #[error("client_tls of component `{component}`: {} holds no {what} in PEM form: {source}", .path.display())]
+    /// There is something else.
+    #[error("client_tls of component `{component}`: {place} holds no {what} in PEM form: {source}")]
     Pem {
         /// Whose.
         component: String,
-        /// Which.
-        path: PathBuf,
+        /// Where.
+        place: String,
         /// What it should hold.
         what: &'static str,
         /// What is wrong with it.
         source: pem::Error,
     },
-    /// What files hold is no certificate, or does not fit together.
-    #[error("client_tls of component `{component}`: {} cannot be used: {source}", .path.display())]
+    /// What is there is no certificate, or does not fit together.
+    #[error("client_tls of component `{component}`: {place} cannot be used: {source}")]
     Unusable {
         /// Whose.
         component: String,
-        /// Which.
-        path: PathBuf,
+        /// Where.
+        place: String,
         /// Why.
         source: rustls::Error,
     },
     /// A certificate without a key, or the other way round.
     #[error(
-        "client_tls of component `{component}`: a certificate needs its key: set both client_cert_file and \
-         client_private_key_file, or none"
+        "client_tls of component `{component}`: a certificate needs its key: set both client_cert_file (or client_cert_pem) and \
+         client_private_key_file (or client_private_key_pem), or none"
     )]
     Half {
         /// Whose.
@@ -102,7 +106,7 @@ pub enum TlsError {
     },
     /// Nobody is trusted.
     #[error(
-        "client_tls of component `{component}`: it trusts nobody: set ca_roots_file, ca_use_platform_roots or \
+        "client_tls of component `{component}`: it trusts nobody: set ca_roots_file or ca_roots_pem, ca_use_platform_roots or \
          ca_use_webpki_roots"
     )]
     NoRoots {
@@ -166,6 +170,7 @@ impl TlsIdentities {
     /// The first entry that cannot be used.
     pub(crate) fn load(entries: &[ClientTls], roots: &Arc<Roots>) -> Result<Self, TlsError> {
         let mut components: BTreeMap<String, BTreeMap<String, HostIdentity>> = BTreeMap::new();
+        let mut application: BTreeMap<String, HostIdentity> = BTreeMap::new();
         for entry in entries {
             let component = entry.component_ids.join("`, `");
             if entry.component_ids.is_empty() || entry.hosts.is_empty() {
@@ -174,6 +179,9 @@ impl TlsIdentities {
             let hosts = entry.hosts.iter().map(|host| checked_host(host)).collect::<Result<Vec<_>, _>>()?;
             let config = Arc::new(config(entry, &component, roots)?);
             let identity = HostIdentity { config, entry: Arc::new(entry.clone()) };
+            for host in &hosts {
+                application.entry(host.clone()).or_insert_with(|| identity.clone());
+            }
             for id in &entry.component_ids {
                 let own = components.entry(id.clone()).or_default();
                 for host in &hosts {
@@ -185,7 +193,13 @@ impl TlsIdentities {
         Ok(Self {
             components: components.into_iter().map(|(id, hosts)| (id, identity(hosts))).collect(),
             other: identity(BTreeMap::new()),
+            application: identity(application),
         })
+    }
+
+    /// The identity of the application itself.
+    pub(crate) fn of_application(&self) -> Arc<TlsIdentity> {
+        Arc::clone(&self.application)
     }
 
     /// The identity of the component `id`. Components without one of their own share one.
@@ -200,10 +214,8 @@ impl TlsIdentity {
     /// # Errors
     /// When TLS is not possible at all.
     pub(crate) async fn config(&self, host: &str) -> Result<Arc<ClientConfig>, TlsError> {
-        if !self.hosts.is_empty()
-            && let Some(identity) = self.hosts.get(&comparable(host))
-        {
-            return Ok(Arc::clone(&identity.config));
+        if let Some(config) = self.own_config(host) {
+            return Ok(config);
         }
         if let Some(config) = self.roots.config.get() {
             return Ok(Arc::clone(config));
@@ -214,47 +226,48 @@ impl TlsIdentity {
         made.map_err(|stopped| TlsError::Provider(rustls::Error::General(stopped.to_string())))?
     }
 
+    /// The configuration of connections to `host`, if the runtime configuration says something about it.
+    pub(crate) fn own_config(&self, host: &str) -> Option<Arc<ClientConfig>> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        self.hosts.get(&comparable(host)).map(|identity| Arc::clone(&identity.config))
+    }
+
     /// What the configuration of connections to `host` is made of. May read files, so this blocks.
     pub(crate) fn parts(&self, host: &str) -> TlsParts {
         let entry = self.hosts.get(&comparable(host)).map(|identity| &identity.entry);
         let of_system = entry.is_none_or(|entry| entry.platform_roots);
         TlsParts {
             authorities: if of_system { self.roots.understood() } else { Vec::new() },
-            authority_files: entry.and_then(|entry| entry.ca_roots_file.clone()).into_iter().collect(),
+            own_authorities: entry.and_then(|entry| entry.ca_roots.clone()),
             webpki_roots: entry.is_none_or(|entry| entry.webpki_roots),
-            certificate: entry
-                .and_then(|entry| entry.client_cert_file.clone().zip(entry.client_private_key_file.clone())),
+            certificate: entry.and_then(|entry| entry.client_cert.clone().zip(entry.client_private_key.clone())),
         }
     }
 }
 
 /// The configuration that `entry` describes, for `component`.
 fn config(entry: &ClientTls, component: &str, roots: &Roots) -> Result<ClientConfig, TlsError> {
-    let component = || component.to_owned();
-    let unusable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Unusable { component: component(), path, source }
-    };
+    let part = |pem, key| Part { pem, key, component };
     let mut store = roots.store(entry.platform_roots, entry.webpki_roots);
-    if let Some(path) = &entry.ca_roots_file {
-        for certificate in certificates(path, &component())? {
-            store.add(certificate).map_err(unusable(path))?;
+    if let Some(authorities) = entry.ca_roots.as_ref().map(|pem| part(pem, "ca_roots_pem")) {
+        for certificate in authorities.certificates()? {
+            store.add(certificate).map_err(|source| authorities.unusable(source))?;
         }
     }
     if store.is_empty() {
-        return Err(TlsError::NoRoots { component: component() });
+        return Err(TlsError::NoRoots { component: component.to_owned() });
     }
     let config = builder()?.with_root_certificates(store);
-    match (&entry.client_cert_file, &entry.client_private_key_file) {
+    match (&entry.client_cert, &entry.client_private_key) {
         (None, None) => Ok(config.with_no_client_auth()),
-        (Some(chain), Some(key_path)) => {
-            let chain_read = certificates(chain, &component())?;
-            let key = PrivateKeyDer::from_pem_slice(&read(key_path, &component())?).map_err(|source| {
-                TlsError::Pem { component: component(), path: key_path.clone(), what: "private key", source }
-            })?;
-            config.with_client_auth_cert(chain_read, key).map_err(unusable(key_path))
+        (Some(chain), Some(key)) => {
+            let (chain, key) = (part(chain, "client_cert_pem"), part(key, "client_private_key_pem"));
+            let signed = config.with_client_auth_cert(chain.certificates()?, key.private_key()?);
+            signed.map_err(|source| key.unusable(source))
         }
-        _ => Err(TlsError::Half { component: component() }),
+        _ => Err(TlsError::Half { component: component.to_owned() }),
     }
 }
 
@@ -262,21 +275,51 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
     Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?)
 }
 
-fn read(path: &Path, component: &str) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::File { component: component.to_owned(), path: path.to_owned(), source })
+/// A part of an entry, and what to say of it when it is wrong.
+struct Part<'a> {
+    pem: &'a Pem,
+    /// Under which key it is if it is in no file.
+    key: &'static str,
+    component: &'a str,
 }
 
-/// At least one certificate.
-fn certificates(path: &Path, component: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path, component)?;
-    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let found = found.and_then(|found| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) });
-    found.map_err(|source| TlsError::Pem {
-        component: component.to_owned(),
-        path: path.to_owned(),
-        what: "certificate",
-        source,
-    })
+impl Part<'_> {
+    fn read(&self) -> Result<Cow<'_, [u8]>, TlsError> {
+        match self.pem {
+            Pem::Text(text) => Ok(Cow::Borrowed(text.expose().as_bytes())),
+            Pem::File(path) => fs::read(path).map(Cow::Owned).map_err(|source| TlsError::File {
+                component: self.component.to_owned(),
+                path: path.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// At least one certificate.
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let found = CertificateDer::pem_slice_iter(&self.read()?).collect::<Result<Vec<_>, _>>();
+        let found = found.and_then(|found| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) });
+        found.map_err(|source| self.malformed("certificate", source))
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(&self.read()?).map_err(|source| self.malformed("private key", source))
+    }
+
+    fn malformed(&self, what: &'static str, source: pem::Error) -> TlsError {
+        TlsError::Pem { component: self.component.to_owned(), place: self.place(), what, source }
+    }
+
+    fn unusable(&self, source: rustls::Error) -> TlsError {
+        TlsError::Unusable { component: self.component.to_owned(), place: self.place(), source }
+    }
+
+    fn place(&self) -> String {
+        match self.pem {
+            Pem::File(path) => path.display().to_string(),
+            Pem::Text(_) => self.key.to_owned(),
+        }
+    }
 }
 
 /// A host of an entry, as connections have it.
@@ -311,6 +354,10 @@ impl fmt::Debug for TlsIdentity {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use manifest::Secret;
+
     use super::*;
 
     fn entry(dir: &Path) -> ClientTls {
@@ -319,9 +366,9 @@ mod tests {
             hosts: vec!["Pay.example".to_owned(), "[::1]".to_owned()],
             platform_roots: false,
             webpki_roots: false,
-            ca_roots_file: Some(dir.join("ca.pem")),
-            client_cert_file: None,
-            client_private_key_file: None,
+            ca_roots: Some(Pem::File(dir.join("ca.pem"))),
+            client_cert: None,
+            client_private_key: None,
         }
     }
 
@@ -343,8 +390,8 @@ mod tests {
     async fn the_first_entry_of_a_component_and_a_host_counts_and_others_have_the_default() {
         let dir = files();
         let with_certificate = ClientTls {
-            client_cert_file: Some(dir.path().join("cert.pem")),
-            client_private_key_file: Some(dir.path().join("key.pem")),
+            client_cert: Some(Pem::File(dir.path().join("cert.pem"))),
+            client_private_key: Some(Pem::File(dir.path().join("key.pem"))),
             ..entry(dir.path())
         };
         let identities = load(&[with_certificate, entry(dir.path())]).unwrap();
@@ -365,30 +412,45 @@ mod tests {
         fs::write(dir.path().join("junk"), "junk").unwrap();
         let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
         fs::write(dir.path().join("other.pem"), other).unwrap();
-        let file = |name: &str| Some(dir.path().join(name));
+        let file = |name: &str| Some(Pem::File(dir.path().join(name)));
+        let text = |text: &str| Some(Pem::Text(Secret::new(text)));
         let cases = [
-            (ClientTls { ca_roots_file: file("none"), ..good.clone() }, "`shop`: cannot read "),
-            (ClientTls { ca_roots_file: file("junk"), ..good.clone() }, "/junk holds no certificate"),
-            (ClientTls { ca_roots_file: None, ..good.clone() }, "it trusts nobody"),
-            (ClientTls { client_cert_file: file("cert.pem"), ..good.clone() }, "needs its key"),
+            (ClientTls { ca_roots: file("none"), ..good.clone() }, "`shop`: cannot read "),
+            (ClientTls { ca_roots: file("junk"), ..good.clone() }, "/junk holds no certificate"),
+            (ClientTls { ca_roots: None, ..good.clone() }, "it trusts nobody"),
+            (ClientTls { client_cert: file("cert.pem"), ..good.clone() }, "needs its key"),
             (
-                ClientTls { client_cert_file: file("cert.pem"), client_private_key_file: file("junk"), ..good.clone() },
+                ClientTls { client_cert: file("cert.pem"), client_private_key: file("junk"), ..good.clone() },
                 "/junk holds no private key",
             ),
             (
-                ClientTls {
-                    client_cert_file: file("cert.pem"),
-                    client_private_key_file: file("other.pem"),
-                    ..good.clone()
-                },
+                ClientTls { client_cert: file("cert.pem"), client_private_key: file("other.pem"), ..good.clone() },
                 "/other.pem cannot be used",
             ),
+            (ClientTls { ca_roots: text("hunter2"), ..good.clone() }, "ca_roots_pem holds no certificate"),
             (ClientTls { hosts: Vec::new(), ..good.clone() }, "at least one"),
             (ClientTls { hosts: vec!["a:1".to_owned()], ..good.clone() }, "`a:1` is no host"),
         ];
         for (entry, expected) in cases {
             let error = load(&[entry]).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn certificates_in_the_configuration_itself_are_as_good_and_count_for_what_it_names_itself() {
+        let dir = files();
+        let text = |name: &str| Some(Pem::Text(Secret::new(fs::read_to_string(dir.path().join(name)).unwrap())));
+        let inline = ClientTls {
+            ca_roots: text("ca.pem"),
+            client_cert: text("cert.pem"),
+            client_private_key: text("key.pem"),
+            ..entry(dir.path())
+        };
+        let identities = load(&[inline, entry(dir.path())]).unwrap();
+        for identity in [identities.of_component("shop"), identities.of_application()] {
+            assert!(identity.own_config("pay.example").unwrap().client_auth_cert_resolver.has_certs());
+            assert!(identity.own_config("other.example").is_none());
         }
     }
 }

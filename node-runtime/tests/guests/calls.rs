@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use manifest::runtime_config::{BlockedNetwork, ClientTls};
+use manifest::runtime_config::{BlockedNetwork, ClientTls, Pem};
 
 use crate::{
     servers::{Certificates, HttpServer, raw},
@@ -249,9 +249,9 @@ fn client_tls(certificates: &Certificates, with_certificate: bool) -> ClientTls 
         hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         platform_roots: false,
         webpki_roots: false,
-        ca_roots_file: Some(certificates.file("ca.pem")),
-        client_cert_file: with_certificate.then(|| certificates.file("client.pem")),
-        client_private_key_file: with_certificate.then(|| certificates.file("client-key.pem")),
+        ca_roots: Some(Pem::File(certificates.file("ca.pem"))),
+        client_cert: with_certificate.then(|| Pem::File(certificates.file("client.pem"))),
+        client_private_key: with_certificate.then(|| Pem::File(certificates.file("client-key.pem"))),
     }
 }
 
@@ -294,7 +294,8 @@ async fn a_component_proves_itself_where_the_runtime_configuration_gives_it_a_ce
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_is_an_error_of_the_revision() {
     let certificates = Certificates::make();
-    let wrong = ClientTls { ca_roots_file: Some(certificates.file("none.pem")), ..client_tls(&certificates, false) };
+    let wrong =
+        ClientTls { ca_roots: Some(Pem::File(certificates.file("none.pem"))), ..client_tls(&certificates, false) };
     let error = caller().runtime_config(|config| config.client_tls.push(wrong)).refused().await;
     assert_eq!(error.reason(), "InvalidRuntimeConfig");
     let text = error.to_string();

@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use http::Request;
-use manifest::{RuntimeConfig, runtime_config::ClientTls};
+use manifest::{
+    RuntimeConfig,
+    runtime_config::{ClientTls, Pem},
+};
 use test_services::{PASSWORD, USER, authority, mariadb, mosquitto, postgres, redis};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,7 +19,7 @@ use crate::support::{App, SHORT, Served, engine_with, guest, text};
 const NOBODY: &str = "127.0.0.1:9";
 
 /// Everything that speaks one of these protocols is allowed.
-fn everywhere(app: App) -> App {
+pub(crate) fn everywhere(app: App) -> App {
     ["redis", "rediss", "postgres", "mysql", "mqtt", "mqtts"]
         .iter()
         .fold(app, |app, scheme| app.allow(&format!("{scheme}://*:*")))
@@ -28,7 +31,7 @@ async fn sdk() -> Served {
 }
 
 /// What a guest says that is asked over `path`.
-async fn ask(served: &Served, path: &str, lines: &[&str]) -> String {
+pub(crate) async fn ask(served: &Served, path: &str, lines: &[&str]) -> String {
     let reply = served.send_body(Request::post(path), lines.join("\n")).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert!(!reply.text().contains(PASSWORD), "{}", reply.text());
@@ -44,9 +47,9 @@ fn trusting(dir: &Path) -> Arc<RuntimeConfig> {
         hosts: vec!["localhost".to_owned()],
         platform_roots: false,
         webpki_roots: false,
-        ca_roots_file: Some(file),
-        client_cert_file: None,
-        client_private_key_file: None,
+        ca_roots: Some(Pem::File(file)),
+        client_cert: None,
+        client_private_key: None,
     };
     Arc::new(RuntimeConfig { client_tls: vec![tls], ..RuntimeConfig::default() })
 }

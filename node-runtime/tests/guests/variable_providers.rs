@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use control::SecretString;
-use manifest::{RuntimeConfig, runtime_config::VariablesProvider};
+use manifest::{
+    RuntimeConfig,
+    runtime_config::{BlockedNetwork, ClientTls, Pem, VariablesProvider},
+};
 use node_runtime::engine::BuildError;
 use sources::http::Trust;
 
@@ -158,6 +161,48 @@ async fn a_vault_is_believed_by_its_certificate_only() {
     assert_eq!(app.serve().await.get("/var/greeting").await.text(), "Hello, TLS!\n");
     let reply = with(&guest("http-spin-sdk"), [provider]).serve().await.get("/var/greeting").await;
     assert!(reply.status == 404 && reply.text().contains("cannot be asked"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_vault_behind_a_private_authority_is_believed_where_the_runtime_configuration_has_that() {
+    let server = Vault::start_with_tls().await;
+    server.put("/v1/secret/data/who", "TLS");
+    let provider = VariablesProvider::Vault {
+        url: format!("https://{}/", server.address),
+        token: SecretString::new("hunter2"),
+        mount: "secret".to_owned(),
+        prefix: None,
+    };
+    let entry = ClientTls {
+        component_ids: vec!["main".to_owned()],
+        hosts: vec![server.address.ip().to_string()],
+        platform_roots: false,
+        webpki_roots: false,
+        ca_roots: Some(Pem::Text(SecretString::new(server.authority.clone()))),
+        client_cert: None,
+        client_private_key: None,
+    };
+    let app = with(&guest("http-spin-sdk"), [provider]).runtime_config(|config| config.client_tls.push(entry));
+    assert_eq!(app.serve().await.get("/var/greeting").await.text(), "Hello, TLS!\n");
+}
+
+#[tokio::test]
+async fn a_vault_in_a_blocked_network_is_not_asked() {
+    let server = Vault::start().await;
+    server.put("/v1/kv/data/apps/one/who", "Vault");
+    let by_name = |vault: VariablesProvider| match vault {
+        VariablesProvider::Vault { url, token, mount, prefix } => {
+            VariablesProvider::Vault { url: url.replace("127.0.0.1", "localhost"), token, mount, prefix }
+        }
+        other => other,
+    };
+    for provider in [vault(&server), by_name(vault(&server))] {
+        let app = with(&guest("http-spin-sdk"), [provider])
+            .runtime_config(|config| config.outbound_networking.block_networks.push(BlockedNetwork::Private));
+        let reply = app.serve().await.get("/var/greeting").await;
+        assert!(reply.status == 404 && reply.text().contains("does not let guests reach"), "{}", reply.text());
+    }
+    assert!(server.asked().is_empty());
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::read::Source;
-use crate::reader::{Field, Table};
+use crate::{
+    reader::{Field, Table},
+    secret::Secret,
+};
 
 /// `[outbound_http]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +75,21 @@ pub struct ClientTls {
     pub platform_roots: bool,
     /// `ca_use_webpki_roots`: trust Mozilla's authorities. Default false.
     pub webpki_roots: bool,
-    /// Authorities to trust, in PEM form.
-    pub ca_roots_file: Option<PathBuf>,
-    /// A certificate chain, in PEM form; there exactly when its key is.
-    pub client_cert_file: Option<PathBuf>,
-    /// Its key, in PEM form.
-    pub client_private_key_file: Option<PathBuf>,
+    /// `ca_roots_file` or `ca_roots_pem`: authorities to trust.
+    pub ca_roots: Option<Pem>,
+    /// `client_cert_file` or `client_cert_pem`: a certificate chain; there exactly when its key is.
+    pub client_cert: Option<Pem>,
+    /// `client_private_key_file` or `client_private_key_pem`: its key.
+    pub client_private_key: Option<Pem>,
+}
+
+/// Certificates or a key in PEM form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// In a file.
+    File(PathBuf),
+    /// In the runtime configuration itself: a cluster has no files for an app.
+    Text(Secret),
 }
 
 pub(super) fn read_http(root: &Table<'_>) -> OutboundHttp {
@@ -125,12 +137,14 @@ pub(super) fn read_client_tls(root: &Table<'_>, source: Source<'_>) -> Vec<Clien
 fn read_one_tls(table: &Table<'_>, source: Source<'_>) -> ClientTls {
     let component_ids = some(table, "component_ids", "`component_ids = [\"my-component\"]`");
     let hosts = some(table, "hosts", "`hosts = [\"example.com\"]`");
-    let ca_roots_file = source.path(table, "ca_roots_file");
-    let client_cert_file = source.path(table, "client_cert_file");
-    let client_private_key_file = source.path(table, "client_private_key_file");
-    match (table.get("client_cert_file"), table.get("client_private_key_file")) {
-        (Some(alone), None) => alone.report("needs its key: add `client_private_key_file`"),
-        (None, Some(alone)) => alone.report("needs its certificate: add `client_cert_file`"),
+    let ca_roots = read_pem(table, source, CA_ROOTS);
+    let client_cert = read_pem(table, source, CLIENT_CERT);
+    let client_private_key = read_pem(table, source, CLIENT_PRIVATE_KEY);
+    match (either(table, CLIENT_CERT), either(table, CLIENT_PRIVATE_KEY)) {
+        (Some(alone), None) => {
+            alone.report("needs its key: add `client_private_key_file`, or `client_private_key_pem`")
+        }
+        (None, Some(alone)) => alone.report("needs its certificate: add `client_cert_file`, or `client_cert_pem`"),
         _ => {}
     }
     let (platform, webpki) = (table.boolean("ca_use_platform_roots"), table.boolean("ca_use_webpki_roots"));
@@ -138,11 +152,45 @@ fn read_one_tls(table: &Table<'_>, source: Source<'_>) -> ClientTls {
     ClientTls {
         component_ids: component_ids.iter().filter_map(Field::string).collect(),
         hosts: hosts.iter().filter_map(read_tls_host).collect(),
-        platform_roots: platform.unwrap_or(webpki.is_none() && ca_roots_file.is_none()),
+        platform_roots: platform.unwrap_or(webpki.is_none() && ca_roots.is_none()),
         webpki_roots: webpki.unwrap_or(false),
-        ca_roots_file,
-        client_cert_file,
-        client_private_key_file,
+        ca_roots,
+        client_cert,
+        client_private_key,
+    }
+}
+
+/// The keys of something in PEM form: that of a file with it, and that of the text itself.
+type PemKeys = (&'static str, &'static str);
+
+const CA_ROOTS: PemKeys = ("ca_roots_file", "ca_roots_pem");
+const CLIENT_CERT: PemKeys = ("client_cert_file", "client_cert_pem");
+const CLIENT_PRIVATE_KEY: PemKeys = ("client_private_key_file", "client_private_key_pem");
+
+/// What is there of the two.
+fn either<'d>(table: &Table<'d>, (file, text): PemKeys) -> Option<Field<'d>> {
+    table.get(file).or_else(|| table.get(text))
+}
+
+fn read_pem(table: &Table<'_>, source: Source<'_>, (file, text): PemKeys) -> Option<Pem> {
+    match (table.get(file), table.get(text)) {
+        (Some(_), Some(both)) => {
+            both.report(format!("cannot be there together with `{file}`: remove one of them"));
+            None
+        }
+        (Some(field), None) if source.is_of_cluster() => {
+            field.report(format!("names a file, and there are none on a cluster: write what it holds under `{text}`"));
+            None
+        }
+        (Some(_), None) => source.path(table, file).map(Pem::File),
+        (None, Some(field)) => {
+            let pem = field.string()?;
+            if !pem.contains("-----BEGIN ") {
+                field.report("must be PEM: text that begins with `-----BEGIN `");
+            }
+            Some(Pem::Text(Secret::new(pem)))
+        }
+        (None, None) => None,
     }
 }
 

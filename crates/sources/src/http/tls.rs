@@ -28,7 +28,7 @@ pub(super) fn config(trust: &Trust) -> Result<ClientConfig, HttpError> {
     let setup = |error: Error| HttpError::Setup(error.to_string());
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(setup)?;
-    let mut config = match trust {
+    let config = match trust {
         Trust::System => builder.with_root_certificates(system_roots()).with_no_client_auth(),
         Trust::Only(pem) => builder.with_root_certificates(roots(pem)?).with_no_client_auth(),
         Trust::Anything => {
@@ -36,8 +36,13 @@ pub(super) fn config(trust: &Trust) -> Result<ClientConfig, HttpError> {
             builder.dangerous().with_custom_certificate_verifier(anything).with_no_client_auth()
         }
     };
+    Ok(over_http(config))
+}
+
+/// The same, with HTTP/2 and HTTP/1.1 to choose from.
+pub(super) fn over_http(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    config
 }
 
 /// The system's authorities; Mozilla's in an image without any.

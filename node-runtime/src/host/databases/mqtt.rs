@@ -23,11 +23,11 @@ use self::{
     address::{Address, is_text},
     session::{BrokerSession, Order},
 };
-use super::{
-    Asker, Slot,
+use super::{Asker, Slot};
+use crate::host::network::{
+    ConnectionKind,
     wire::{Budget, Wire},
 };
-use crate::host::network::ConnectionKind;
 
 /// What went wrong, as the interfaces tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod values;
 
 use std::{
     fmt,
+    path::PathBuf,
     pin::Pin,
     sync::{
         Arc,
@@ -23,6 +24,7 @@ use std::{
 };
 
 use futures::{Stream, stream};
+use manifest::runtime_config::Pem;
 use mysql_async::{
     Conn, DriverError, Error, OptsBuilder, Params, SslOpts,
     prelude::{Protocol, Queryable as _},
@@ -364,11 +366,19 @@ impl MysqlSession {
 async fn tls(network: &Network, host: &str) -> Result<SslOpts, String> {
     let (identity, host) = (Arc::clone(network.identity()), host.to_owned());
     let parts = tokio::task::spawn_blocking(move || identity.parts(&host)).await.map_err(|error| error.to_string())?;
-    let TlsParts { authorities, authority_files, webpki_roots, certificate } = parts;
+    let TlsParts { authorities, own_authorities, webpki_roots, certificate } = parts;
     let authorities = authorities.into_iter().map(|authority| authority.to_vec().into());
-    let identity = certificate.map(|(chain, key)| mysql_async::ClientIdentity::new(chain.into(), key.into()));
+    let identity = certificate.map(|(chain, key)| mysql_async::ClientIdentity::new(pem(chain), pem(key)));
     Ok(SslOpts::default()
         .with_disable_built_in_roots(!webpki_roots)
-        .with_root_certs(authorities.chain(authority_files.into_iter().map(Into::into)).collect())
+        .with_root_certs(authorities.chain(own_authorities.map(pem)).collect())
         .with_client_identity(identity))
+}
+
+/// As the client takes it.
+fn pem<T: From<PathBuf> + From<Vec<u8>>>(pem: Pem) -> T {
+    match pem {
+        Pem::File(path) => path.into(),
+        Pem::Text(text) => text.expose().as_bytes().to_vec().into(),
+    }
 }

@@ -43,9 +43,14 @@ use super::{
     bindings::spin::postgres4_2_0::postgres as v4,
     pool::{AfterUse, Call, Key, Lease, LeaseError, Session},
     rdbms::Room,
-    wire::{Budget, Wire, WireError},
 };
-use crate::host::{Network, network::ConnectionKind};
+use crate::host::{
+    Network,
+    network::{
+        ConnectionKind,
+        wire::{Budget, Wire, WireError},
+    },
+};
 
 #[expect(unreachable_pub, reason = "the generated code exports it")]
 pub use components::PostgresBuilder;

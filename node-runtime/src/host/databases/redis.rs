@@ -16,18 +16,16 @@ use std::{
     },
 };
 
-use ::redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo as _,
-    RedisError, ServerErrorKind, aio::MultiplexedConnection,
-};
-use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
+use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 
 use super::{
     Asker, Slot,
     pool::{AfterUse, Call, Key, Lease, LeaseError, Session},
-    wire::{Budget, Wire, WireError},
 };
-use crate::host::network::ConnectionKind;
+use crate::host::{
+    network::ConnectionKind,
+    redis_link::{RedisLink, RedisLinkError, RedisServer},
+};
 
 pub(super) use legacy::link_modules;
 pub(super) use reply::Reply;
@@ -93,9 +91,7 @@ pub struct RedisConnection {
 
 /// One connection to a server.
 pub(super) struct RedisSession {
-    connection: MultiplexedConnection,
-    driver: AbortOnDropJoinHandle<()>,
-    budget: Budget,
+    link: RedisLink,
     /// A command has changed the connection.
     changed: AtomicBool,
 }
@@ -104,7 +100,7 @@ impl Session for RedisSession {
     const KIND: ConnectionKind = ConnectionKind::Redis;
 
     fn is_open(&self) -> bool {
-        !self.driver.is_finished()
+        self.link.is_open()
     }
 
     fn after_use(&self) -> AfterUse {
@@ -118,43 +114,28 @@ impl fmt::Debug for RedisSession {
     }
 }
 
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error(transparent)]
-    Server(#[from] RedisError),
-}
-
 impl RedisConnection {
     /// Opens a connection to the server at `address`: `redis://[user:password@]host[:port][/database]`, or `rediss://` for
     /// TLS.
     pub(super) async fn open(asker: &Asker, address: &str) -> Result<Self, RedisFailure> {
-        let info = address.into_connection_info().map_err(|_| RedisFailure::InvalidAddress)?;
-        let (scheme, host, port, tls) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => ("redis", host.clone(), *port, false),
-            ConnectionAddr::TcpTls { host, port, insecure: false, .. } => ("rediss", host.clone(), *port, true),
-            // A certificate that nobody looks at, a file, or what a later version of the library knows.
-            _ => return Err(RedisFailure::InvalidAddress),
-        };
+        let server = RedisServer::parse(address).ok_or(RedisFailure::InvalidAddress)?;
         let network = &asker.grants.network;
-        if !network.permits(scheme, &host, Some(port)) {
+        if !network.permits(server.scheme(), &server.host, Some(server.port)) {
             return Err(RedisFailure::InvalidAddress);
         }
         let slot = asker.open.redis.take().ok_or(RedisFailure::TooManyConnections)?;
         let until = asker.until();
-        let budget = Budget::new(asker.answer_limit());
+        // How long an answer may take is the request's matter.
         let connect = async {
-            let wire = Wire::connect(network, &host, port, tls, budget.clone(), until).await?;
-            RedisSession::connect(&info, wire, budget).await.map_err(ConnectError::from)
+            let link = server.connect(network, asker.answer_limit(), None, until).await?;
+            Ok::<_, RedisLinkError>(RedisSession { link, changed: AtomicBool::new(false) })
         };
         let lease = asker.pools().redis.lease(network, Key::new(address, network), until, connect).await;
         let lease = lease.map_err(|error| {
             RedisFailure::Other(match error {
                 LeaseError::Network(error) => error.to_string(),
                 LeaseError::Connect(error) => error.to_string(),
-                LeaseError::Timeout => format!("`{host}` does not answer in time"),
+                LeaseError::Timeout => RedisLinkError::Timeout(server.host).to_string(),
             })
         })?;
         Ok(Self { lease: Arc::new(lease), _slot: Arc::new(slot) })
@@ -229,8 +210,8 @@ impl RedisConnection {
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFailure> {
         let call = self.lease.call().ok_or_else(closed)?;
-        call.budget.renew();
-        let mut connection = call.connection.clone();
+        call.link.budget.renew();
+        let mut connection = call.link.connection.clone();
         match command.query_async(&mut connection).await {
             Ok(value) => {
                 call.finish();
@@ -253,7 +234,7 @@ fn is_of_connection(command: &str) -> bool {
 
 /// What the guest is told.
 fn failure(error: &RedisError, call: Call<RedisSession>) -> RedisFailure {
-    let excess = call.budget.excess();
+    let excess = call.link.budget.excess();
     // Who gets an answer, even if it is none, knows where the next one begins.
     if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType) {
         call.finish();
@@ -270,17 +251,6 @@ fn failure(error: &RedisError, call: Call<RedisSession>) -> RedisFailure {
         _ if of_type => RedisFailure::Type,
         Some(excess) => RedisFailure::Other(excess),
         None => RedisFailure::Other(text),
-    }
-}
-
-impl RedisSession {
-    /// Says who we are, and which database is meant.
-    async fn connect(info: &ConnectionInfo, wire: Wire, budget: Budget) -> Result<Self, RedisError> {
-        // Deadlines are the caller's.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let settings = info.redis_settings().clone().set_skip_set_lib_name();
-        let (connection, driver) = MultiplexedConnection::new_with_config(&settings, wire, config).await?;
-        Ok(Self { connection, driver: spawn(driver), budget, changed: AtomicBool::new(false) })
     }
 }
 

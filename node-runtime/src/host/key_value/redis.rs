@@ -5,18 +5,26 @@
 //!
 //! Promise: one connection per store, made when it is first needed, and made again when it breaks; every wait ends.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use manifest::runtime_config::Secret;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, RedisFuture, RedisResult,
-    aio::MultiplexedConnection, io::AsyncDNSResolver,
-};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
 
-use super::{Failure, Fingerprint, Pair, Store, TABLE, fingerprint, too_large};
-use crate::host::{Network, stores::StoreConfigError};
+use super::{Failure, Fingerprint, KEY, Pair, Store, TABLE, fingerprint, too_large};
+use crate::host::{
+    Network,
+    redis_link::{RedisLink, RedisServer},
+    stores::StoreConfigError,
+};
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -24,14 +32,18 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
 /// How many keys are asked for at a time.
 const SCAN: usize = 1000;
+/// What an answer may have beside values, in bytes: at least [`SCAN`] keys of the largest size.
+const ROOM: usize = 2 * SCAN * KEY;
 
 /// A database of a Redis server.
 pub(super) struct RedisStore {
-    client: Client,
-    /// Where its server may be.
+    server: RedisServer,
+    /// Where it may be, and whom to trust.
     network: Network,
     /// Shared by all that is asked at the same time.
-    connection: Mutex<Option<MultiplexedConnection>>,
+    link: Mutex<Option<Arc<RedisLink>>>,
+    /// How many answers are waited for.
+    asked: AtomicU64,
     /// Goes before every key.
     prefix: String,
     /// How large a result may be, in bytes.
@@ -53,51 +65,61 @@ impl RedisStore {
         network: Network,
         limit: usize,
     ) -> Result<Self, StoreConfigError> {
-        let client = Client::open(url.expose()).map_err(|_| StoreConfigError::Url {
+        let server = RedisServer::parse(url.expose()).ok_or_else(|| StoreConfigError::Url {
             table: TABLE,
             label: label.to_owned(),
             problem: "`url` is no URL of a Redis server, such as redis://host:6379/0".to_owned(),
         })?;
-        Ok(Self { client, network, connection: Mutex::default(), prefix: prefix.unwrap_or_default().to_owned(), limit })
+        let prefix = prefix.unwrap_or_default().to_owned();
+        Ok(Self { server, network, link: Mutex::default(), asked: AtomicU64::new(0), prefix, limit })
     }
 
     /// A connection of its own.
-    async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER))
-            .set_dns_resolver(Reachable(self.network.clone()));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config);
-        connection.await.map_err(|error| failure(&error))
+    async fn connect(&self) -> Result<RedisLink, Failure> {
+        let until = Instant::now() + CONNECT;
+        // Beside the values: keys that are asked for, and what the server says around all that.
+        let most = self.limit.saturating_mul(2).saturating_add(ROOM);
+        let link = self.server.connect(&self.network, most, Some(ANSWER), until).await;
+        link.map_err(|error| Failure::Broken(format!("Redis: {error}")))
     }
 
     /// The connection that is shared, made if it is not there; and whether it was.
-    async fn connection(&self) -> Result<(MultiplexedConnection, bool), Failure> {
-        let mut shared = self.connection.lock().await;
-        if let Some(connection) = shared.as_ref() {
-            return Ok((connection.clone(), true));
+    async fn link(&self) -> Result<(Arc<RedisLink>, bool), Failure> {
+        let mut shared = self.link.lock().await;
+        if let Some(link) = shared.as_ref().filter(|link| link.is_open()) {
+            return Ok((Arc::clone(link), true));
         }
-        let connection = shared.insert(self.connect().await?);
-        Ok((connection.clone(), false))
+        let link = shared.insert(Arc::new(self.connect().await?));
+        Ok((Arc::clone(link), false))
     }
 
     /// Asks over the shared connection. One that broke while nobody used it is made again, once, if `again` says that
     /// asking twice does no harm.
     async fn ask<T: FromRedisValue>(&self, asked: Asked<'_>, again: bool) -> Result<T, Failure> {
-        let (mut connection, is_old) = self.connection().await?;
-        let error = match asked.over(&mut connection).await {
+        let (link, is_old) = self.link().await?;
+        let error = match self.ask_over(&link, asked).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         if !(error.is_unrecoverable_error() || error.is_timeout()) {
             return Err(failure(&error));
         }
-        *self.connection.lock().await = None;
+        let excess = link.budget.excess();
+        self.link.lock().await.take_if(|shared| Arc::ptr_eq(shared, &link));
+        if let Some(excess) = excess {
+            return Err(Failure::Broken(format!("Redis: {excess}")));
+        }
         if !(again && is_old && error.is_connection_dropped()) {
             return Err(failure(&error));
         }
-        let (mut connection, _) = self.connection().await?;
-        asked.over(&mut connection).await.map_err(|error| failure(&error))
+        let (link, _) = self.link().await?;
+        self.ask_over(&link, asked).await.map_err(|error| failure(&error))
+    }
+
+    async fn ask_over<T: FromRedisValue>(&self, link: &RedisLink, asked: Asked<'_>) -> RedisResult<T> {
+        let waiting = Waiting::new(&self.asked);
+        link.budget.renew_for(waiting.0.load(Ordering::Relaxed));
+        asked.over(&mut link.connection.clone()).await
     }
 
     /// The key as the server has it.
@@ -135,20 +157,19 @@ impl Asked<'_> {
     }
 }
 
-/// Resolves names to addresses that are not blocked.
-struct Reachable(Network);
+/// One more answer that is waited for.
+struct Waiting<'a>(&'a AtomicU64);
 
-impl AsyncDNSResolver for Reachable {
-    fn resolve<'a, 'b: 'a>(
-        &'a self,
-        host: &'b str,
-        port: u16,
-    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
-        Box::pin(async move {
-            let addresses = self.0.addresses(host, port).await;
-            let addresses = addresses.map_err(|error| RedisError::from(io::Error::other(error)))?;
-            Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
-        })
+impl<'a> Waiting<'a> {
+    fn new(asked: &'a AtomicU64) -> Self {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Self(asked)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -254,8 +275,10 @@ impl Store for RedisStore {
     /// In a transaction, which belongs to a connection: so this has one of its own.
     async fn swap(&self, key: String, from: Option<Fingerprint>, to: Vec<u8>) -> Result<bool, Failure> {
         let key = self.full(&key);
-        let mut connection = self.connect().await?;
+        let link = self.connect().await?;
+        let mut connection = link.connection.clone();
         redis::cmd("WATCH").arg(&key).exec_async(&mut connection).await.map_err(|error| failure(&error))?;
+        link.budget.renew();
         let size: usize =
             redis::cmd("STRLEN").arg(&key).query_async(&mut connection).await.map_err(|error| failure(&error))?;
         if size > self.limit {

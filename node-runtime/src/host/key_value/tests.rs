@@ -1,12 +1,16 @@
 //! What every store does, whatever is behind it, and what stores do that do not work.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use manifest::runtime_config::{KeyValueStore, Secret};
+use manifest::{
+    RuntimeConfig,
+    runtime_config::{ClientTls, KeyValueStore, Pem, Secret},
+};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::{Bucket, Error, Stores, fingerprint};
 use crate::host::{
-    Network,
+    BlockedNetworks, Network, SharedNetwork,
     sqlite::session::FileLimits,
     stores::{Places, StoreConfigError},
 };
@@ -130,6 +134,58 @@ async fn a_store_in_a_file_conforms_and_keeps_what_it_has() {
 #[tokio::test]
 async fn a_store_on_redis_conforms() {
     conforms(&stores(None, &[("default", redis(1, None))], LIMITS).open("default").unwrap()).await;
+}
+
+/// A way out that trusts `authority` for `localhost`.
+fn trusting(authority: &str) -> Network {
+    let entry = ClientTls {
+        component_ids: vec!["any".to_owned()],
+        hosts: vec!["localhost".to_owned()],
+        platform_roots: false,
+        webpki_roots: false,
+        ca_roots: Some(Pem::Text(Secret::new(authority))),
+        client_cert: None,
+        client_private_key: None,
+    };
+    let config = RuntimeConfig { client_tls: vec![entry], ..RuntimeConfig::default() };
+    let shared = SharedNetwork::new(&config, &BlockedNetworks::default(), 1, &Arc::default()).unwrap();
+    Arc::new(shared).of_application()
+}
+
+#[tokio::test]
+async fn a_store_on_redis_over_tls_conforms_where_its_authority_is_trusted() {
+    let url = format!("{}/7", test_services::redis().unwrap().tls_url());
+    let redis = KeyValueStore::Redis { url: Secret::new(url), prefix: None };
+    let store = |network| {
+        let config = [("default".to_owned(), redis.clone())].into();
+        let stores = Stores::new("default/app", &config, &Places::default(), &network, LIMITS).unwrap();
+        stores.open("default").unwrap()
+    };
+    conforms(&store(trusting(test_services::authority().pem()))).await;
+    let other = test_services::Authority::new("another").unwrap();
+    for network in [trusting(other.pem()), Network::allowing(&[])] {
+        let Err(Error::Other(message)) = store(network).get("a".to_owned()).await else { panic!("no error") };
+        assert!(message.contains("no TLS with `localhost`") && message.contains("UnknownIssuer"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_without_end_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let endless = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"*2\r\n:1\r\n$9000000000000\r\n").await.unwrap();
+        let mut sent = 0_u64;
+        while stream.write_all(&[b'x'; 1 << 16]).await.is_ok() {
+            sent += 1 << 16;
+            assert!(sent < 1 << 30, "it is read without end");
+        }
+    };
+    let config = [("default", KeyValueStore::Redis { url: Secret::new(url), prefix: None })];
+    let store = stores(None, &config, LIMITS).open("default").unwrap();
+    let (answer, ()) = tokio::join!(store.get("a".to_owned()), endless);
+    assert!(matches!(&answer, Err(Error::Other(message)) if message.contains("more than")), "{answer:?}");
 }
 
 #[tokio::test]

@@ -26,45 +26,77 @@ use crate::host::{
 
 /// How much may still be read. Servers' own messages around an answer are counted too.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(in crate::host) struct Budget {
     left: Arc<AtomicU64>,
+    lines: Option<Lines>,
     most: u64,
+}
+
+/// Where short lines become large values, they count as what they take here.
+#[derive(Debug, Clone)]
+struct Lines {
+    left: Arc<AtomicU64>,
+    size: u64,
 }
 
 impl Budget {
     /// Room for answers of `most` bytes.
-    pub(super) fn new(most: usize) -> Self {
+    pub(in crate::host) fn new(most: usize) -> Self {
         let most = u64::try_from(most).unwrap_or(u64::MAX);
-        Self { left: Arc::new(AtomicU64::new(most)), most }
+        Self { left: Arc::new(AtomicU64::new(most)), lines: None, most }
+    }
+
+    /// The same, where each line takes `size` bytes at least.
+    pub(in crate::host) fn with_lines(self, size: u64) -> Self {
+        let left = Arc::new(AtomicU64::new(self.most));
+        Self { lines: Some(Lines { left, size }), ..self }
     }
 
     /// A new answer begins.
-    pub(super) fn renew(&self) {
-        self.left.store(self.most, Ordering::Relaxed);
+    pub(in crate::host) fn renew(&self) {
+        self.renew_for(1);
+    }
+
+    /// A new answer begins, while others are on their way: so many together.
+    pub(in crate::host) fn renew_for(&self, answers: u64) {
+        for left in [Some(&self.left), self.lines.as_ref().map(|lines| &lines.left)].into_iter().flatten() {
+            left.store(self.most.saturating_mul(answers), Ordering::Relaxed);
+        }
     }
 
     /// What to say when an answer was too large; none when it was not.
-    pub(super) fn excess(&self) -> Option<String> {
+    pub(in crate::host) fn excess(&self) -> Option<String> {
         let most = self.most;
-        (self.left.load(Ordering::Relaxed) == 0).then(|| {
+        let lines = self.lines.as_ref().map(|lines| &lines.left);
+        let spent = [Some(&self.left), lines].into_iter().flatten().any(|left| left.load(Ordering::Relaxed) == 0);
+        spent.then(|| {
             format!(
                 "the answer has more than the {most} bytes that this runtime holds for a guest: ask for less at a time"
             )
         })
     }
 
-    fn spend(&self, bytes: usize) -> io::Result<()> {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let left = self.left.load(Ordering::Relaxed).saturating_sub(bytes);
-        // Only whoever reads spends, and renewing meanwhile is no harm.
-        self.left.store(left, Ordering::Relaxed);
-        if left == 0 { Err(io::Error::other("the answer is too large")) } else { Ok(()) }
+    fn spend(&self, bytes: &[u8]) -> io::Result<()> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let mut fits = take(&self.left, count(bytes.len()));
+        if let Some(Lines { left, size }) = &self.lines {
+            let ends = bytes.iter().filter(|byte| **byte == b'\r').count();
+            fits &= take(left, count(ends).saturating_mul(*size));
+        }
+        if fits { Ok(()) } else { Err(io::Error::other("the answer is too large")) }
     }
+}
+
+/// Whether something is left. Only whoever reads spends, and renewing meanwhile is no harm.
+fn take(left: &AtomicU64, bytes: u64) -> bool {
+    let rest = left.load(Ordering::Relaxed).saturating_sub(bytes);
+    left.store(rest, Ordering::Relaxed);
+    rest > 0
 }
 
 /// Bytes to and from a server.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(in crate::host) struct Wire {
     stream: Stream,
     budget: Budget,
 }
@@ -77,7 +109,7 @@ enum Stream {
 
 /// Why there is no wire.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub(in crate::host) enum WireError {
     /// There is no connection.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -96,7 +128,7 @@ pub(super) enum WireError {
 
 impl Wire {
     /// Connects to a server that was permitted.
-    pub(super) async fn connect(
+    pub(in crate::host) async fn connect(
         network: &Network,
         host: &str,
         port: u16,
@@ -122,7 +154,7 @@ impl Wire {
     ///
     /// # Errors
     /// When the connection is gone already.
-    pub(super) fn server(&self) -> io::Result<SocketAddr> {
+    pub(in crate::host) fn server(&self) -> io::Result<SocketAddr> {
         match &self.stream {
             Stream::Clear(stream) => stream.peer_addr(),
             Stream::Tls(stream) => stream.get_ref().0.peer_addr(),
@@ -138,7 +170,7 @@ impl AsyncRead for Wire {
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         match polled {
-            Poll::Ready(Ok(())) => Poll::Ready(self.budget.spend(buffer.filled().len().saturating_sub(before))),
+            Poll::Ready(Ok(())) => Poll::Ready(self.budget.spend(buffer.filled().get(before..).unwrap_or_default())),
             other => other,
         }
     }

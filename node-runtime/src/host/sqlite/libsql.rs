@@ -15,14 +15,14 @@ use std::sync::{
 use async_trait::async_trait;
 use manifest::runtime_config::Secret;
 use reqwest::{Method, StatusCode, Url, header};
-use sources::http::{self, HttpClient, HttpError, HttpOptions};
+use sources::http::{self, HttpError, HttpOptions};
 use tokio::sync::Mutex;
 
 use super::{
     Connection, Database, Failure, QueryResult, TABLE, Value,
     hrana::{Answer, Cell, Pipeline, Request, ServerError, Statement},
 };
-use crate::host::{Network, stores::StoreConfigError};
+use crate::host::{Network, network::ServerClient, stores::StoreConfigError};
 
 /// How much of a server's message a guest is told, in characters.
 const MESSAGE: usize = 500;
@@ -42,7 +42,7 @@ struct Server {
     /// How large a result may be, in bytes.
     result: usize,
     /// Made for the first request: it reads the system's certificates.
-    client: OnceLock<HttpClient>,
+    client: OnceLock<ServerClient>,
     /// Whether it only knows version 2 of the protocol.
     is_old: AtomicBool,
 }
@@ -192,10 +192,6 @@ impl Server {
 
     async fn post(&self, url: Option<&Url>, pipeline: &Pipeline<'_>) -> Result<Answer, Failure> {
         let base = url.unwrap_or(&self.url);
-        if let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) {
-            let reachable = self.network.addresses(host, port).await;
-            reachable.map_err(|error| Failure::of_database(format!("the libSQL server cannot be asked: {error}")))?;
-        }
         let body = serde_json::to_vec(pipeline).map_err(|error| Failure::of_statement(error.to_string()))?;
         if !self.is_old.load(Ordering::Relaxed) {
             match self.post_to(base, "v3", body.clone()).await? {
@@ -211,7 +207,10 @@ impl Server {
     async fn post_to(&self, base: &Url, version: &str, body: Vec<u8>) -> Result<Option<Answer>, Failure> {
         let mut url = base.clone();
         url.set_path(&format!("{}/{version}/pipeline", base.path().trim_end_matches('/')));
-        let mut request = self.client()?.request(Method::POST, url).header(header::CONTENT_TYPE, "application/json");
+        let request = self.client()?.request(Method::POST, url).await;
+        let request =
+            request.map_err(|error| Failure::of_database(format!("the libSQL server cannot be asked: {error}")));
+        let mut request = request?.header(header::CONTENT_TYPE, "application/json");
         if !self.token.expose().is_empty() {
             request = request.bearer_auth(self.token.expose());
         }
@@ -234,11 +233,12 @@ impl Server {
         answer.map(Some).map_err(wrong)
     }
 
-    fn client(&self) -> Result<&HttpClient, Failure> {
+    fn client(&self) -> Result<&ServerClient, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = HttpClient::new(&HttpOptions::default()).map_err(|error| unreachable(&error))?;
+        let client = ServerClient::new(&self.network, &self.url, HttpOptions::default());
+        let client = client.map_err(|error| unreachable(&error))?;
         Ok(self.client.get_or_init(|| client))
     }
 }

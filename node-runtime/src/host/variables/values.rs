@@ -23,7 +23,7 @@ use super::{
     environment::{DotenvError, Environment},
     vault::{Vault, VaultSetupError},
 };
-use crate::engine::RevisionSettings;
+use crate::{engine::RevisionSettings, host::Network};
 
 /// How long an answer of a provider counts.
 const FRESH: Duration = Duration::from_secs(5);
@@ -101,12 +101,16 @@ enum Provider<'s> {
 }
 
 impl Values {
-    /// The values of the variables of `application`.
+    /// The values of the variables of `application`; providers are where `network` lets them be.
     ///
     /// # Errors
     /// When a required variable certainly has none, or a provider could never be asked.
-    pub(crate) async fn of(application: &Application, settings: &RevisionSettings) -> Result<Self, ValuesError> {
-        let providers = ready(settings).await?;
+    pub(crate) async fn of(
+        application: &Application,
+        settings: &RevisionSettings,
+        network: &Network,
+    ) -> Result<Self, ValuesError> {
+        let providers = ready(settings, network).await?;
         let mut values = BTreeMap::new();
         for (name, variable) in &application.variables {
             let mut vaults = Vec::new();
@@ -170,7 +174,7 @@ impl Values {
     }
 }
 
-async fn ready(settings: &RevisionSettings) -> Result<Vec<Provider<'_>>, ValuesError> {
+async fn ready<'s>(settings: &'s RevisionSettings, network: &Network) -> Result<Vec<Provider<'s>>, ValuesError> {
     let mut providers = Vec::new();
     for (index, provider) in settings.runtime_config.variables_providers.iter().enumerate() {
         providers.push(match provider {
@@ -183,7 +187,7 @@ async fn ready(settings: &RevisionSettings) -> Result<Vec<Provider<'_>>, ValuesE
                 Provider::Env(prefix, environment)
             }
             VariablesProvider::Vault { url, token, mount, prefix } => {
-                let vault = Vault::new(url, token, mount, prefix.as_deref(), &settings.provider_trust);
+                let vault = Vault::new(url, token, mount, prefix.as_deref(), &settings.provider_trust, network);
                 Provider::Vault(Arc::new(vault.map_err(|source| ValuesError::Vault { index, source })?))
             }
         });

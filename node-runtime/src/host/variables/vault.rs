@@ -10,8 +10,10 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 use manifest::Secret;
 use serde::Deserialize;
-use sources::http::{HttpClient, HttpError, HttpOptions, Timeouts, Trust, body};
+use sources::http::{HttpError, HttpOptions, Timeouts, Trust, body};
 use url::Url;
+
+use crate::host::{Network, NetworkError, network::ServerClient};
 
 /// How long one question may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -20,7 +22,7 @@ const LARGEST: u64 = 2 << 20;
 
 /// One `vault` provider.
 pub(crate) struct Vault {
-    client: HttpClient,
+    client: ServerClient,
     token: HeaderValue,
     /// `…/v1/<mount>/data[/<prefix>]`.
     secrets: Url,
@@ -46,6 +48,9 @@ pub(crate) enum VaultError {
     /// None came.
     #[error("Vault cannot be asked: {0}")]
     Http(#[from] HttpError),
+    /// It may not be asked where it is.
+    #[error("Vault cannot be asked: {0}")]
+    Network(#[from] NetworkError),
     /// It does not let us.
     #[error("Vault refuses with status 403: the token is wrong, or its policy does not let it read this secret")]
     Forbidden,
@@ -82,7 +87,7 @@ struct Version {
 }
 
 impl Vault {
-    /// A provider that asks the server at `url`.
+    /// A provider that asks the server at `url`, by way of `network`. Unless that knows whom to trust there, `trust` says.
     ///
     /// # Errors
     /// When it could never be asked.
@@ -92,6 +97,7 @@ impl Vault {
         mount: &str,
         prefix: Option<&str>,
         trust: &Trust,
+        network: &Network,
     ) -> Result<Self, VaultSetupError> {
         let mut secrets: Url = url.parse().map_err(|_| VaultSetupError::Url)?;
         secrets.set_query(None);
@@ -108,7 +114,8 @@ impl Vault {
         let mut token = HeaderValue::from_str(token.expose()).map_err(|_| VaultSetupError::Token)?;
         token.set_sensitive(true);
         let timeouts = Timeouts { connect: ANSWER_WITHIN, read: ANSWER_WITHIN, total: ANSWER_WITHIN };
-        let client = HttpClient::new(&HttpOptions { trust: trust.clone(), timeouts, ..HttpOptions::default() })?;
+        let options = HttpOptions { trust: trust.clone(), timeouts, ..HttpOptions::default() };
+        let client = ServerClient::new(network, &secrets, options)?;
         Ok(Self { client, token, secrets })
     }
 
@@ -121,7 +128,7 @@ impl Vault {
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(name);
         }
-        let request = self.client.request(Method::GET, url).header("x-vault-token", self.token.clone());
+        let request = self.client.request(Method::GET, url).await?.header("x-vault-token", self.token.clone());
         let response = request.header("x-vault-request", "true").send().await.map_err(HttpError::from)?;
         match response.status() {
             StatusCode::OK => {}

@@ -13,7 +13,7 @@ use rumqttc::{Codec, Connect, ConnectReturnCode, Packet, PubRel, Publish, QoS, m
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::Framed;
 
-use crate::host::databases::wire::{Budget, Wire};
+use crate::host::network::wire::{Budget, Wire};
 
 /// The largest packet there is (MQTT 3.1.1, 2.2.3).
 const MOST_OUTGOING: usize = 268_435_460;
