@@ -111,13 +111,14 @@ impl RuntimeContext {
             table.set_max_capacity(limits::RESOURCES);
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
+        store.epoch_deadline_callback(|mut store| {
             if Instant::now() >= store.data().deadline {
                 return Err(DeadlineExceeded.into());
             }
             if is_overdue() {
                 return Err(CpuExceeded.into());
             }
+            limits::files::check(WasiView::ctx(store.data_mut()).table)?;
             Ok(UpdateDeadline::Yield(1))
         });
         store

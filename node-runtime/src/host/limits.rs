@@ -1,5 +1,6 @@
 //! What one instance may grow to, and what one app may use.
 
+pub(crate) mod files;
 mod gate;
 mod memory;
 mod output;

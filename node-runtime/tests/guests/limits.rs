@@ -156,6 +156,30 @@ fn chatty(count: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_guest_that_opens_files_without_end_is_a_500() {
+    let wasm = text(
+        r#"(module
+            (import "wasi_snapshot_preview1" "path_open"
+                (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "a.txt")
+            (func (export "_start")
+                (loop $again
+                    (br_if $again (i32.eqz (call $open
+                        (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0)
+                        (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 0)))))
+                unreachable))"#,
+    );
+    let served = App::of(&wasm).wagi().file("a.txt", "alpha").timeout(LONG).serve().await;
+    let neighbour = neighbour(&served.engine).await;
+    let (reply, beside) = tokio::join!(served.get("/"), neighbour.get("/"));
+    assert_eq!((reply.status, beside.status), (500, 200));
+    served.idle().await;
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(open < 5000, "{open} files are still open");
+}
+
+#[tokio::test]
 async fn an_app_that_floods_the_log_loses_lines_and_answers_all_the_same() {
     let limits = Limits { output: Some(10_000), ..Limits::default() };
     let served = limited(App::of(&chatty(20_000)).wagi(), limits).serve().await;
