@@ -13,6 +13,8 @@ mod support;
 
 #[path = "guests/bad_wasm.rs"]
 mod bad_wasm;
+#[path = "guests/broken_services.rs"]
+mod broken_services;
 #[path = "guests/build.rs"]
 mod build;
 #[path = "guests/calls.rs"]
@@ -23,6 +25,8 @@ mod chaining;
 mod databases;
 #[path = "guests/drafts.rs"]
 mod drafts;
+#[path = "guests/floods.rs"]
+mod floods;
 #[path = "guests/http.rs"]
 mod http;
 #[path = "guests/language_models.rs"]

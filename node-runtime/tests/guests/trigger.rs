@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::support::{App, engine_with, guest};
 
 /// An app at a port, as the runtime and `spindle up` have it.
-struct Open {
+pub(crate) struct Open {
     address: SocketAddr,
     slot: Arc<Slot>,
     port: Port,
@@ -44,12 +44,12 @@ async fn serving(app: &App, revision: &str) -> Arc<Serving> {
     Arc::new(Serving::new(RevisionId(revision.to_owned()), app.build().await.unwrap()))
 }
 
-async fn usual(settings: TriggerSettings) -> Open {
+pub(crate) async fn usual(settings: TriggerSettings) -> Open {
     open(App::of(&guest("http-rust")), settings).await
 }
 
 impl Open {
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 

@@ -1,0 +1,177 @@
+//! Databases and brokers that break while they are used, and answers that are small on the wire and large in memory.
+
+use std::sync::{Arc, Mutex};
+
+use test_services::{PASSWORD, USER, mariadb, mosquitto, postgres, redis};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    databases::{ask, everywhere},
+    support::{App, engine_with, guest},
+};
+
+/// What a client must not say through a [`Fragile`].
+const CUT: &str = "cut-here";
+
+/// A way to a server on which every connection is lost when a client says [`CUT`], or when it is told to break.
+struct Fragile {
+    port: u16,
+    broken: watch::Sender<u32>,
+    _tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Fragile {
+    async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broken = watch::Sender::new(0);
+        let tasks: Arc<Mutex<JoinSet<()>>> = Arc::default();
+        let (breaks, connections) = (broken.clone(), Arc::downgrade(&tasks));
+        tasks.lock().unwrap().spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Some(tasks) = connections.upgrade() else { return };
+                tasks.lock().unwrap().spawn(carry(client, server, breaks.subscribe()));
+            }
+        });
+        Self { port, broken, _tasks: tasks }
+    }
+
+    /// `url`, which is one of the server, by this way.
+    fn url(&self, url: &str, server: u16) -> String {
+        url.replace(&format!(":{server}"), &format!(":{}", self.port))
+    }
+
+    /// Loses all connections.
+    async fn cut(&self) {
+        self.broken.send_modify(|times| *times += 1);
+        // Whoever carries one listens. The one that is left listens for new ones.
+        while self.broken.receiver_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // The other end is told by the same thread.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, server: u16, mut broken: watch::Receiver<u32>) {
+    let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+    let (mut asked, mut answered, mut said) = ([0; 4096], [0; 4096], Vec::new());
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(size @ 1..) = read else { return };
+                said.extend_from_slice(&asked[..size]);
+                if String::from_utf8_lossy(&said).contains(CUT) || server.write_all(&asked[..size]).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(size @ 1..) = read else { return };
+                if client.write_all(&answered[..size]).await.is_err() {
+                    return;
+                }
+            }
+            _ = broken.changed() => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_in_the_middle_of_a_call_fails_that_call_and_the_next_finds_it_again() {
+    let served = everywhere(App::of(&guest("http-spin-sdk"))).serve().await;
+    let (redis, postgres, mariadb, broker) =
+        (redis().unwrap(), postgres().unwrap(), mariadb().unwrap(), mosquitto().unwrap());
+    postgres.create("fragile").unwrap();
+    mariadb.create("fragile").unwrap();
+    let pg = (postgres.url("fragile"), postgres.port);
+    let sql = format!("select '{CUT}'");
+    let cases: [(&str, (String, u16), Vec<&str>, Vec<&str>, &str); 5] = [
+        ("/db/redis", (redis.url(), redis.port), vec!["get", CUT], vec!["PING"], "Error::Other"),
+        ("/db/pg", pg.clone(), vec![&sql], vec!["select 1"], "QueryFailed"),
+        ("/db/pg4", pg, vec![&sql], vec!["select 1"], "QueryFailed"),
+        ("/db/mysql", (mariadb.url("fragile"), mariadb.port), vec![&sql], vec!["select 1"], "QueryFailed"),
+        (
+            "/db/mqtt",
+            (broker.url(), broker.port),
+            vec!["t", USER, PASSWORD, CUT],
+            vec!["t", USER, PASSWORD, "x"],
+            "ConnectionFailed",
+        ),
+    ];
+    for (path, (url, port), cut, fine, expected) in cases {
+        let way = Fragile::to(port).await;
+        let url = way.url(&url, port);
+        let asked = async |lines: &[&str]| ask(&served, path, &[&[url.as_str()], lines].concat()).await;
+        for _ in 0..2 {
+            let says = asked(&fine).await;
+            assert!(!says.contains("Error") && !says.contains("Failed"), "{path}: {says}");
+            let says = asked(&cut).await;
+            assert!(says.contains(expected), "{path}: {says}");
+        }
+        asked(&fine).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_between_two_requests_is_connected_to_again() {
+    let served = everywhere(App::of(&guest("http-spin-sdk"))).serve().await;
+    let (redis, postgres) = (redis().unwrap(), postgres().unwrap());
+    postgres.create("restarted").unwrap();
+    let cases = [
+        ("/db/redis", redis.url(), redis.port, "PING", "PONG"),
+        ("/db/pg", postgres.url("restarted"), postgres.port, "select 1", "(1)"),
+    ];
+    for (path, url, port, asked, expected) in cases {
+        let way = Fragile::to(port).await;
+        let url = way.url(&url, port);
+        for _ in 0..3 {
+            let says = ask(&served, path, &[&url, asked]).await;
+            assert!(says.contains(expected), "{path}: {says}");
+            served.idle().await;
+            way.cut().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn digits_that_are_not_sent_are_counted_before_they_are_written_down() {
+    let engine = engine_with(|config| config.store_result = 1 << 20);
+    let served = everywhere(App::on(engine, &guest("http-spin-sdk"))).serve().await;
+    let server = postgres().unwrap();
+    server.create("digits").unwrap();
+    let url = server.url("digits");
+    // 131,072 digits each, of which two bytes are sent.
+    for large in [
+        "select 1e131071::numeric from generate_series(1, 1000)",
+        "select array_agg(1e131071::numeric) from generate_series(1, 1000)",
+        "select numrange(1e131070, 1e131071) from generate_series(1, 1000)",
+        "select array_fill(null::int8, array[100000])",
+    ] {
+        let says = ask(&served, "/db/pg4", &[&url, large]).await;
+        assert!(says.contains("more than the 1048576 bytes"), "{large}: {}", says.get(..300).unwrap_or(&says));
+    }
+    let says = ask(&served, "/db/pg4", &[&url, "select 1e131071::numeric"]).await;
+    assert!(says.contains(&format!("Decimal(\"1{}\")", "0".repeat(131_071))), "{}", says.get(..300).unwrap_or(&says));
+    let says = ask(&served, "/db/pg4", &[&url, "select array_fill(7::int8, array[1000])"]).await;
+    assert!(says.contains("ArrayInt64([Some(7)"), "{}", says.get(..300).unwrap_or(&says));
+}
+
+#[tokio::test]
+async fn a_reply_of_very_many_small_values_is_counted_as_what_it_takes() {
+    let engine = engine_with(|config| config.store_result = 1 << 20);
+    let served = everywhere(App::on(engine, &guest("http-spin-sdk"))).serve().await;
+    let url = redis().unwrap().url();
+    for (count, fits) in [(1000, true), (100_000, false)] {
+        let script = format!("local t = {{}} for i = 1, {count} do t[i] = i end return t");
+        let says = ask(&served, "/db/redis", &[&url, "EVAL", &script, "0"]).await;
+        assert_eq!(says.contains("more than the 1048576 bytes"), !fits, "{}", says.get(..300).unwrap_or(&says));
+        assert_eq!(says.contains("RedisResult::Int64(1000)"), fits, "{}", says.get(..300).unwrap_or(&says));
+    }
+}
