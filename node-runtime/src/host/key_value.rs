@@ -21,15 +21,7 @@ mod spin;
 mod sqlite;
 mod wasi;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use manifest::runtime_config::KeyValueStore;
@@ -43,7 +35,7 @@ use super::{
     Network, RuntimeContext,
     handles::Handles,
     sqlite::session::{DatabaseFile, FileLimits, Use},
-    stores::{DEFAULT, Places, StoreConfigError},
+    stores::{DEFAULT, Health, Places, StoreConfigError},
 };
 use redis::RedisStore;
 use sqlite::SqliteStore;
@@ -144,13 +136,10 @@ pub(crate) struct Stores {
 /// A store with its label.
 #[derive(Debug)]
 struct Labelled {
-    app: String,
-    label: String,
     store: Box<dyn Store>,
     /// How large a value may be, in bytes.
     limit: usize,
-    /// Whether it failed when it was last used: a failure is logged once.
-    failing: AtomicBool,
+    health: Health,
 }
 
 /// The stores that an instance has open.
@@ -200,8 +189,8 @@ impl Stores {
         }
         stores.entry(DEFAULT.to_owned()).or_insert_with(|| in_file(DEFAULT, places.default_path(FILE)));
         let stores = stores.into_iter().map(|(label, store)| {
-            let (app, failing) = (app.to_owned(), AtomicBool::new(false));
-            (label.clone(), Arc::new(Labelled { app, label, store, limit: limits.result, failing }))
+            let health = Health::new(app, &label);
+            (label, Arc::new(Labelled { store, limit: limits.result, health }))
         });
         Ok(Self { stores: stores.collect() })
     }
@@ -315,15 +304,12 @@ impl Bucket {
 
     /// Logs when the store begins to fail, and when it works again.
     fn noted<T>(&self, result: Result<T, Failure>) -> Result<T, Error> {
-        let Labelled { app, label, failing, .. } = self.0.as_ref();
         match &result {
-            Ok(_) if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) => {
-                tracing::info!(app, label, "key-value store works again");
-            }
-            Err(Failure::Broken(error)) if !failing.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(app, label, error, "key-value store failed");
-            }
-            Ok(_) | Err(_) => {}
+            Ok(_) => self.0.health.well(|app, label| tracing::info!(app, label, "key-value store works again")),
+            Err(Failure::Broken(error)) => self.0.health.ill(error, |app, label, error| {
+                tracing::warn!(app, label, %error, "key-value store failed");
+            }),
+            Err(Failure::Refused(_)) => {}
         }
         result.map_err(|failure| Error::Other(failure.message()))
     }

@@ -22,15 +22,7 @@ mod modules;
 mod resources;
 pub(super) mod session;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use manifest::runtime_config::SqliteDatabase;
@@ -42,7 +34,7 @@ use wasmtime::{
 use super::{
     Network, RuntimeContext,
     handles::Handles,
-    stores::{DEFAULT, Places, StoreConfigError, check_label},
+    stores::{DEFAULT, Health, Places, StoreConfigError, check_label},
 };
 use libsql::LibsqlDatabase;
 use local::LocalDatabase;
@@ -181,11 +173,8 @@ pub(crate) struct Databases {
 /// A database with its label.
 #[derive(Debug)]
 struct Labelled {
-    app: String,
-    label: String,
     database: Box<dyn Database>,
-    /// Whether it failed when it was last used: a failure is logged once.
-    failing: AtomicBool,
+    health: Health,
 }
 
 /// What a guest has open.
@@ -232,8 +221,8 @@ impl Databases {
         }
         databases.entry(DEFAULT.to_owned()).or_insert_with(|| local(places.default_path(&file_name(DEFAULT)), false));
         let databases = databases.into_iter().map(|(label, database)| {
-            let app = app.to_owned();
-            (label.clone(), Arc::new(Labelled { app, label, database, failing: AtomicBool::new(false) }))
+            let health = Health::new(app, &label);
+            (label, Arc::new(Labelled { database, health }))
         });
         Ok(Self { result: limits.result, databases: databases.collect() })
     }
@@ -293,15 +282,12 @@ impl Opened {
 impl Labelled {
     /// Logs when the database begins to fail, and when it works again.
     fn noted<T>(&self, result: Result<T, Failure>) -> Result<T, Error> {
-        let (app, label) = (&self.app, &self.label);
         match &result {
-            Ok(_) if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) => {
-                tracing::info!(app, label, "SQLite database works again");
-            }
-            Err(Failure { error, broken: true }) if !self.failing.swap(true, Ordering::Relaxed) => {
+            Ok(_) => self.health.well(|app, label| tracing::info!(app, label, "SQLite database works again")),
+            Err(Failure { error, broken: true }) => self.health.ill(error, |app, label, error| {
                 tracing::warn!(app, label, %error, "SQLite database failed");
-            }
-            Ok(_) | Err(_) => {}
+            }),
+            Err(Failure { broken: false, .. }) => {}
         }
         result.map_err(|failure| failure.error)
     }

@@ -1,12 +1,16 @@
 //! Where stores and databases are: what the runtime configuration says about their places, checked when a revision is
-//! built.
+//! built; and whether they work.
 //!
 //! Promise: a label that the manifest names and nobody configured is found when the revision is built, never by a request.
 //!
 //! Absent on purpose: rules about paths. Whoever reads a runtime configuration knows who wrote it, and refuses what leads
 //! out of an app's directory on a cluster.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use manifest::{Application, ComponentId};
 
@@ -97,6 +101,36 @@ impl Places {
     }
 }
 
+/// Whether a store works, which is logged when it changes: not by every call that fails.
+#[derive(Debug)]
+pub(super) struct Health {
+    app: String,
+    label: String,
+    failing: AtomicBool,
+}
+
+impl Health {
+    /// Of the store `label` of `app`, of which nothing bad is known.
+    pub(super) fn new(app: &str, label: &str) -> Self {
+        Self { app: app.to_owned(), label: label.to_owned(), failing: AtomicBool::new(false) }
+    }
+
+    /// It did what it was asked. `tell` is called, with app and label, if it did not before.
+    pub(super) fn well(&self, tell: impl FnOnce(&str, &str)) {
+        // Mostly, nothing is written.
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            tell(&self.app, &self.label);
+        }
+    }
+
+    /// It does not work. `tell` is called, with app, label and `error`, if it did before.
+    pub(super) fn ill<E: fmt::Display + ?Sized>(&self, error: &E, tell: impl FnOnce(&str, &str, &E)) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tell(&self.app, &self.label, error);
+        }
+    }
+}
+
 /// Checks that `label` can be part of a file's name: it must not lead out of the app's directory.
 pub(super) fn check_label(table: &'static str, label: &str) -> Result<(), StoreConfigError> {
     let good = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -124,6 +158,20 @@ pub(crate) fn check(application: &Application, services: &Services) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_change_is_told() {
+        let (health, told) = (Health::new("default/app", "cache"), std::cell::RefCell::new(Vec::new()));
+        let well = || health.well(|_, label| told.borrow_mut().push(format!("{label} works")));
+        let ill = || health.ill("gone", |app, _, error| told.borrow_mut().push(format!("{app}: {error}")));
+        well();
+        ill();
+        ill();
+        well();
+        well();
+        ill();
+        assert_eq!(*told.borrow(), ["default/app: gone", "cache works", "default/app: gone"]);
+    }
 
     #[test]
     fn labels_that_would_be_paths_are_refused() {
