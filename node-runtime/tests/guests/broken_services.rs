@@ -1,5 +1,7 @@
 //! Databases and brokers that break while they are used, and answers that are small on the wire and large in memory.
 
+#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails, also in what tests share")]
+
 use std::sync::{Arc, Mutex};
 
 use test_services::{PASSWORD, USER, mariadb, mosquitto, postgres, redis};

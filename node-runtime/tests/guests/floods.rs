@@ -1,5 +1,7 @@
 //! HTTP/2 clients that send what costs them little and a server much.
 
+#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails, also in what tests share")]
+
 use std::time::Duration;
 
 use daemon::HttpSettings;

@@ -142,7 +142,7 @@ fn read_one_tls(table: &Table<'_>, source: Source<'_>) -> ClientTls {
     let client_private_key = read_pem(table, source, CLIENT_PRIVATE_KEY);
     match (either(table, CLIENT_CERT), either(table, CLIENT_PRIVATE_KEY)) {
         (Some(alone), None) => {
-            alone.report("needs its key: add `client_private_key_file`, or `client_private_key_pem`")
+            alone.report("needs its key: add `client_private_key_file`, or `client_private_key_pem`");
         }
         (None, Some(alone)) => alone.report("needs its certificate: add `client_cert_file`, or `client_cert_pem`"),
         _ => {}
