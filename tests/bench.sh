@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # `make bench`: the numbers, each beside its peers in the same run. Release builds; nothing is asserted.
-# Usage: tests/bench.sh [http] [cluster]; both without arguments.
-#   http     what a request costs, beside hyper and `wasmtime serve` (docs/reference/benchmarks.md): no cluster needed
-#   cluster  how long from apply to the first 200, on a real Kubernetes
+# Usage: tests/bench.sh [http] [operator] [cluster]; all without arguments.
+#   http      what a request costs, beside hyper and `wasmtime serve` (docs/reference/benchmarks.md): no cluster needed
+#   operator  what one change costs the operator with 5,000 apps (SPINDLE_SCALE_APPS) and 100 runtimes: no cluster needed
+#   cluster   how long from apply to the first 200, on a real Kubernetes, also with 1,000 and 5,000 apps there (BENCH_APPS)
 # What is missing is built first. BENCH_ROUNDS and BENCH_MS (of one measurement) make `http` longer or shorter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,9 +11,9 @@ cd "$(dirname "$0")/.."
 export RUST_LIB_BACKTRACE=0
 export SPINDLE_PROFILE=${SPINDLE_PROFILE:-release}
 . tests/env.sh
-parts=${*:-http cluster}
+parts=${*:-http operator cluster}
 for part in $parts; do
-  case $part in http | cluster) ;; *) die "there is no part \`$part\`: usage: tests/bench.sh [http] [cluster]" ;; esac
+  case $part in http | operator | cluster) ;; *) die "there is no part \`$part\`: usage: tests/bench.sh [http] [operator] [cluster]" ;; esac
 done
 wants() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
 
@@ -36,8 +37,12 @@ bench_http() {
   WASMTIME=$wasmtime_root/bin/wasmtime "$SPINDLE_BIN/bench-http"
 }
 
+bench_operator() {
+  SPINDLE_SCALE_APPS=${SPINDLE_SCALE_APPS:-5000} cargo test --release -p operator --test shell scale:: -- --nocapture
+}
+
 bench_cluster() {
-  local cluster=spindle-bench reason
+  local cluster=${BENCH_CLUSTER:-spindle-bench} reason
   reason=$(can_cluster) || die "this part needs a cluster: $reason"
   tests/build.sh
   tests/images.sh
@@ -50,4 +55,5 @@ bench_cluster() {
 }
 
 if wants http; then bench_http; fi
+if wants operator; then bench_operator; fi
 if wants cluster; then bench_cluster; fi

@@ -99,6 +99,11 @@ impl Turn<'_> {
         self.permit.send(Told::Remove(app));
     }
 
+    /// A word that cannot be understood: it is counted, and nothing else.
+    pub fn pass_over(self) {
+        self.next_word();
+    }
+
     /// Everything that is not as the operator wants it has been said.
     pub fn synced(self) {
         self.permit.send(Told::Synced);

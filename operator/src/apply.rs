@@ -3,12 +3,18 @@
 //! Promise: everything is written by server-side apply under one field manager, owned by the app, and
 //! naming the app's uid, so an app that was deleted and made again meanwhile gets nothing that was meant
 //! for the other. What was written is in the caches before this returns. Reports of what happened (events)
-//! keep nobody waiting.
+//! keep nobody waiting. Nothing is written without a [`Mandate`] that holds.
+
+use std::sync::Arc;
 
 use control::{AppKey, Problem};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1::ControllerRevision, core::v1::Service, discovery::v1::EndpointSlice},
+    api::{
+        apps::v1::ControllerRevision,
+        core::v1::{ObjectReference, Service},
+        discovery::v1::EndpointSlice,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -28,6 +34,8 @@ use tokio::sync::mpsc;
 use crate::{
     cache::{Cache, Concerns},
     failure,
+    kinds::AppObject,
+    lease::Mandate,
     metrics::Metrics,
 };
 
@@ -41,7 +49,7 @@ const NOTE: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Caches {
     /// The apps.
-    pub apps: Cache<SpinApp>,
+    pub apps: Cache<AppObject>,
     /// All Services, so that one that is somebody else's is known.
     pub services: Cache<Service>,
     /// Our EndpointSlices.
@@ -73,18 +81,46 @@ impl Caches {
     }
 }
 
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Another may lead by now.
+    #[error("this operator leads no more")]
+    Fenced,
+    /// The API server did not take it.
+    #[error("{}", failure::sentence(.0))]
+    Refused(#[from] kube::Error),
+}
+
+impl WriteError {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(error) if failure::is_not_found(error))
+    }
+
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(error) if failure::is_conflict(error))
+    }
+
+    fn is_namespace_ending(&self) -> bool {
+        matches!(self, Self::Refused(error) if failure::is_namespace_ending(error))
+    }
+}
+
 /// Something to tell about an object.
 #[derive(Debug)]
 pub struct News {
-    about: k8s_openapi::api::core::v1::ObjectReference,
+    mandate: Mandate,
+    about: ObjectReference,
     event: operator_core::Event,
 }
 
 /// Writes objects.
+#[derive(Clone)]
 pub struct Applier {
     client: Client,
     news: mpsc::Sender<News>,
     metrics: Metrics,
+    mandate: Mandate,
 }
 
 impl std::fmt::Debug for Applier {
@@ -94,11 +130,25 @@ impl std::fmt::Debug for Applier {
 }
 
 impl Applier {
-    /// Writes with `client`. What comes out of the receiver is for [`tell`].
+    /// Writes with `client`, once it has a mandate. What comes out of the receiver is for [`tell`].
     #[must_use]
     pub fn new(client: Client, metrics: Metrics) -> (Self, mpsc::Receiver<News>) {
         let (news, receiver) = mpsc::channel(EVENTS);
-        (Self { client, news, metrics }, receiver)
+        let mandate = Mandate::unlimited(0);
+        mandate.revoke();
+        (Self { client, news, metrics, mandate }, receiver)
+    }
+
+    /// The same, in the name of `mandate`.
+    #[must_use]
+    pub fn with(&self, mandate: Mandate) -> Self {
+        Self { mandate, ..self.clone() }
+    }
+
+    /// Whether it may write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.mandate.holds()
     }
 
     /// Writes the Service and the slices, side by side.
@@ -126,7 +176,8 @@ impl Applier {
     }
 
     /// Writes the Service; ports that somebody has added to the `known` one are taken away first.
-    async fn write_service(&self, app: &App, object: &Service, known: Option<&Service>) -> kube::Result<Service> {
+    async fn write_service(&self, app: &App, object: &Service, known: Option<&Service>) -> Result<Service, WriteError> {
+        self.check()?;
         if let Some(known) = known.filter(|known| has_strange_ports(known)) {
             let api: Api<Service> = Api::namespaced(self.client.clone(), app.key.namespace());
             let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_ref());
@@ -146,7 +197,7 @@ impl Applier {
         let written = match known {
             true => self.apply(&app.key, &slice.name, &object).await,
             false => match self.create(&app.key, &object).await {
-                Err(error) if failure::is_conflict(&error) => return self.claim_slice(app, slice, caches).await,
+                Err(error) if error.is_conflict() => return self.claim_slice(app, slice, caches).await,
                 other => other,
             },
         };
@@ -156,7 +207,8 @@ impl Applier {
     /// Writes over a slice that exists and is not in the cache, if it is ours all the same.
     async fn claim_slice(&self, app: &App, slice: &Slice, caches: &Caches) -> Result<(), Problem> {
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), app.key.namespace());
-        let found = api.get(&slice.name).await.map_err(|error| refused("EndpointSlice", &slice.name, &error))?;
+        let found = api.get(&slice.name).await;
+        let found = found.map_err(|error| refused("EndpointSlice", &slice.name, &error.into()))?;
         if possession(app, &found.metadata) == Possession::Foreign {
             return Err(Problem {
                 reason: Reason::ServiceConflict.as_str().to_owned(),
@@ -175,8 +227,14 @@ impl Applier {
     ///
     /// # Errors
     /// When the API server does not take it. That the app is gone is no error.
-    pub async fn write_status(&self, object: &SpinApp, status: &SpinAppStatus, caches: &Caches) -> kube::Result<()> {
+    pub async fn write_status(
+        &self,
+        object: &SpinApp,
+        status: &SpinAppStatus,
+        caches: &Caches,
+    ) -> Result<(), WriteError> {
         let (Some(namespace), name) = (object.namespace(), object.name_any()) else { return Ok(()) };
+        self.check()?;
         let api: Api<SpinApp> = Api::namespaced(self.client.clone(), &namespace);
         let patch = json!({
             "apiVersion": SpinApp::api_version(&()),
@@ -188,11 +246,11 @@ impl Applier {
         self.metrics.wrote("status", written.is_ok());
         match written {
             Ok(object) => {
-                caches.apps.wrote(object);
+                caches.apps.wrote(AppObject::Readable(Arc::new(object)));
                 Ok(())
             }
             Err(error) if failure::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -200,10 +258,10 @@ impl Applier {
     ///
     /// # Errors
     /// The first refusal. Nothing that serves depends on it.
-    pub async fn remember(&self, app: &App, plan: &Plan, caches: &Caches) -> kube::Result<()> {
+    pub async fn remember(&self, app: &App, plan: &Plan, caches: &Caches) -> Result<(), WriteError> {
         if let Some(record) = &plan.history.write {
             match self.apply(&app.key, &record.entry.name, &entry_object(app, record)).await {
-                Err(error) if failure::is_namespace_ending(&error) => {}
+                Err(error) if error.is_namespace_ending() => {}
                 written => caches.history.wrote(written?),
             }
         }
@@ -215,15 +273,19 @@ impl Applier {
     }
 
     /// Tells people who watch, when there is time.
-    pub fn tell(&self, object: &SpinApp, events: Vec<operator_core::Event>) {
+    pub fn tell(&self, about: &ObjectReference, events: Vec<operator_core::Event>) {
         for event in events {
-            if self.news.try_send(News { about: object.object_ref(&()), event }).is_err() {
+            if self.news.try_send(News { mandate: self.mandate.clone(), about: about.clone(), event }).is_err() {
                 tracing::debug!("too many events, one is dropped");
             }
         }
     }
 
-    async fn apply<K>(&self, app: &AppKey, name: &str, object: &K) -> kube::Result<K>
+    fn check(&self) -> Result<(), WriteError> {
+        if self.may_write() { Ok(()) } else { Err(WriteError::Fenced) }
+    }
+
+    async fn apply<K>(&self, app: &AppKey, name: &str, object: &K) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -231,14 +293,15 @@ impl Applier {
             + Serialize
             + DeserializeOwned,
     {
+        self.check()?;
         let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
         let written = api.patch(name, &params(), &Patch::Apply(object)).await;
         self.metrics.wrote(&K::kind(&()), written.is_ok());
-        written
+        Ok(written?)
     }
 
     /// Makes an object that must not exist.
-    async fn create<K>(&self, app: &AppKey, object: &K) -> kube::Result<K>
+    async fn create<K>(&self, app: &AppKey, object: &K) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -246,21 +309,23 @@ impl Applier {
             + Serialize
             + DeserializeOwned,
     {
+        self.check()?;
         let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
         let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let written = api.create(&params, object).await;
         self.metrics.wrote(&K::kind(&()), written.is_ok());
-        written
+        Ok(written?)
     }
 
-    async fn delete<K>(&self, app: &AppKey, name: &str) -> kube::Result<()>
+    async fn delete<K>(&self, app: &AppKey, name: &str) -> Result<(), WriteError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
     {
+        self.check()?;
         let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
-        match api.delete(name, &DeleteParams::default()).await {
+        match api.delete(name, &DeleteParams::default()).await.map_err(WriteError::from) {
             Ok(_) => Ok(()),
-            Err(error) if failure::is_not_found(&error) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -271,10 +336,10 @@ fn params() -> PatchParams {
 }
 
 /// Takes in what was written; that a namespace goes is no failure of the app's.
-fn take<K: Concerns>(written: kube::Result<K>, kind: &str, name: &str, cache: &Cache<K>) -> Result<(), Problem> {
+fn take<K: Concerns>(written: Result<K, WriteError>, kind: &str, name: &str, cache: &Cache<K>) -> Result<(), Problem> {
     match written {
         Ok(object) => cache.wrote(object),
-        Err(error) if failure::is_namespace_ending(&error) => {
+        Err(error) if error.is_namespace_ending() => {
             tracing::debug!(kind, name, "not written: the namespace is being deleted");
         }
         Err(error) => return Err(refused(kind, name, &error)),
@@ -282,10 +347,10 @@ fn take<K: Concerns>(written: kube::Result<K>, kind: &str, name: &str, cache: &C
     Ok(())
 }
 
-fn refused(kind: &str, name: &str, error: &kube::Error) -> Problem {
+fn refused(kind: &str, name: &str, error: &WriteError) -> Problem {
     Problem {
         reason: Reason::WriteFailed.as_str().to_owned(),
-        message: format!("the {kind} {name} could not be written: {}", daemon::chain(error)),
+        message: format!("the {kind} {name} could not be written: {error}"),
         retrying: true,
     }
 }
@@ -294,7 +359,10 @@ fn refused(kind: &str, name: &str, error: &kube::Error) -> Problem {
 pub async fn tell(client: Client, pod_name: String, mut news: mpsc::Receiver<News>) {
     let reporter = Reporter { controller: names::REPORTING_CONTROLLER.to_owned(), instance: Some(pod_name) };
     let recorder = Recorder::new(client, reporter);
-    while let Some(News { about, event }) = news.recv().await {
+    while let Some(News { mandate, about, event }) = news.recv().await {
+        if !mandate.holds() {
+            continue;
+        }
         let told = Event {
             type_: match event.kind {
                 EventKind::Normal => EventType::Normal,

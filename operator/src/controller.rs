@@ -2,7 +2,8 @@
 //!
 //! Promise: every decision is [`operator_core::plan`]'s. Looking and deciding read memory only and take
 //! one turn at a time, so no two apps get the same port and a runtime's word about unknown apps is acted
-//! on only when every app has been looked at; what runtimes are told leaves at once, before any write.
+//! on only when every app has been looked at; what runtimes are told leaves at once, before any write, however
+//! slow or far the API server is. What cannot be written now is not kept: the app is looked at again when it can.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,17 +12,25 @@ use std::{
 
 use control::{AppKey, Problem};
 use k8s_openapi::jiff::Timestamp;
-use operator_api::SpinApp;
+use kube::Resource as _;
+use operator_api::{Reason, SpinApp};
 use operator_core::{
-    App, ConfigText, Memory, Plan, RevisionKey, View,
+    App, ConfigText, Event, EventKind, Memory, Plan, RevisionKey, View,
     objects::{entry_of, service_of, slice_of},
     plan, ports,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{Id, JoinSet},
+    time::Instant,
+};
 
 use crate::{
-    apply::{Applier, Caches},
+    api_server::Gate,
+    apply::{Applier, Caches, WriteError},
     inputs,
+    kinds::{AppObject, Unreadable},
+    lease::Mandate,
     metrics::Metrics,
     queue::{Again, Queue, Trigger},
     references::References,
@@ -29,8 +38,11 @@ use crate::{
     runtimes::{Desired, Fleet, Order, Runtime},
 };
 
-/// How many apps are looked at side by side: what they wait for is the API server.
-const CONCURRENT: usize = 64;
+/// How many apps are written about side by side.
+const WRITERS: usize = 64;
+
+/// How many apps are looked at side by side while all writers are busy.
+const THINKERS: usize = 8;
 
 /// Everything that the loop works with.
 #[derive(Debug)]
@@ -45,8 +57,10 @@ pub struct Controller {
     pub resolver: Arc<Resolver>,
     /// What Secrets and ConfigMaps hold.
     pub references: Arc<References>,
-    /// Writes objects.
+    /// Writes objects; nothing before there is a mandate.
     pub applier: Applier,
+    /// Whether the API server takes anything.
+    pub gate: Arc<Gate>,
     /// The Bindle server of apps that name none.
     pub default_server: Option<String>,
     /// The runtime configuration that every app is given.
@@ -69,6 +83,8 @@ struct Remembered {
     write_failure: Option<Problem>,
     /// Whether the status of the last plan was left for the next one to write.
     status_put_off: bool,
+    /// Why the object cannot be read, as it was told last.
+    unreadable: Option<String>,
 }
 
 /// One leadership: starts with nothing but what the API server has.
@@ -76,6 +92,8 @@ struct Remembered {
 pub struct Leadership {
     controller: Arc<Controller>,
     key: RevisionKey,
+    applier: Applier,
+    writers: Arc<Semaphore>,
     ledger: Mutex<Ledger>,
 }
 
@@ -90,36 +108,44 @@ struct Decision {
 impl Leadership {
     /// Takes over: the ports that apps have are theirs, and everything is to be looked at.
     #[must_use]
-    pub fn begin(controller: Arc<Controller>, key: RevisionKey) -> Arc<Self> {
+    pub fn begin(controller: Arc<Controller>, key: RevisionKey, mandate: Mandate) -> Arc<Self> {
         let mut ports = ports::Book::default();
         for object in controller.caches.apps.apps().iter().filter_map(|app| controller.caches.apps.named(app)) {
-            let port = object.status.as_ref().and_then(|status| status.port);
-            if let (Some(uid), Some(port)) = (&object.metadata.uid, port) {
+            if let Some((uid, port)) = object.claim() {
                 ports.claim(uid, Some(port));
             }
         }
         controller.queue.clear();
         controller.queue.add(Trigger::Fleet);
-        Arc::new(Self { controller, key, ledger: Mutex::new(Ledger { ports, apps: HashMap::new() }) })
+        let applier = controller.applier.with(mandate);
+        let ledger = Mutex::new(Ledger { ports, apps: HashMap::new() });
+        Arc::new(Self { controller, key, applier, writers: Arc::new(Semaphore::new(WRITERS)), ledger })
     }
 
     /// Looks at whatever is to be looked at, for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
-        let queue = Arc::clone(&self.controller.queue);
-        let mut running = JoinSet::new();
+        let Controller { queue, gate, .. } = self.controller.as_ref();
+        let mut looks = JoinSet::new();
+        let mut apps: HashMap<Id, AppKey> = HashMap::new();
         loop {
+            let open = gate.is_open();
+            let room = open && self.writers.available_permits() > 0;
             tokio::select! {
-                trigger = queue.next(), if running.len() < CONCURRENT => match trigger {
+                trigger = queue.next(room), if looks.len() < WRITERS + THINKERS => match trigger {
                     Trigger::Fleet => self.look_at_all(),
                     Trigger::App(app) => {
-                        running.spawn(Arc::clone(&self).reconcile(app));
+                        let look = looks.spawn(Arc::clone(&self).reconcile(app.clone()));
+                        apps.insert(look.id(), app);
                     }
                 },
-                Some(ended) = running.join_next() => if let Err(error) = ended && error.is_panic() {
-                    // The panic is logged; which app it was is lost, so it must be looked at again with all.
-                    queue.clear();
-                    queue.add(Trigger::Fleet);
+                Some(ended) = looks.join_next_with_id() => match ended {
+                    Ok((id, ())) => drop(apps.remove(&id)),
+                    // The panic is logged. Whatever it was about, the others go on.
+                    Err(error) => if let Some(app) = apps.remove(&error.id()) {
+                        queue.done(&app, Again::Backoff);
+                    },
                 },
+                () = gate.changed(open) => {}
             }
         }
     }
@@ -130,9 +156,7 @@ impl Leadership {
         let apps = self.controller.caches.apps.apps();
         self.controller.fleet.start_reviews(&apps);
         drop(ledger);
-        for app in apps {
-            self.controller.queue.add(Trigger::App(app));
-        }
+        self.controller.queue.add_round(apps);
     }
 
     /// Looks at one app, decides, does.
@@ -140,36 +164,74 @@ impl Leadership {
         let started = Instant::now();
         let again = match self.decide(&key) {
             None => Again::OnChange,
-            Some(decision) => self.carry_out(decision).await,
+            Some(decision) if writes_nothing(&decision.plan) => self.carry_out(decision).await,
+            Some(decision) => match self.turn() {
+                Some(_turn) => self.carry_out(decision).await,
+                None => Again::WhenRoom,
+            },
         };
-        let result = if again == Again::Backoff { "failed" } else { "ok" };
+        let result = match again {
+            Again::Backoff => "failed",
+            Again::WhenRoom => "waiting",
+            Again::OnChange | Again::After(_) => "ok",
+        };
         self.controller.metrics.reconciled(result, started.elapsed());
         self.controller.queue.done(&key, again);
     }
 
-    /// Looks, decides, and tells runtimes; `None` when there is no such app (any more).
+    /// A turn to write, if there is one now.
+    fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        if self.controller.gate.is_open() { Arc::clone(&self.writers).try_acquire_owned().ok() } else { None }
+    }
+
+    /// Looks, decides, and tells runtimes; `None` when there is no such app (any more), or none that can be read.
     fn decide(&self, key: &AppKey) -> Option<Decision> {
         let mut ledger = self.ledger();
         let found = self.controller.caches.apps.named(key);
-        let found = found.filter(|object| object.metadata.deletion_timestamp.is_none());
-        let app = found.as_ref().and_then(|object| App::try_from(object.as_ref()).ok());
-        let decision = match found.zip(app) {
+        let found = found.filter(|object| object.meta().deletion_timestamp.is_none());
+        let decision = match found.as_deref() {
             None => {
                 self.forget(&mut ledger, key);
                 None
             }
-            Some((object, app)) => {
-                let view = self.look(&mut ledger, app, &object);
+            Some(AppObject::Unreadable(object)) => {
+                self.leave_alone(&mut ledger, key, object);
+                None
+            }
+            Some(AppObject::Readable(object)) => App::try_from(object.as_ref()).ok().map(|app| {
+                let view = self.look(&mut ledger, app, object);
                 let plan = plan(&view);
                 self.tell_runtimes(key, &plan);
                 if let Some(remembered) = ledger.apps.get_mut(key) {
                     remembered.memory = plan.memory.clone();
+                    remembered.unreadable = None;
                 }
-                Some(Decision { app: view.app, object, plan })
-            }
+                Decision { app: view.app, object: Arc::clone(object), plan }
+            }),
         };
         self.controller.fleet.reviewed(key);
         decision
+    }
+
+    /// Runtimes keep what they have of an app that cannot be read, and its port stays its own.
+    fn leave_alone(&self, ledger: &mut Ledger, key: &AppKey, object: &Unreadable) {
+        for runtime in self.controller.fleet.runtimes() {
+            runtime.mailbox().set(key, Desired::Keep);
+        }
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        if let Some(port) = object.port {
+            ledger.ports.claim(&uid, Some(port));
+        }
+        let remembered = ledger.apps.entry(key.clone()).or_default();
+        if remembered.unreadable.as_ref() != Some(&object.why) {
+            tracing::warn!(app = %key, error = object.why, "a SpinApp cannot be read: it is left as it is");
+            let about = AppObject::Unreadable(Box::new(object.clone())).object_ref(&());
+            self.applier.tell(&about, vec![cannot_be_read(&object.why)]);
+            remembered.unreadable = Some(object.why.clone());
+        }
+        if remembered.uid.is_empty() {
+            remembered.uid = uid;
+        }
     }
 
     /// Everything that a decision about `app` may depend on.
@@ -241,9 +303,13 @@ impl Leadership {
     /// Writes what the plan says; when to look again.
     async fn carry_out(&self, decision: Decision) -> Again {
         let Decision { app, object, plan } = decision;
-        let Controller { caches, applier, .. } = self.controller.as_ref();
+        let caches = &self.controller.caches;
+        let applier = &self.applier;
         let published = applier.publish(&app, &plan, caches).await;
         if let Err(problem) = &published {
+            if let Some(again) = self.not_the_apps_fault() {
+                return again;
+            }
             tracing::warn!(app = %app.key, error = problem.message, "a write failed");
         }
         if self.remember_failure(&app, published.err()) {
@@ -257,27 +323,42 @@ impl Leadership {
         if let Some(status) = &plan.status
             && let Err(error) = applier.write_status(&object, status, caches).await
         {
-            tracing::warn!(app = %app.key, error = %daemon::chain(&error), "a status could not be written");
-            return Again::Backoff;
+            return self.failed(&app.key, &error, "a status could not be written");
         }
         if let Err(error) = applier.remember(&app, &plan, caches).await {
-            tracing::warn!(app = %app.key, error = %daemon::chain(&error), "a revision could not be remembered");
-            return Again::Backoff;
+            return self.failed(&app.key, &error, "a revision could not be remembered");
         }
-        applier.tell(&object, plan.events);
+        applier.tell(&object.object_ref(&()), plan.events);
         if self.has_failed(&app.key) {
             return Again::Backoff;
         }
         plan.recheck.map_or(Again::OnChange, |after| Again::After(after.try_into().unwrap_or_default()))
     }
 
-    /// Remembers whether the last write failed; whether that is news.
+    /// A write has failed: when to look again.
+    fn failed(&self, app: &AppKey, error: &WriteError, what: &'static str) -> Again {
+        self.not_the_apps_fault().unwrap_or_else(|| {
+            tracing::warn!(%app, %error, "{what}");
+            Again::Backoff
+        })
+    }
+
+    /// When to look again if what failed would have failed for every app.
+    fn not_the_apps_fault(&self) -> Option<Again> {
+        if !self.applier.may_write() {
+            return Some(Again::OnChange);
+        }
+        (!self.controller.gate.is_open()).then_some(Again::WhenRoom)
+    }
+
+    /// Remembers whether the last write failed; whether that is news. Another failure is none: its words may differ
+    /// each time.
     fn remember_failure(&self, app: &App, failure: Option<Problem>) -> bool {
         let mut ledger = self.ledger();
         let Some(remembered) = ledger.apps.get_mut(&app.key).filter(|remembered| remembered.uid == app.uid) else {
             return false;
         };
-        let news = remembered.write_failure != failure;
+        let news = remembered.write_failure.is_some() != failure.is_some();
         remembered.write_failure = failure;
         news
     }
@@ -299,6 +380,26 @@ impl Leadership {
 
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether carrying out `plan` asks nothing of the API server.
+fn writes_nothing(plan: &Plan) -> bool {
+    plan.service.is_none()
+        && plan.slices.is_empty()
+        && plan.stale_slices.is_empty()
+        && plan.status.is_none()
+        && plan.history.is_empty()
+}
+
+fn cannot_be_read(why: &str) -> Event {
+    Event {
+        kind: EventKind::Warning,
+        reason: Reason::InvalidSpec.as_str().to_owned(),
+        message: format!(
+            "this object cannot be read, so what runs is left as it is: {why}. Apply it again as this version of the CRD has it"
+        ),
+        action: "Reading",
     }
 }
 

@@ -2,10 +2,18 @@
 //!
 //! Promise: [`Elector::run`] polls the leader's work only while the lease is ours, and drops it before
 //! anybody else may take the lease: when the deadline after the last renewal passes, also in the middle of
-//! a request, or before the lease is given back on exit. The wall clock is read once: time is what has
-//! passed since, so a clock that jumps moves no deadline.
+//! a request, or before the lease is given back on exit. What is done in the leader's name asks its [`Mandate`]
+//! before each write and message, which ends by the clock alone: a process that was stopped for a while does
+//! nothing more when it goes on, whichever of its tasks goes on first. The wall clock is read once: time is what
+//! has passed since, so a clock that jumps moves no deadline.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -17,13 +25,17 @@ use operator_core::lease::{Decision, Held, Observed, Record, Settings, decide, r
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure;
+use crate::{backoff::Backoff, failure};
 
 /// How long giving the lease back may take on exit.
 const RELEASE: Duration = Duration::from_secs(2);
 
-/// How long to wait after a request that failed.
+/// How long a leader waits after a request that failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// In how many parts the time to renew is divided: a request that is not answered within one is given up, so that
+/// a connection that has died costs one part and not the lease.
+const ATTEMPTS: u32 = 4;
 
 /// A clock that starts at the wall clock's time and then never jumps.
 #[derive(Debug)]
@@ -43,6 +55,53 @@ impl Clock {
     }
 }
 
+/// The right to write and to command, for as long as the lease is ours. Clones are the same right.
+#[derive(Debug, Clone)]
+pub struct Mandate {
+    term: u64,
+    since: Instant,
+    /// Milliseconds after `since`.
+    until: Arc<AtomicU64>,
+}
+
+impl Mandate {
+    /// A mandate of `term` that has not begun.
+    fn new(term: u64) -> Self {
+        Self { term, since: Instant::now(), until: Arc::default() }
+    }
+
+    /// A mandate of `term` that lasts until it is revoked.
+    #[must_use]
+    pub fn unlimited(term: u64) -> Self {
+        let mandate = Self::new(term);
+        mandate.until.store(u64::MAX, Ordering::Release);
+        mandate
+    }
+
+    /// The lease's count of transitions.
+    #[must_use]
+    pub const fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Whether the lease is ours, by the clock.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let passed = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        passed < self.until.load(Ordering::Acquire)
+    }
+
+    /// Nothing more is done in its name.
+    pub fn revoke(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
+    fn extend(&self, left: Duration) {
+        let until = self.since.elapsed().saturating_add(left);
+        self.until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+}
+
 /// One candidate.
 #[derive(Debug)]
 pub struct Elector {
@@ -54,76 +113,101 @@ pub struct Elector {
     /// The lease as last seen, with its resource version.
     seen: Option<(Observed, String)>,
     held: Option<Held>,
+    mandate: Option<Mandate>,
 }
 
 impl Elector {
     /// The candidate `me` for the lease called `name`.
     #[must_use]
     pub fn new(api: Api<Lease>, name: &str, me: String, settings: Settings) -> Self {
-        Self { api, name: name.to_owned(), me, settings, clock: Clock::start(), seen: None, held: None }
+        Self { api, name: name.to_owned(), me, settings, clock: Clock::start(), seen: None, held: None, mandate: None }
     }
 
-    /// Leads whenever it can until `stop`: `lead` is given the term, and what it returns is polled while the
+    /// Leads whenever it can until `stop`: `lead` is given the mandate, and what it returns is polled while the
     /// lease is ours. Gives the lease back before it returns. Returns what `lead` did, should it end by
     /// itself.
     pub async fn run<T, F: Future<Output = T>>(
         mut self,
         stop: CancellationToken,
-        mut lead: impl FnMut(u64) -> F,
+        mut lead: impl FnMut(Mandate) -> F,
     ) -> Option<T> {
         loop {
-            let term = tokio::select! {
+            let mandate = tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                term = self.acquire() => term,
+                mandate = self.acquire() => mandate,
             };
+            let term = mandate.term();
             tracing::info!(term, identity = self.me, "leading");
-            let work = lead(term);
+            let work = lead(mandate.clone());
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => None,
                 () = self.hold() => {
+                    mandate.revoke();
                     tracing::warn!(term, "no longer leading");
                     continue;
                 }
                 result = work => Some(result),
             };
+            mandate.revoke();
             self.give_back().await;
             return result;
         }
     }
 
-    /// Waits until the lease is ours; the term.
-    async fn acquire(&mut self) -> u64 {
-        self.held = None;
-        let patience = unsigned(self.settings.deadline);
+    /// Waits until the lease is ours.
+    async fn acquire(&mut self) -> Mandate {
+        (self.held, self.mandate) = (None, None);
+        let patience = self.attempt();
+        let mut backoff = Backoff::new(AFTER_FAILURE, unsigned(self.settings.retry).max(AFTER_FAILURE));
         loop {
             match timeout(patience, self.look()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(error = %daemon::chain(&error), "cannot read the lease");
-                    sleep(AFTER_FAILURE).await;
+                    tracing::warn!(error = failure::sentence(&error), "cannot read the lease");
+                    sleep(backoff.next_delay()).await;
                     continue;
                 }
                 Err(_elapsed) => {
                     tracing::warn!("no answer about the lease");
+                    sleep(backoff.next_delay()).await;
                     continue;
                 }
             }
             match self.decide() {
                 Decision::Acquire(record) | Decision::Renew(record) => {
                     match timeout(patience, self.write(&record)).await {
-                        Ok(Ok(())) => return record.term,
-                        Ok(Err(error)) if failure::is_conflict(&error) => continue,
-                        Ok(Err(error)) => tracing::warn!(error = %daemon::chain(&error), "cannot take the lease"),
+                        Ok(Ok(())) => return self.mandated(record.term),
+                        // Somebody was faster, and will be the leader.
+                        Ok(Err(error)) if failure::is_conflict(&error) => {}
+                        Ok(Err(error)) => {
+                            tracing::warn!(error = failure::sentence(&error), "cannot take the lease");
+                        }
                         Err(_elapsed) => tracing::warn!("no answer about the lease"),
                     }
-                    sleep(AFTER_FAILURE).await;
+                    sleep(backoff.next_delay()).await;
                 }
-                Decision::Wait(time) => sleep(unsigned(time)).await,
+                Decision::Wait(time) => {
+                    backoff = Backoff::new(AFTER_FAILURE, unsigned(self.settings.retry).max(AFTER_FAILURE));
+                    sleep(unsigned(time)).await;
+                }
                 Decision::Lost => {}
             }
         }
+    }
+
+    /// The right that the lease, which is ours now, gives.
+    fn mandated(&mut self, term: u64) -> Mandate {
+        let mandate = Mandate::new(term);
+        mandate.extend(self.time_left());
+        self.mandate = Some(mandate.clone());
+        mandate
+    }
+
+    /// How long one request may take.
+    fn attempt(&self) -> Duration {
+        unsigned(self.settings.deadline) / ATTEMPTS
     }
 
     /// Renews the lease until it is lost.
@@ -134,10 +218,11 @@ impl Elector {
                 Decision::Wait(time) => sleep(unsigned(time)).await,
                 Decision::Acquire(record) | Decision::Renew(record) => {
                     // Returning in time matters more than an answer.
-                    match timeout(self.time_left(), self.write(&record)).await {
-                        Ok(Ok(())) | Err(_) => {}
+                    match timeout(self.time_left().min(self.attempt()), self.write(&record)).await {
+                        Ok(Ok(())) => {}
+                        Err(_elapsed) => tracing::warn!("no answer about the lease"),
                         Ok(Err(error)) => {
-                            tracing::warn!(error = %daemon::chain(&error), "cannot renew the lease yet");
+                            tracing::warn!(error = failure::sentence(&error), "cannot renew the lease yet");
                             if failure::is_conflict(&error) || failure::is_not_found(&error) {
                                 // Somebody has written to it; what stands there decides.
                                 let _failed_or_late = timeout(self.time_left(), self.look()).await;
@@ -180,6 +265,9 @@ impl Elector {
         };
         self.saw(Some(&written));
         self.held = Some(Held { term: record.term, renewed: started });
+        if let Some(mandate) = self.mandate.as_ref().filter(|mandate| mandate.term == record.term) {
+            mandate.extend(self.time_left());
+        }
         Ok(())
     }
 
@@ -190,7 +278,7 @@ impl Elector {
         let lease = self.lease(&release(&self.settings, &held, self.clock.now()), Some(version));
         match timeout(RELEASE, self.api.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(Ok(_)) => tracing::info!(term = held.term, "gave the lease back"),
-            Ok(Err(error)) => tracing::warn!(error = %daemon::chain(&error), "could not give the lease back"),
+            Ok(Err(error)) => tracing::warn!(error = failure::sentence(&error), "could not give the lease back"),
             Err(_elapsed) => tracing::warn!("could not give the lease back in time"),
         }
     }
@@ -236,4 +324,24 @@ fn record_of(lease: &Lease) -> Record {
 
 fn unsigned(duration: SignedDuration) -> Duration {
     Duration::try_from(duration).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mandate_ends_by_the_clock_alone_and_for_good_when_it_is_revoked() {
+        let mandate = Mandate::new(7);
+        let kept = mandate.clone();
+        assert!(!kept.holds(), "it has not begun");
+        mandate.extend(Duration::from_secs(3600));
+        assert!(kept.holds());
+        mandate.extend(Duration::ZERO);
+        assert!(!kept.holds(), "its time is over, whoever has noticed");
+        mandate.extend(Duration::from_secs(3600));
+        mandate.revoke();
+        assert!(!kept.holds());
+        assert!(Mandate::unlimited(1).holds());
+    }
 }

@@ -7,6 +7,7 @@
 //! Promise: every replica makes the certificates and reads along; only the leader talks to runtimes and
 //! writes about apps. No network is waited for between a change and the message to a runtime that it causes.
 
+pub mod api_server;
 pub mod apply;
 pub mod backoff;
 pub mod cache;
@@ -14,7 +15,7 @@ pub mod config;
 pub mod controller;
 pub mod failure;
 pub mod inputs;
-mod kinds;
+pub mod kinds;
 pub mod lease;
 pub mod metrics;
 pub mod operator;

@@ -26,25 +26,45 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::{
+    api_server::{ApiServer, Patience},
     apply::{self, Applier, Caches},
     cache::{Cache, Concerns},
     config::{Config, STOP_WITHIN},
     controller::{Controller, Leadership},
-    lease::Elector,
+    failure,
+    lease::{Elector, Mandate},
     metrics::{Levels, Metrics},
     pki::Pki,
     queue::{Queue, Trigger},
     references::References,
-    resolve::{BindleServers, Resolver},
+    resolve::{BindleServers, Oracle, Resolver},
     runtimes::{Caller, Fleet, Link, Speaker, Timings},
 };
 
-/// Everything that the tasks share.
+/// What an operator works with that is not its own.
+#[derive(Clone)]
+pub struct Outside {
+    /// The API server.
+    pub api: ApiServer,
+    /// Who is asked about bundles.
+    pub oracle: Arc<dyn Oracle>,
+    /// How long to wait for runtimes.
+    pub timings: Timings,
+}
+
+impl std::fmt::Debug for Outside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outside").field("api", &self.api).field("timings", &self.timings).finish_non_exhaustive()
+    }
+}
+
+/// One operator: everything that its tasks share.
 #[derive(Debug, Clone)]
-struct Parts {
+pub struct Operator {
     controller: Arc<Controller>,
     pki: Arc<Pki>,
     leading: watch::Sender<Option<u64>>,
+    timings: Timings,
 }
 
 /// Runs the operator until a signal or a failure ends it.
@@ -55,30 +75,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     // kube's client takes its cryptography from the process's default; a second one would be ignored.
     let _set_before = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::try_default().await?;
+    let api = ApiServer::new(kube::Config::infer().await?, Patience::default())?;
+    let oracle = Arc::new(BindleServers::new(config.bindle.clone()));
+    let outside = Outside { api, oracle, timings: Timings::default() };
     let registry = Registry::new();
-    let metrics = Metrics::register(&registry)?;
     let tasks = Tasks::new("operator");
-
-    let pki = Arc::new(Pki::new(client.clone(), &config.namespace, config.pki));
-    tasks.spawn("pki", {
-        let (pki, stop) = (Arc::clone(&pki), tasks.stop_token());
-        async move { until(stop, Box::pin(pki.run())).await }
-    });
-    let parts = start_readers(&config, &client, pki, &metrics, &tasks);
-    let admin = admin(&parts, &registry)?;
+    let operator = Operator::start(&config, &outside, &registry, &tasks)?;
+    let admin = operator.admin(&registry)?;
     let address = admin.serve(&config.admin, &tasks).await?;
     tracing::info!(%address, namespace = config.namespace, pod = config.pod_name, "started");
-
-    let leases: Api<Lease> = Api::namespaced(client, &config.namespace);
-    let elector = Elector::new(leases, &config.lease_name, config.pod_name.clone(), config.lease);
-    tasks.spawn("leader", {
-        let stop = tasks.stop_token();
-        async move {
-            elector.run(stop, |term| lead(parts.clone(), config.clone(), metrics.clone(), term)).await;
-            Ok::<_, Infallible>(())
-        }
-    });
     let failure = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "stopping");
@@ -92,6 +97,51 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
+impl Operator {
+    /// Starts an operator as tasks of `tasks`: it reads along, and leads when it can.
+    ///
+    /// # Errors
+    /// When `registry` has metrics of the operator's names already.
+    pub fn start(config: &Config, outside: &Outside, registry: &Registry, tasks: &Tasks) -> prometheus::Result<Self> {
+        let metrics = Metrics::register(registry)?;
+        let pki = Arc::new(Pki::new(outside.api.client(), &config.namespace, config.pki));
+        tasks.spawn("pki", {
+            let (pki, stop) = (Arc::clone(&pki), tasks.stop_token());
+            async move { until(stop, Box::pin(pki.run())).await }
+        });
+        let controller = start_readers(config, outside, &metrics, tasks);
+        let operator = Self { controller, pki, leading: watch::Sender::new(None), timings: outside.timings };
+        let leases: Api<Lease> = Api::namespaced(outside.api.apart(), &config.namespace);
+        let elector = Elector::new(leases, &config.lease_name, config.pod_name.clone(), config.lease);
+        tasks.spawn("leader", {
+            let (operator, config, stop) = (operator.clone(), config.clone(), tasks.stop_token());
+            async move {
+                elector.run(stop, |mandate| lead(operator.clone(), config.clone(), metrics.clone(), mandate)).await;
+                Ok::<_, Infallible>(())
+            }
+        });
+        Ok(operator)
+    }
+
+    /// The part that looks, decides and does.
+    #[must_use]
+    pub const fn controller(&self) -> &Arc<Controller> {
+        &self.controller
+    }
+
+    /// The term that it leads now, if it does.
+    #[must_use]
+    pub fn term(&self) -> Option<u64> {
+        *self.leading.borrow()
+    }
+
+    fn admin(&self, registry: &Registry) -> prometheus::Result<Admin> {
+        let (ready, levels, state) = (self.clone(), Arc::clone(&self.controller), self.clone());
+        Metrics::observe_state(registry, Arc::new(move || levels_of(&levels)))?;
+        Ok(Admin::new(registry.clone()).ready_when(move || readiness(&ready)).with_state(move || describe(&state)))
+    }
+}
+
 /// Polls `work`, which never ends by itself, until `stop`.
 async fn until(stop: tokio_util::sync::CancellationToken, work: impl Future<Output = ()>) -> Result<(), Infallible> {
     stop.run_until_cancelled(work).await;
@@ -99,28 +149,37 @@ async fn until(stop: tokio_util::sync::CancellationToken, work: impl Future<Outp
 }
 
 /// Starts what every replica does: reading along, so that a new leader knows everything at once.
-fn start_readers(config: &Config, client: &Client, pki: Arc<Pki>, metrics: &Metrics, tasks: &Tasks) -> Parts {
+fn start_readers(config: &Config, outside: &Outside, metrics: &Metrics, tasks: &Tasks) -> Arc<Controller> {
+    let client = outside.api.client();
     let queue = Arc::new(Queue::default());
     let caches = Arc::new(Caches::default());
     let fleet = Arc::new(Fleet::new(Arc::clone(&queue)));
-    let references = Arc::new(References::new(Arc::clone(&queue)));
-    let servers = Arc::new(BindleServers::new(config.bindle.clone()));
-    let resolver = Arc::new(Resolver::new(servers, Arc::clone(&queue), metrics.clone()));
+    let references = Arc::new(References::new(Arc::clone(&queue), *outside.api.patience()));
+    let resolver = Arc::new(Resolver::new(Arc::clone(&outside.oracle), Arc::clone(&queue), metrics.clone()));
     let (applier, news) = Applier::new(client.clone(), metrics.clone());
 
-    let slices =
-        watcher::Config::default().labels(&format!("{}={}", names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGED_BY));
-    let all = watcher::Config::default();
-    let reader =
-        Reader { client: client.clone(), queue: Arc::clone(&queue), metrics: metrics.clone(), tasks: tasks.clone() };
+    let all = outside.api.patience().watches();
+    let labelled = |label: &str, value: &str| all.clone().labels(&format!("{label}={value}"));
+    let reader = Reader {
+        client: client.clone(),
+        all: all.clone(),
+        queue: Arc::clone(&queue),
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+    };
     reader.watch("apps", all.clone(), Arc::clone(&caches), |caches| &caches.apps);
-    reader.watch("services", all, Arc::clone(&caches), |caches| &caches.services);
+    reader.watch("services", all.clone(), Arc::clone(&caches), |caches| &caches.services);
+    let slices = labelled(names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGED_BY);
     reader.watch::<EndpointSlice>("slices", slices, Arc::clone(&caches), |caches| &caches.slices);
-    let history = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
+    let history = labelled(names::MANAGED_BY_LABEL, names::MANAGED_BY);
     reader.watch::<ControllerRevision>("history", history, Arc::clone(&caches), |caches| &caches.history);
     reader.watch_pods(config, Arc::clone(&fleet));
     reader.watch_nodes(Arc::clone(&fleet));
 
+    tasks.spawn("api server", {
+        let (api, stop) = (outside.api.clone(), tasks.stop_token());
+        async move { until(stop, api.ask_after_it()).await }
+    });
     tasks.spawn("references", {
         let (references, client, stop) = (Arc::clone(&references), client.clone(), tasks.stop_token());
         async move { until(stop, Box::pin(references.run(client))).await }
@@ -130,20 +189,27 @@ fn start_readers(config: &Config, client: &Client, pki: Arc<Pki>, metrics: &Metr
         async move { until(stop, resolver.run()).await }
     });
     tasks.spawn("events", {
-        let (client, pod, stop) = (client.clone(), config.pod_name.clone(), tasks.stop_token());
+        let (client, pod, stop) = (client, config.pod_name.clone(), tasks.stop_token());
         async move { until(stop, apply::tell(client, pod, news)).await }
     });
-    let default_server = config.default_bindle_server.clone();
-    let pool_config = config.pool_config.clone();
-    let metrics = metrics.clone();
-    let controller =
-        Controller { caches, queue, fleet, resolver, references, applier, default_server, pool_config, metrics };
-    Parts { controller: Arc::new(controller), pki, leading: watch::Sender::new(None) }
+    Arc::new(Controller {
+        caches,
+        queue,
+        fleet,
+        resolver,
+        references,
+        applier,
+        gate: Arc::clone(outside.api.gate()),
+        default_server: config.default_bindle_server.clone(),
+        pool_config: config.pool_config.clone(),
+        metrics: metrics.clone(),
+    })
 }
 
 /// Starts watches.
 struct Reader {
     client: Client,
+    all: watcher::Config,
     queue: Arc<Queue>,
     metrics: Metrics,
     tasks: Tasks,
@@ -171,14 +237,14 @@ impl Reader {
 
     fn watch_pods(&self, config: &Config, fleet: Arc<Fleet>) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &config.namespace);
-        let selected = watcher::Config::default().labels(&config.runtime_selector);
+        let selected = self.all.clone().labels(&config.runtime_selector);
         self.observe("pods", watcher(pods, selected), move |event| fleet.observe_pod(event));
     }
 
     /// Nodes' zones, from metadata alone.
     fn watch_nodes(&self, fleet: Arc<Fleet>) {
         let nodes: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
-        let events = watcher(nodes, watcher::Config::default());
+        let events = watcher(nodes, self.all.clone());
         self.observe("nodes", events, move |event| fleet.observe_node(&event));
     }
 
@@ -199,7 +265,7 @@ impl Reader {
                     Ok(None) => return,
                     Err(error) => {
                         metrics.watch_failed(name);
-                        tracing::warn!(kind = name, error = %daemon::chain(&error), "a watch failed");
+                        tracing::warn!(kind = name, error = failure::of_watch(&error), "a watch failed");
                     }
                 }
             }
@@ -210,18 +276,18 @@ impl Reader {
 }
 
 /// What the leader does, for as long as it is polled.
-async fn lead(parts: Parts, config: Config, metrics: Metrics, term: u64) {
-    let controller = &parts.controller;
+async fn lead(operator: Operator, config: Config, metrics: Metrics, mandate: Mandate) {
+    let controller = &operator.controller;
     controller.caches.synced().await;
-    let (tls, key) = certificates(&parts.pki).await;
-    let _leading = Leading::begin(&parts, &metrics, term);
+    let (tls, key) = certificates(&operator.pki).await;
+    let _leading = Leading::begin(&operator, &metrics, mandate.term());
     let caller = Caller {
-        speaker: Speaker { operator: config.pod_name, term },
+        speaker: Speaker { operator: config.pod_name, mandate: mandate.clone() },
         port: config.control_port,
         tls,
-        timings: Timings::default(),
+        timings: operator.timings,
     };
-    let leadership = Leadership::begin(Arc::clone(controller), key);
+    let leadership = Leadership::begin(Arc::clone(controller), key, mandate);
     tokio::join!(controller.fleet.lead(Arc::new(caller)), leadership.run());
 }
 
@@ -247,10 +313,10 @@ struct Leading {
 }
 
 impl Leading {
-    fn begin(parts: &Parts, metrics: &Metrics, term: u64) -> Self {
-        parts.leading.send_replace(Some(term));
+    fn begin(operator: &Operator, metrics: &Metrics, term: u64) -> Self {
+        operator.leading.send_replace(Some(term));
         metrics.leading(true);
-        Self { leading: parts.leading.clone(), metrics: metrics.clone() }
+        Self { leading: operator.leading.clone(), metrics: metrics.clone() }
     }
 }
 
@@ -261,21 +327,15 @@ impl Drop for Leading {
     }
 }
 
-fn admin(parts: &Parts, registry: &Registry) -> prometheus::Result<Admin> {
-    let (ready, levels, state) = (parts.clone(), Arc::clone(&parts.controller), parts.clone());
-    Metrics::observe_state(registry, Arc::new(move || levels_of(&levels)))?;
-    Ok(Admin::new(registry.clone()).ready_when(move || readiness(&ready)).with_state(move || describe(&state)))
-}
-
 /// What keeps this replica from being ready: followers are ready too.
-fn readiness(parts: &Parts) -> Result<(), String> {
-    if parts.pki.tls().borrow().is_none() {
+fn readiness(operator: &Operator) -> Result<(), String> {
+    if operator.pki.tls().borrow().is_none() {
         return Err("there are no certificates yet".to_owned());
     }
-    if let Some(missing) = parts.controller.caches.missing() {
+    if let Some(missing) = operator.controller.caches.missing() {
         return Err(missing.to_owned());
     }
-    if parts.controller.fleet.is_synced() { Ok(()) } else { Err("pods have not been listed yet".to_owned()) }
+    if operator.controller.fleet.is_synced() { Ok(()) } else { Err("pods have not been listed yet".to_owned()) }
 }
 
 fn levels_of(controller: &Controller) -> Levels {
@@ -294,8 +354,8 @@ fn connected(runtime: &crate::runtimes::Runtime) -> bool {
 }
 
 /// The state for people, without secrets.
-fn describe(parts: &Parts) -> serde_json::Value {
-    let runtimes: BTreeMap<String, serde_json::Value> = parts
+fn describe(operator: &Operator) -> serde_json::Value {
+    let runtimes: BTreeMap<String, serde_json::Value> = operator
         .controller
         .fleet
         .runtimes()
@@ -322,9 +382,9 @@ fn describe(parts: &Parts) -> serde_json::Value {
         })
         .collect();
     json!({
-        "leading": *parts.leading.borrow(),
-        "apps": parts.controller.caches.apps.len(),
-        "queued": parts.controller.queue.depth(),
+        "leading": operator.term(),
+        "apps": operator.controller.caches.apps.len(),
+        "queued": operator.controller.queue.depth(),
         "runtimes": runtimes,
     })
 }

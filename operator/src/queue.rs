@@ -2,10 +2,15 @@
 //!
 //! Promise: an app is looked at by one reconcile at a time; however often it is added meanwhile, once
 //! more is enough; one that fails comes back after a growing, jittered delay, and a new reason to look
-//! overrides the delay.
+//! overrides the delay. Of all that fail, no more than [`RETRIES_PER_SECOND`] come back, after a burst of
+//! [`RETRY_BURST`]. Those that wait for their turn to write come back one by one, in order, and are looked at
+//! again as if nothing had been decided: what is written is never what was true a while ago.
+//!
+//! When the fleet changes, every app is looked at, but nothing of that keeps an app waiting which has a reason of its
+//! own; and one such round has ended, and has begun [`ROUNDS_APART`] ago, before the next begins.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,6 +19,15 @@ use control::AppKey;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::backoff::Backoff;
+
+/// How many apps that failed come back per second, all together.
+pub const RETRIES_PER_SECOND: u32 = 20;
+
+/// How many may come back as soon as their own delay is over before that holds.
+pub const RETRY_BURST: u32 = 100;
+
+/// How far apart rounds of all apps begin.
+pub const ROUNDS_APART: Duration = Duration::from_millis(500);
 
 /// What is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +47,8 @@ pub enum Again {
     After(Duration),
     /// After a back-off: the last look failed.
     Backoff,
+    /// When there is room to write: see [`Queue::next`].
+    WhenRoom,
 }
 
 /// A queue of apps without duplicates.
@@ -45,6 +61,11 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct Inner {
     fleet: bool,
+    /// When the last round began.
+    round: Option<Instant>,
+    /// What is left of it, in order; one that has had a reason of its own since is in `due_in_round` no more.
+    rest_of_round: VecDeque<AppKey>,
+    due_in_round: HashSet<AppKey>,
     ready: VecDeque<AppKey>,
     queued: HashSet<AppKey>,
     running: HashSet<AppKey>,
@@ -53,6 +74,14 @@ struct Inner {
     later: BTreeSet<(Instant, AppKey)>,
     due: HashMap<AppKey, Instant>,
     failing: HashMap<AppKey, Backoff>,
+    /// Those that wait for room to write, in order, and the place of each.
+    line: BTreeMap<u64, AppKey>,
+    parked: HashMap<AppKey, u64>,
+    places: u64,
+    /// Whether the last one came from the line.
+    from_line: bool,
+    /// When the next retry may be, if all retries were evenly spread.
+    next_retry: Option<Instant>,
 }
 
 impl Queue {
@@ -67,15 +96,26 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// The next thing to look at; an app counts as running until [`Queue::done`].
-    pub async fn next(&self) -> Trigger {
+    /// Begins a round: adds every app, after all that have a reason of their own.
+    pub fn add_round(&self, apps: Vec<AppKey>) {
+        let mut inner = self.lock();
+        for app in apps {
+            inner.add_to_round(app);
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// The next thing to look at; an app counts as running until [`Queue::done`]. With `room` to write, those that wait
+    /// for it take turns with those that are new.
+    pub async fn next(&self, room: bool) -> Trigger {
         loop {
             let wake = {
-                let mut inner = self.lock();
-                if let Some(trigger) = inner.pop(Instant::now()) {
+                let (mut inner, now) = (self.lock(), Instant::now());
+                if let Some(trigger) = inner.pop(now, room) {
                     return trigger;
                 }
-                inner.later.first().map(|(at, _)| *at)
+                inner.wake(now)
             };
             match wake {
                 None => self.changed.notified().await,
@@ -92,14 +132,20 @@ impl Queue {
         let mut inner = self.lock();
         inner.running.remove(app);
         let delay = match again {
-            Again::Backoff => Some(inner.failing.entry(app.clone()).or_default().next_delay()),
+            Again::Backoff => {
+                let own = inner.failing.entry(app.clone()).or_default().next_delay();
+                Some(own.max(inner.retry_delay(Instant::now())))
+            }
             Again::OnChange | Again::After(_) => {
                 inner.failing.remove(app);
                 if let Again::After(delay) = again { Some(delay) } else { None }
             }
+            Again::WhenRoom => None,
         };
         if inner.again.remove(app) {
             inner.add(app.clone());
+        } else if again == Again::WhenRoom {
+            inner.park(app.clone());
         } else if let Some(delay) = delay {
             inner.add_later(app.clone(), Instant::now() + delay);
         }
@@ -118,10 +164,11 @@ impl Queue {
         *self.lock() = Inner::default();
     }
 
-    /// How many apps wait to be looked at now.
+    /// How many apps wait to be looked at now, or for room to write.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.lock().ready.len()
+        let inner = self.lock();
+        inner.ready.len() + inner.parked.len() + inner.due_in_round.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -134,6 +181,8 @@ impl Inner {
         if self.running.contains(&app) {
             self.again.insert(app);
         } else if self.queued.insert(app.clone()) {
+            self.due_in_round.remove(&app);
+            self.leave_line(&app);
             if let Some(at) = self.due.remove(&app) {
                 self.later.remove(&(at, app.clone()));
             }
@@ -148,8 +197,68 @@ impl Inner {
         self.later.insert((at, app));
     }
 
-    fn pop(&mut self, now: Instant) -> Option<Trigger> {
-        if std::mem::take(&mut self.fleet) {
+    fn add_to_round(&mut self, app: AppKey) {
+        if self.running.contains(&app) {
+            self.again.insert(app);
+        } else if !self.queued.contains(&app) && self.due_in_round.insert(app.clone()) {
+            self.rest_of_round.push_back(app);
+        }
+    }
+
+    /// The next app of the round.
+    fn next_of_round(&mut self) -> Option<AppKey> {
+        while let Some(app) = self.rest_of_round.pop_front() {
+            if self.due_in_round.remove(&app) {
+                self.leave_line(&app);
+                return Some(app);
+            }
+        }
+        None
+    }
+
+    /// When the next round may begin, if there is to be one and the last has ended.
+    fn next_round(&self, now: Instant) -> Option<Instant> {
+        let waits = self.fleet && self.due_in_round.is_empty();
+        waits.then(|| self.round.map_or(now, |began| began + ROUNDS_APART))
+    }
+
+    /// When there is something to look at although nothing is added.
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        let later = self.later.first().map(|(at, _)| *at);
+        later.into_iter().chain(self.next_round(now)).min()
+    }
+
+    fn leave_line(&mut self, app: &AppKey) {
+        if let Some(place) = self.parked.remove(app) {
+            self.line.remove(&place);
+        }
+    }
+
+    fn park(&mut self, app: AppKey) {
+        self.places += 1;
+        self.parked.insert(app.clone(), self.places);
+        self.line.insert(self.places, app);
+    }
+
+    /// The first of the line.
+    fn unpark(&mut self) -> Option<AppKey> {
+        let (_, app) = self.line.pop_first()?;
+        self.parked.remove(&app);
+        Some(app)
+    }
+
+    /// How long a retry must wait for the others' sake.
+    fn retry_delay(&mut self, now: Instant) -> Duration {
+        let apart = Duration::from_secs(1) / RETRIES_PER_SECOND;
+        let earliest = now.checked_sub(apart * RETRY_BURST).unwrap_or(now);
+        let at = self.next_retry.map_or(earliest, |at| at.max(earliest));
+        self.next_retry = Some(at + apart);
+        at.saturating_duration_since(now)
+    }
+
+    fn pop(&mut self, now: Instant, room: bool) -> Option<Trigger> {
+        if self.next_round(now).is_some_and(|at| at <= now) {
+            (self.fleet, self.round) = (false, Some(now));
             return Some(Trigger::Fleet);
         }
         while self.later.first().is_some_and(|(at, _)| *at <= now) {
@@ -158,8 +267,18 @@ impl Inner {
                 self.add(app);
             }
         }
-        let app = self.ready.pop_front()?;
-        self.queued.remove(&app);
+        let waited = if room && (self.ready.is_empty() || !self.from_line) { self.unpark() } else { None };
+        self.from_line = waited.is_some();
+        let app = match waited {
+            Some(app) => app,
+            None => match self.ready.pop_front() {
+                Some(app) => {
+                    self.queued.remove(&app);
+                    app
+                }
+                None => self.next_of_round()?,
+            },
+        };
         self.running.insert(app.clone());
         Some(Trigger::App(app))
     }
@@ -183,8 +302,8 @@ mod tests {
         add(&queue, "a");
         add(&queue, "a");
         add(&queue, "b");
-        assert_eq!(queue.next().await, Trigger::App(app("a")));
-        assert_eq!(queue.next().await, Trigger::App(app("b")));
+        assert_eq!(queue.next(true).await, Trigger::App(app("a")));
+        assert_eq!(queue.next(true).await, Trigger::App(app("b")));
         assert_eq!(queue.depth(), 0);
     }
 
@@ -192,12 +311,12 @@ mod tests {
     async fn an_app_added_while_it_is_looked_at_comes_once_more_and_not_before() {
         let queue = Queue::default();
         add(&queue, "a");
-        queue.next().await;
+        queue.next(true).await;
         add(&queue, "a");
         add(&queue, "a");
         assert_eq!(queue.depth(), 0);
         queue.done(&app("a"), Again::OnChange);
-        assert_eq!(queue.next().await, Trigger::App(app("a")));
+        assert_eq!(queue.next(true).await, Trigger::App(app("a")));
         queue.done(&app("a"), Again::OnChange);
         assert_eq!(queue.depth(), 0);
     }
@@ -206,19 +325,19 @@ mod tests {
     async fn a_failing_app_comes_back_later_and_later_but_a_change_brings_it_back_now() {
         let queue = Queue::default();
         add(&queue, "a");
-        queue.next().await;
+        queue.next(true).await;
         let mut waited = Vec::new();
         for _ in 0..4 {
             let start = Instant::now();
             queue.done(&app("a"), Again::Backoff);
-            queue.next().await;
+            queue.next(true).await;
             waited.push(start.elapsed());
         }
         assert!(waited[3] > waited[0] * 2, "{waited:?}");
         queue.done(&app("a"), Again::Backoff);
         let start = Instant::now();
         add(&queue, "a");
-        assert_eq!(queue.next().await, Trigger::App(app("a")));
+        assert_eq!(queue.next(true).await, Trigger::App(app("a")));
         assert!(start.elapsed() < waited[3], "{:?}", start.elapsed());
     }
 
@@ -226,12 +345,89 @@ mod tests {
     async fn an_app_to_be_looked_at_later_is_not_looked_at_twice() {
         let queue = Queue::default();
         add(&queue, "a");
-        queue.next().await;
+        queue.next(true).await;
         queue.done(&app("a"), Again::After(Duration::from_millis(30)));
         add(&queue, "a");
-        queue.next().await;
+        queue.next(true).await;
         queue.done(&app("a"), Again::OnChange);
-        let idle = tokio::time::timeout(Duration::from_millis(150), queue.next()).await;
+        let idle = tokio::time::timeout(Duration::from_millis(150), queue.next(true)).await;
         assert!(idle.is_err());
+    }
+
+    #[tokio::test]
+    async fn those_that_wait_to_write_come_in_order_when_there_is_room_and_a_change_brings_one_back_without() {
+        let queue = Queue::default();
+        for name in ["a", "b", "c"] {
+            add(&queue, name);
+            queue.next(false).await;
+            queue.done(&app(name), Again::WhenRoom);
+        }
+        assert_eq!(queue.depth(), 3);
+        add(&queue, "b");
+        assert_eq!(queue.next(false).await, Trigger::App(app("b")));
+        queue.done(&app("b"), Again::WhenRoom);
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.push(queue.next(true).await);
+        }
+        assert_eq!(order, ["a", "c", "b"].map(|name| Trigger::App(app(name))));
+    }
+
+    #[tokio::test]
+    async fn those_that_are_new_and_those_that_wait_to_write_take_turns() {
+        let queue = Queue::default();
+        for name in ["a", "b"] {
+            add(&queue, name);
+            queue.next(false).await;
+            queue.done(&app(name), Again::WhenRoom);
+        }
+        for name in ["x", "y"] {
+            add(&queue, name);
+        }
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            order.push(queue.next(true).await);
+        }
+        assert_eq!(order, ["a", "x", "b", "y"].map(|name| Trigger::App(app(name))));
+    }
+
+    #[tokio::test]
+    async fn many_that_fail_together_come_back_a_few_at_a_time() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        for number in 0..500 {
+            add(&queue, &format!("a{number}"));
+            queue.next(true).await;
+            queue.done(&app(&format!("a{number}")), Again::Backoff);
+        }
+        let due: Vec<Instant> = queue.lock().later.iter().map(|(at, _)| *at).collect();
+        let burst = usize::try_from(RETRY_BURST).unwrap();
+        for (number, at) in due.iter().enumerate().skip(burst) {
+            let expected = u32::try_from(number - burst).unwrap() / RETRIES_PER_SECOND;
+            assert!(*at + Duration::from_secs(1) > start + Duration::from_secs(u64::from(expected)), "{number}");
+        }
+        let last = due.last().unwrap().duration_since(start);
+        assert!(last > Duration::from_secs(15) && last < Duration::from_secs(25), "{last:?}");
+    }
+
+    #[tokio::test]
+    async fn a_round_of_all_apps_keeps_none_waiting_that_has_a_reason_and_the_next_begins_when_it_has_ended() {
+        let queue = Queue::default();
+        queue.add(Trigger::Fleet);
+        assert_eq!(queue.next(true).await, Trigger::Fleet);
+        queue.add_round(["a", "b", "c"].map(app).to_vec());
+        queue.add(Trigger::Fleet);
+        add(&queue, "c");
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let next = queue.next(true).await;
+            if let Trigger::App(app) = &next {
+                queue.done(app, Again::OnChange);
+            }
+            order.push(next);
+        }
+        let expected = ["c", "a", "b"].map(|name| Trigger::App(app(name))).into_iter().chain([Trigger::Fleet]);
+        assert_eq!(order, expected.collect::<Vec<_>>());
+        assert_eq!(queue.depth(), 0);
     }
 }

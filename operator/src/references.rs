@@ -21,7 +21,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
-        watcher::{Config, Event, watcher},
+        watcher::{Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -31,7 +31,9 @@ use tokio::{
 };
 
 use crate::{
+    api_server::Patience,
     backoff::Backoff,
+    failure,
     queue::{Queue, Trigger},
 };
 
@@ -87,6 +89,8 @@ struct Entry {
     apps: BTreeSet<AppKey>,
     /// Whether it must be fetched (again).
     wanted: bool,
+    /// The fetch that counts, also while it waits to be tried again.
+    fetch: u64,
     /// When a fetch that failed is tried again.
     backoff: Backoff,
 }
@@ -95,6 +99,8 @@ struct Entry {
 struct Inner {
     entries: BTreeMap<Reference, Entry>,
     by_app: BTreeMap<AppKey, BTreeSet<Reference>>,
+    /// How many fetches there were.
+    fetches: u64,
 }
 
 /// The referenced objects of all apps.
@@ -105,18 +111,20 @@ pub struct References {
     secrets_used: watch::Sender<bool>,
     config_maps_used: watch::Sender<bool>,
     triggers: Arc<Queue>,
+    patience: Patience,
 }
 
 impl References {
     /// Nothing referenced yet; news go to `triggers`.
     #[must_use]
-    pub fn new(triggers: Arc<Queue>) -> Self {
+    pub fn new(triggers: Arc<Queue>, patience: Patience) -> Self {
         Self {
             inner: Mutex::default(),
             wanted: Notify::new(),
             secrets_used: watch::Sender::new(false),
             config_maps_used: watch::Sender::new(false),
             triggers,
+            patience,
         }
     }
 
@@ -173,36 +181,45 @@ impl References {
     async fn fetch_wanted(&self, client: &Client) {
         let mut fetches = JoinSet::new();
         loop {
-            for reference in self.take_wanted() {
-                fetches.spawn(fetch(client.clone(), reference, Duration::ZERO));
+            for (reference, number) in self.take_wanted() {
+                fetches.spawn(fetch(client.clone(), reference, number, Duration::ZERO));
             }
             tokio::select! {
                 () = self.wanted.notified() => {}
                 Some(done) = fetches.join_next() => {
-                    if let Ok((reference, fetched)) = done
-                        && let Some(delay) = self.fetched(&reference, fetched)
+                    if let Ok((reference, number, fetched)) = done
+                        && let Some(delay) = self.fetched(&reference, number, fetched)
                     {
-                        fetches.spawn(fetch(client.clone(), reference, delay));
+                        fetches.spawn(fetch(client.clone(), reference, number, delay));
                     }
                 }
             }
         }
     }
 
-    fn take_wanted(&self) -> Vec<Reference> {
+    fn take_wanted(&self) -> Vec<(Reference, u64)> {
         let mut inner = self.lock();
-        inner
-            .entries
-            .iter_mut()
-            .filter_map(|(reference, entry)| std::mem::take(&mut entry.wanted).then(|| reference.clone()))
+        let Inner { entries, fetches, .. } = &mut *inner;
+        let wanted = entries.iter_mut().filter(|(_, entry)| entry.wanted);
+        wanted
+            .map(|(reference, entry)| {
+                // Whatever was under way before this counts no more.
+                *fetches += 1;
+                (entry.wanted, entry.fetch) = (false, *fetches);
+                (reference.clone(), *fetches)
+            })
             .collect()
     }
 
-    /// Takes in what a fetch brought; how long to wait before trying again if it brought nothing.
-    fn fetched(&self, reference: &Reference, fetched: Fetched) -> Option<Duration> {
+    /// Takes in what the fetch called `number` brought; how long to wait before trying again if it brought nothing.
+    fn fetched(&self, reference: &Reference, number: u64, fetched: Fetched) -> Option<Duration> {
         let mut inner = self.lock();
-        let entry = inner.entries.get_mut(reference)?;
-        let Fetched { state, version } = fetched;
+        let entry = inner.entries.get_mut(reference).filter(|entry| entry.fetch == number)?;
+        let Fetched { state, version, hurting } = fetched;
+        if hurting && matches!(entry.state, Referenced::Values(_) | Referenced::Missing) {
+            // The server cannot say; what it said last goes on holding meanwhile.
+            return Some(entry.backoff.next_delay());
+        }
         entry.version = version;
         if entry.state != state {
             entry.state = state;
@@ -228,7 +245,8 @@ impl References {
             + 'static,
     {
         let mut listed: BTreeSet<Reference> = BTreeSet::new();
-        let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), Config::default()).default_backoff();
+        let metadata = Api::<PartialObjectMeta<K>>::all(client.clone());
+        let events = watcher(metadata, self.patience.watches()).default_backoff();
         let mut events = std::pin::pin!(events);
         loop {
             let of = |object: &PartialObjectMeta<K>| {
@@ -252,7 +270,7 @@ impl References {
                 }
                 Ok(Some(Event::InitDone)) => self.listed(kind, &std::mem::take(&mut listed)),
                 Ok(None) => return,
-                Err(error) => tracing::warn!(kind = kind.as_str(), error = %daemon::chain(&error), "a watch failed"),
+                Err(error) => tracing::warn!(kind = kind.as_str(), error = failure::of_watch(&error), "a watch failed"),
             }
         }
     }
@@ -291,6 +309,7 @@ impl Entry {
             version: String::new(),
             apps: BTreeSet::new(),
             wanted: true,
+            fetch: 0,
             backoff: Backoff::default(),
         }
     }
@@ -316,12 +335,14 @@ impl Inner {
 struct Fetched {
     state: Referenced,
     version: String,
+    /// Whether there is no answer because the server has no answer for anybody.
+    hurting: bool,
 }
 
-async fn fetch(client: Client, reference: Reference, delay: Duration) -> (Reference, Fetched) {
+async fn fetch(client: Client, reference: Reference, number: u64, delay: Duration) -> (Reference, u64, Fetched) {
     tokio::time::sleep(delay).await;
     let fetched = fetch_now(client, &reference).await;
-    (reference, fetched)
+    (reference, number, fetched)
 }
 
 async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
@@ -338,10 +359,15 @@ async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
     };
     match found {
         Ok(Some((version, values))) => {
-            Fetched { state: Referenced::Values(Arc::new(values)), version: version.unwrap_or_default() }
+            let state = Referenced::Values(Arc::new(values));
+            Fetched { state, version: version.unwrap_or_default(), hurting: false }
         }
-        Ok(None) => Fetched { state: Referenced::Missing, version: String::new() },
-        Err(error) => Fetched { state: Referenced::Unreadable(daemon::chain(&error)), version: String::new() },
+        Ok(None) => Fetched { state: Referenced::Missing, version: String::new(), hurting: false },
+        Err(error) => {
+            let hurting = failure::status(&error).is_none_or(|code| code == 429 || code >= 500);
+            let state = Referenced::Unreadable(failure::sentence(&error));
+            Fetched { state, version: String::new(), hurting }
+        }
     }
 }
 
@@ -368,12 +394,23 @@ mod tests {
 
     fn values(text: &str) -> Fetched {
         let values = BTreeMap::from([("key".to_owned(), SecretString::new(text))]);
-        Fetched { state: Referenced::Values(Arc::new(values)), version: text.to_owned() }
+        Fetched { state: Referenced::Values(Arc::new(values)), version: text.to_owned(), hurting: false }
+    }
+
+    fn no_answer(hurting: bool) -> Fetched {
+        Fetched { state: Referenced::Unreadable("no".to_owned()), version: String::new(), hurting }
+    }
+
+    /// The one thing that is wanted, as the number of its fetch.
+    fn wanted(references: &References) -> u64 {
+        let wanted = references.take_wanted();
+        assert_eq!(wanted.len(), 1, "{wanted:?}");
+        wanted[0].1
     }
 
     fn references() -> (References, Arc<Queue>) {
         let queue = Arc::new(Queue::default());
-        (References::new(Arc::clone(&queue)), queue)
+        (References::new(Arc::clone(&queue), Patience::default()), queue)
     }
 
     #[test]
@@ -382,9 +419,9 @@ mod tests {
         let known = references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
         assert_eq!(known[&secret("db")], Referenced::Pending);
         references.look_up(&app("pay"), BTreeSet::from([secret("db")]));
-        assert_eq!(references.take_wanted(), [secret("db")]);
+        let number = wanted(&references);
         assert!(references.take_wanted().is_empty());
-        references.fetched(&secret("db"), values("1"));
+        references.fetched(&secret("db"), number, values("1"));
         assert_eq!(queue.depth(), 2);
     }
 
@@ -392,15 +429,15 @@ mod tests {
     fn only_a_change_of_something_referenced_is_fetched() {
         let (references, _queue) = references();
         references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
-        references.take_wanted();
-        references.fetched(&secret("db"), values("1"));
+        let number = wanted(&references);
+        references.fetched(&secret("db"), number, values("1"));
         references.changed(&secret("other"), Some("9"));
         references.changed(&secret("db"), Some("1"));
         assert!(references.take_wanted().is_empty());
         references.changed(&secret("db"), Some("2"));
-        assert_eq!(references.take_wanted(), [secret("db")]);
+        wanted(&references);
         references.changed(&secret("db"), None);
-        assert_eq!(references.take_wanted(), [secret("db")]);
+        wanted(&references);
     }
 
     #[test]
@@ -412,5 +449,36 @@ mod tests {
         assert_eq!(references.lock().entries.len(), 1);
         references.look_up(&app("pay"), BTreeSet::from([secret("key")]));
         assert_eq!(references.lock().entries.keys().collect::<Vec<_>>(), [&secret("key")]);
+    }
+
+    #[test]
+    fn what_is_known_holds_while_the_server_cannot_say_and_a_refusal_is_told() {
+        let (references, _queue) = references();
+        references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        let number = wanted(&references);
+        assert!(references.fetched(&secret("db"), number, no_answer(true)).is_some(), "it is asked again");
+        let known = |references: &References| {
+            references.look_up(&app("cart"), BTreeSet::from([secret("db")])).remove(&secret("db")).unwrap()
+        };
+        assert!(matches!(known(&references), Referenced::Unreadable(_)), "nothing was known");
+        references.fetched(&secret("db"), number, values("1"));
+        references.changed(&secret("db"), Some("2"));
+        let number = wanted(&references);
+        assert!(references.fetched(&secret("db"), number, no_answer(true)).is_some());
+        assert!(matches!(known(&references), Referenced::Values(_)));
+        assert!(references.fetched(&secret("db"), number, no_answer(false)).is_some());
+        assert!(matches!(known(&references), Referenced::Unreadable(_)));
+    }
+
+    #[test]
+    fn however_often_something_changes_while_it_cannot_be_read_it_is_asked_for_once_at_a_time() {
+        let (references, _queue) = references();
+        references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        let first = wanted(&references);
+        assert!(references.fetched(&secret("db"), first, no_answer(false)).is_some());
+        references.changed(&secret("db"), Some("2"));
+        let second = wanted(&references);
+        assert_eq!(references.fetched(&secret("db"), first, no_answer(false)), None, "the second one counts");
+        assert!(references.fetched(&secret("db"), second, no_answer(false)).is_some());
     }
 }

@@ -405,7 +405,7 @@ mod tests {
     async fn until_trigger(resolver: &Resolver, queue: &Queue) -> AppKey {
         let trigger = tokio::select! {
             () = resolver.run() => unreachable!("runs for ever"),
-            trigger = queue.next() => trigger,
+            trigger = queue.next(true) => trigger,
         };
         let Trigger::App(app) = trigger else { panic!("{trigger:?}") };
         queue.done(&app, crate::queue::Again::OnChange);
@@ -440,7 +440,7 @@ mod tests {
         let looks = async {
             let mut seen = Vec::new();
             while !matches!(seen.last(), Some(Bundle::Resolved { .. })) {
-                queue.next().await;
+                queue.next(true).await;
                 seen.push(resolver.look_up(&app("cart"), &question("a/1.0.0", None)));
                 queue.done(&app("cart"), crate::queue::Again::OnChange);
             }

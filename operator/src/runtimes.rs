@@ -220,10 +220,12 @@ impl Fleet {
 
     fn forget(&self, name: &RuntimeName) {
         let mut inner = self.lock();
-        inner.runtimes.remove(name);
+        let gone = inner.runtimes.remove(name);
         inner.reviews.remove(name);
         drop(inner);
-        self.triggers.add(Trigger::Fleet);
+        if let Some(runtime) = gone {
+            runtime.concerns();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

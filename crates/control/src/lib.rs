@@ -25,4 +25,4 @@ pub use assignment::{Assignment, Credentials, Fetch, Fingerprint, Limits, Revisi
 pub use manifest::Secret as SecretString;
 pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName};
 pub use report::{AppReport, Problem, RevisionState};
-pub use wire::{FromRuntime, Hello, Inventory, ToRuntime, Welcome, WireError};
+pub use wire::{FromRuntime, Heard, Hello, Inventory, ToRuntime, Welcome, WireError};

@@ -42,14 +42,16 @@ pub struct AppReport {
 pub enum RevisionState {
     /// Its blobs are being fetched.
     Fetching,
-    /// It is being compiled and linked.
-    Preparing,
     /// It can take requests.
     Ready,
     /// It cannot; what ran before still runs.
     Failed(Problem),
     /// It takes no new requests and finishes old ones.
     Draining,
+    /// It is being compiled and linked; or something that only a newer runtime has a word for, which is no state to take
+    /// requests in either.
+    #[serde(other)]
+    Preparing,
 }
 
 impl RevisionState {

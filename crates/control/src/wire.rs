@@ -11,6 +11,11 @@ use crate::{
 };
 
 /// The protocol version that this build speaks. A peer of another version is told so and left alone.
+///
+/// Within a version, fields and kinds of messages are only ever added: what a peer does not know it passes over
+/// ([`hear`]). What may not be passed over is another version. Frames of the first release are in `tests/golden`, and
+/// are read for as long as the version is 1; [`ToRuntime::Hello`] and [`FromRuntime::Refused`] are read in every
+/// version, because in them peers find out that they have none in common.
 pub const VERSION: u32 = 1;
 
 /// The path of the one request that carries a stream.
@@ -111,6 +116,43 @@ pub struct Inventory {
     pub rollouts: Vec<Assignment>,
 }
 
+/// A side's messages.
+pub trait Message: Serialize + DeserializeOwned {
+    /// The `type` of each kind of message that this build knows.
+    const KINDS: &'static [&'static str];
+    /// Those of them that are about one app alone, so that one which cannot be read costs that app alone.
+    const ABOUT_ONE_APP: &'static [&'static str];
+}
+
+impl Message for ToRuntime {
+    const KINDS: &'static [&'static str] = &["hello", "assign", "remove", "synced", "ping"];
+    const ABOUT_ONE_APP: &'static [&'static str] = &["assign"];
+}
+
+impl Message for FromRuntime {
+    const KINDS: &'static [&'static str] = &["welcome", "refused", "report", "removed", "draining", "pong"];
+    const ABOUT_ONE_APP: &'static [&'static str] = &[];
+}
+
+/// What a frame turns out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard<T> {
+    /// A message.
+    Message(T),
+    /// Something that a newer peer says: to be passed over.
+    Unknown {
+        /// Its `type`.
+        kind: String,
+    },
+    /// A message about one app that says what this build cannot honour: to be passed over, and told to people.
+    Unreadable {
+        /// The app, if it can be made out.
+        app: Option<AppKey>,
+        /// Why it cannot be read.
+        why: String,
+    },
+}
+
 /// Why a frame cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -140,4 +182,34 @@ pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, WireError> {
         return Err(WireError::TooLong(payload.len()));
     }
     Ok(serde_json::from_slice(payload)?)
+}
+
+/// What is in a frame's payload, from a peer that may be newer.
+///
+/// # Errors
+/// When it is too long or no message of this protocol, of whatever release.
+pub fn hear<T: Message>(payload: &[u8]) -> Result<Heard<T>, WireError> {
+    let why = match decode(payload) {
+        Ok(message) => return Ok(Heard::Message(message)),
+        Err(WireError::Malformed(why)) => why,
+        Err(too_long) => return Err(too_long),
+    };
+    let Ok(Envelope { kind, value }) = serde_json::from_slice(payload) else { return Err(why.into()) };
+    if T::ABOUT_ONE_APP.contains(&kind.as_str()) {
+        let app = value.get("app").and_then(serde_json::Value::as_str).and_then(|app| app.parse().ok());
+        Ok(Heard::Unreadable { app, why: why.to_string() })
+    } else if T::KINDS.contains(&kind.as_str()) {
+        Err(why.into())
+    } else {
+        Ok(Heard::Unknown { kind })
+    }
+}
+
+/// What every message looks like from outside.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    value: serde_json::Value,
 }

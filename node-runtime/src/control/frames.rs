@@ -2,12 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use control::{
-    WireError,
-    wire::{MAX_FRAME, decode, encode},
+    Heard, WireError,
+    wire::{MAX_FRAME, Message, encode, hear},
 };
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio_util::codec::{Decoder as _, Encoder as _, LengthDelimitedCodec};
 
 /// Why a stream cannot go on.
@@ -43,11 +43,12 @@ impl Frames {
         Self { body, codec: codec(), buffer: BytesMut::new() }
     }
 
-    /// The next message; `None` at the end. Cancel-safe: what has been read stays in the buffer.
-    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    /// The next message, or what stands for one that a newer peer sent; `None` at the end. Cancel-safe: what has been
+    /// read stays in the buffer.
+    pub(super) async fn next<T: Message>(&mut self) -> Result<Option<Heard<T>>, FrameError> {
         loop {
             if let Some(frame) = self.codec.decode(&mut self.buffer).map_err(FrameError::Length)? {
-                return Ok(Some(decode(&frame)?));
+                return Ok(Some(hear(&frame)?));
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {

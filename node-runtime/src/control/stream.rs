@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use control::{FromRuntime, Hello, ToRuntime, Welcome, wire::VERSION};
+use control::{FromRuntime, Heard, Hello, ToRuntime, Welcome, wire::VERSION};
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
@@ -110,7 +110,7 @@ impl Stream {
 
     async fn hear_hello(&self, frames: &mut Frames) -> Result<Hello, End> {
         let hello = match tokio::time::timeout(HELLO, frames.next()).await {
-            Ok(Ok(Some(ToRuntime::Hello(hello)))) => hello,
+            Ok(Ok(Some(Heard::Message(ToRuntime::Hello(hello))))) => hello,
             Ok(Ok(Some(_))) => return Err(End::Refused("the first frame must be a hello".to_owned())),
             Ok(Ok(None)) => return Err(End::Closed),
             Ok(Err(error)) => return Err(End::Refused(daemon::chain(&error))),
@@ -121,7 +121,7 @@ impl Stream {
             return Ok(hello);
         }
         Err(End::Refused(format!(
-            "no common protocol version: the operator speaks {lowest} to {highest}, this runtime {VERSION}"
+            "no common protocol version: the operator speaks {lowest} to {highest}, this runtime {VERSION}: upgrade the older of the two"
         )))
     }
 
@@ -182,7 +182,26 @@ async fn listen(
     pongs: &mpsc::Sender<u64>,
 ) -> Result<std::convert::Infallible, End> {
     loop {
-        let message = frames.next().await?.ok_or(End::Closed)?;
+        let message = match frames.next().await?.ok_or(End::Closed)? {
+            Heard::Message(message) => message,
+            Heard::Unknown { kind } => {
+                tracing::debug!(kind, "the operator says what this runtime does not know");
+                continue;
+            }
+            Heard::Unreadable { app, why } => {
+                // It counts as a word all the same. What runs of the app goes on.
+                tracing::error!(
+                    app = app.map(|app| app.to_string()),
+                    error = why,
+                    "an assignment says what this runtime cannot honour: upgrade it"
+                );
+                let turn = shared.apps.turn().await.ok_or(End::Stopping)?;
+                if command.while_held(|| turn.pass_over()) {
+                    continue;
+                }
+                return Err(End::Superseded);
+            }
+        };
         if let ToRuntime::Ping(number) = message {
             // A full queue is that of an operator which does not read; it will ask again.
             let _sent = pongs.try_send(number);

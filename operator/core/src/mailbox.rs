@@ -189,6 +189,11 @@ impl Mailbox {
         self.told.get(app).copied()
     }
 
+    /// The apps that the runtime has been told to hold.
+    pub fn apps(&self) -> impl Iterator<Item = &AppKey> {
+        self.told.keys()
+    }
+
     /// How many apps the runtime is to hold.
     #[must_use]
     pub const fn held(&self) -> usize {

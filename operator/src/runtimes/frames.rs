@@ -1,12 +1,13 @@
 //! Frames over an HTTP body: four bytes of length (big-endian), then that many bytes of JSON.
 //!
 //! Promise: reading is safe to give up and start again (what was read stays buffered), and a frame that
-//! claims to be longer than [`control::wire::MAX_FRAME`] ends the stream before it is buffered.
+//! claims to be longer than [`control::wire::MAX_FRAME`] ends the stream before it is buffered. What only a newer
+//! runtime says is passed over.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use control::{
-    FromRuntime, ToRuntime, WireError,
-    wire::{MAX_FRAME, decode, encode},
+    FromRuntime, Heard, ToRuntime, WireError,
+    wire::{MAX_FRAME, encode, hear},
 };
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -49,7 +50,18 @@ impl FrameReader {
     pub async fn next(&mut self) -> Result<FromRuntime, FrameError> {
         loop {
             if let Some(payload) = split_frame(&mut self.buffer)? {
-                return Ok(decode(&payload)?);
+                match hear(&payload)? {
+                    Heard::Message(message) => return Ok(message),
+                    Heard::Unknown { kind } => tracing::debug!(kind, "a runtime says what this operator does not know"),
+                    Heard::Unreadable { app, why } => {
+                        tracing::warn!(
+                            app = app.map(|app| app.to_string()),
+                            error = why,
+                            "a runtime cannot be understood"
+                        );
+                    }
+                }
+                continue;
             }
             match self.body.frame().await {
                 None => return Err(FrameError::Ended),
@@ -104,7 +116,7 @@ mod tests {
             buffer.extend_from_slice(&bytes[cut..]);
             buffer.extend_from_slice(b"\0\0");
             let payload = split_frame(&mut buffer).unwrap().unwrap();
-            assert_eq!(decode::<ToRuntime>(&payload).unwrap(), ToRuntime::Ping(7));
+            assert_eq!(control::wire::decode::<ToRuntime>(&payload).unwrap(), ToRuntime::Ping(7));
             assert_eq!(&buffer[..], b"\0\0");
         }
     }

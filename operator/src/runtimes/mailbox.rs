@@ -73,6 +73,12 @@ impl Mailbox {
         self.lock().told(app)
     }
 
+    /// The apps that the runtime has been told to hold.
+    #[must_use]
+    pub fn apps(&self) -> Vec<AppKey> {
+        self.lock().apps().cloned().collect()
+    }
+
     /// How many apps the runtime is to hold.
     #[must_use]
     pub fn held(&self) -> usize {

@@ -132,8 +132,17 @@ impl Runtime {
             changed
         });
         if changed {
-            self.triggers.add(Trigger::Fleet);
+            self.concerns();
         }
+    }
+
+    /// Something about it has changed: its own apps are looked at first, then all.
+    pub(super) fn concerns(&self) {
+        let reported: Vec<AppKey> = self.said().reports.keys().cloned().collect();
+        for app in self.mailbox.apps().into_iter().chain(reported) {
+            self.triggers.add(Trigger::App(app));
+        }
+        self.triggers.add(Trigger::Fleet);
     }
 
     /// What it is to be told.
@@ -168,7 +177,7 @@ impl Runtime {
             unreviewed: true,
         };
         drop(said);
-        self.triggers.add(Trigger::Fleet);
+        self.concerns();
     }
 
     /// It has said what is true of some apps.
@@ -196,7 +205,7 @@ impl Runtime {
     /// It is shutting down.
     pub(super) fn draining(&self) {
         self.said().draining = true;
-        self.triggers.add(Trigger::Fleet);
+        self.concerns();
     }
 
     /// Its stream, or an attempt to have one, has ended.
@@ -206,7 +215,7 @@ impl Runtime {
         if said.link == Link::Connected {
             said.link = Link::Lost { since: Timestamp::now() };
             drop(said);
-            self.triggers.add(Trigger::Fleet);
+            self.concerns();
         }
     }
 

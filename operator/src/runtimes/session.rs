@@ -13,6 +13,7 @@ use super::{
     mailbox::{Mailbox, Parcel},
     runtime::Runtime,
 };
+use crate::lease::Mandate;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum SessionError {
         found: String,
     },
     /// The runtime speaks no version that we do.
-    #[error("the runtime speaks version {0} of the protocol, this operator {VERSION}")]
+    #[error("the runtime speaks version {0} of the protocol, this operator {VERSION}: upgrade the older of the two")]
     WrongVersion(u32),
     /// The runtime speaks out of turn.
     #[error("the runtime did not introduce itself first")]
@@ -46,6 +47,9 @@ pub enum SessionError {
     /// The stream broke or is not of our protocol.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// Another operator may lead by now.
+    #[error("this operator leads no more")]
+    Fenced,
     /// One of our own messages can't be sent, which no retry would change.
     #[error("a message cannot be sent")]
     Unsendable(#[from] control::WireError),
@@ -65,6 +69,7 @@ impl SessionError {
             Self::WrongName { .. } => "WrongName",
             Self::WrongVersion(_) => "WrongVersion",
             Self::Silent(_) => "Silent",
+            Self::Fenced => "Fenced",
             Self::Unsendable(_) | Self::Request(_) => "Unsendable",
         }
     }
@@ -75,8 +80,14 @@ impl SessionError {
 pub struct Speaker {
     /// Our pod.
     pub operator: String,
-    /// The lease's transitions.
-    pub term: u64,
+    /// Our right to speak.
+    pub mandate: Mandate,
+}
+
+impl Speaker {
+    fn check(&self) -> Result<(), SessionError> {
+        if self.mandate.holds() { Ok(()) } else { Err(SessionError::Fenced) }
+    }
 }
 
 /// Holds one session until it ends.
@@ -84,12 +95,13 @@ pub async fn run(runtime: &Runtime, dialled: Dialled, speaker: &Speaker, timings
     let Dialled { mut requests, connection } = dialled;
     let conversation = async {
         let (mut outgoing, request) = request()?;
+        speaker.check()?;
         send(&mut outgoing, &hello(speaker)).await?;
         let response = requests.send_request(request).await.map_err(|error| SessionError::Disconnected(Some(error)))?;
         if response.status() != StatusCode::OK {
             return Err(SessionError::NoStream(response.status()));
         }
-        converse(runtime, outgoing, FrameReader::new(response.into_body()), timings).await
+        converse(runtime, outgoing, FrameReader::new(response.into_body()), speaker, timings).await
     };
     tokio::select! {
         // The conversation first: what the runtime said last is worth more than that it hung up.
@@ -106,6 +118,7 @@ async fn converse(
     runtime: &Runtime,
     mut outgoing: Outgoing,
     mut incoming: FrameReader,
+    speaker: &Speaker,
     timings: &Timings,
 ) -> Result<Never, SessionError> {
     let first =
@@ -117,7 +130,7 @@ async fn converse(
     };
     runtime.welcomed(welcome);
     tokio::select! {
-        result = write(runtime.mailbox(), &mut outgoing, timings) => result,
+        result = write(runtime.mailbox(), &mut outgoing, speaker, timings) => result,
         result = read(runtime, &mut incoming, timings) => result,
     }
 }
@@ -134,12 +147,18 @@ fn check(welcome: Welcome, runtime: &Runtime) -> Result<Welcome, SessionError> {
 }
 
 /// Tells the runtime what it does not know yet, as soon as it is known here.
-async fn write(mailbox: &Mailbox, outgoing: &mut Outgoing, timings: &Timings) -> Result<Never, SessionError> {
+async fn write(
+    mailbox: &Mailbox,
+    outgoing: &mut Outgoing,
+    speaker: &Speaker,
+    timings: &Timings,
+) -> Result<Never, SessionError> {
     let mut pings = interval_at(Instant::now() + timings.ping, timings.ping);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0;
     loop {
         while let Some(parcel) = mailbox.take() {
+            speaker.check()?;
             send_parcel(outgoing, &parcel).await?;
         }
         tokio::select! {
@@ -185,7 +204,11 @@ async fn read(runtime: &Runtime, incoming: &mut FrameReader, timings: &Timings) 
 }
 
 fn hello(speaker: &Speaker) -> ToRuntime {
-    ToRuntime::Hello(Hello { versions: (VERSION, VERSION), operator: speaker.operator.clone(), term: speaker.term })
+    ToRuntime::Hello(Hello {
+        versions: (VERSION, VERSION),
+        operator: speaker.operator.clone(),
+        term: speaker.mandate.term(),
+    })
 }
 
 async fn send(outgoing: &mut Outgoing, message: &ToRuntime) -> Result<(), SessionError> {

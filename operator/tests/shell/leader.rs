@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{api::coordination::v1::Lease, jiff::SignedDuration};
 use kube::Api as Objects;
-use operator::lease::Elector;
+use operator::lease::{Elector, Mandate};
 use operator_core::lease::Settings;
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -55,10 +55,10 @@ impl Election {
         let elector = Elector::new(api, "spindle-operator", name.to_owned(), settings);
         let (sender, guard) = (self.sender.clone(), stop.clone().drop_guard());
         self.tasks.spawn(async move {
-            let lead = |term| {
+            let lead = |mandate: Mandate| {
                 let sender = sender.clone();
                 async move {
-                    sender.send(Deed::Leads(name, term)).unwrap();
+                    sender.send(Deed::Leads(name, mandate.term())).unwrap();
                     let _work = Work(name, sender);
                     std::future::pending::<()>().await;
                 }

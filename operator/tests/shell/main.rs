@@ -6,8 +6,16 @@ mod api;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod installation;
+#[cfg(test)]
 mod leader;
 #[cfg(test)]
 mod peer;
+#[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod streams;

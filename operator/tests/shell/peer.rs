@@ -20,7 +20,10 @@ use http_body_util::{
 };
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::Secret,
+    jiff::{SignedDuration, Timestamp},
+};
 use operator::pki::{
     issue::{self, Authority, Leaf, Role},
     secrets::Material,
@@ -40,6 +43,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Waits for what must happen, or fails.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
+}
+
+/// A port that nobody has.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One authority with everything that it has issued.
@@ -64,13 +72,24 @@ impl Certificates {
 
 /// The server side of a runtime: only clients of `bundle` get in.
 pub(crate) fn server_config(bundle: &str, leaf: &Leaf) -> Arc<ServerConfig> {
+    pem_config(bundle, &leaf.certificate, &leaf.key)
+}
+
+/// The server side of a runtime that mounts `secret`.
+pub(crate) fn secret_config(secret: &Secret) -> Arc<ServerConfig> {
+    let data = secret.data.as_ref().unwrap();
+    let text = |key: &str| std::str::from_utf8(&data[key].0).unwrap();
+    pem_config(text("ca.crt"), text("tls.crt"), text("tls.key"))
+}
+
+fn pem_config(bundle: &str, certificate: &str, key: &str) -> Arc<ServerConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), issue::provider()).build().unwrap();
-    let certificate = CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let mut config = ServerConfig::builder_with_provider(issue::provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -97,6 +116,11 @@ impl Peer {
         let mut server = JoinSet::new();
         server.spawn(serve(listener, TlsAcceptor::from(tls), found));
         Self { address, conversations, _server: server }
+    }
+
+    /// The next stream that the operator opens, whenever that is.
+    pub(crate) async fn next(&mut self) -> Option<Conversation> {
+        self.conversations.recv().await
     }
 
     /// The next stream that the operator opens.
@@ -176,10 +200,15 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     pub(crate) async fn say(&mut self, message: &FromRuntime) {
+        self.try_say(message).await.expect("the stream ended");
+    }
+
+    /// `None` when the stream has ended.
+    pub(crate) async fn try_say(&mut self, message: &FromRuntime) -> Option<()> {
         let payload = wire::encode(message).unwrap();
         let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
         bytes.extend(payload);
-        self.outgoing.send_data(bytes.into()).await.unwrap();
+        self.outgoing.send_data(bytes.into()).await.ok()
     }
 
     pub(crate) async fn report(&mut self, report: AppReport) {

@@ -6,6 +6,7 @@ use control::{AppKey, FromRuntime, Inventory, RevisionId, RevisionSpec, RuntimeN
 use kube::runtime::watcher::Event;
 use manifest::Application;
 use operator::{
+    lease::Mandate,
     pki::issue,
     queue::{Again, Queue, Trigger},
     runtimes::{Caller, Desired, Fleet, Link, Order, Runtime, Speaker, Timings, dial::DialError, dial::dial},
@@ -44,7 +45,7 @@ impl World {
     fn lead(&mut self, timings: Timings) {
         let config = issue::client_config(&self.certificates.material, &self.certificates.operator).unwrap();
         let (sender, tls) = watch::channel(Some(Arc::new(config)));
-        let speaker = Speaker { operator: "operator-0".to_owned(), term: 7 };
+        let speaker = Speaker { operator: "operator-0".to_owned(), mandate: Mandate::unlimited(7) };
         let caller = Arc::new(Caller { speaker, port: self.port, tls, timings });
         let fleet = Arc::clone(&self.fleet);
         self.tasks.spawn(async move {
@@ -97,7 +98,7 @@ impl World {
     async fn next_app(&self) -> AppKey {
         soon(async {
             loop {
-                if let Trigger::App(app) = self.queue.next().await {
+                if let Trigger::App(app) = self.queue.next(true).await {
                     self.queue.done(&app, Again::OnChange);
                     return app;
                 }
@@ -132,7 +133,7 @@ async fn an_update_that_a_runtime_kept_is_part_of_what_decisions_see_until_the_a
     assert_eq!(seen("cart").as_deref(), Some(&kept));
     assert_eq!(seen("other"), None);
     conversation.say(&FromRuntime::Removed(app("cart"))).await;
-    while world.next_app().await != app("cart") {}
+    world.until("r1", |runtime| runtime.read(|said| said.rollouts.is_empty())).await;
     assert_eq!(seen("cart"), None);
 }
 

@@ -9,8 +9,13 @@
 //! Rounds are interleaved, so that whatever else the machine does hits all alike. Times are milliseconds
 //! from just before the first API write until a client that asks every few milliseconds has a 200.
 //!
+//! Then the first two and the change of an app are measured again with a crowd of others there: `crowd`.
+//!
+//! `BENCH_PARTS` (`peers crowd`) leaves one of the two out.
+//!
 //! Absent on purpose: assertions. A number here is printed, never tested.
 
+mod crowd;
 mod objects;
 mod serve;
 
@@ -26,7 +31,11 @@ use kube::{
 };
 use objects::Variant;
 use serde_json::Value;
-use tests::{cluster::Cluster, package, prober, publisher::Publisher};
+use tests::{
+    cluster::{Cluster, setting},
+    package, prober,
+    publisher::Publisher,
+};
 
 const NAMESPACE: &str = "bench";
 const PORT: u16 = 18080;
@@ -39,38 +48,18 @@ async fn main() -> Result<()> {
     }
     let cluster = Cluster::from_environment().await?;
     let publisher = Publisher::new().await?;
-    let installed = cluster.install(&publisher.keyring(), &[]).await?;
+    let roomy = ["--set", "runtime.capacity=6000", "--set", "runtime.resources.limits.memory=8Gi"];
+    let installed = cluster.install(&publisher.keyring(), &roomy).await?;
     cluster.namespace(NAMESPACE).await?;
     let bundles = publish(&cluster, &publisher).await?;
     let bench = Bench { client: Client::try_default().await?, http: prober::client()?, cluster };
-    let floor = serve::start(PORT).await?;
-
-    let mut table = vec![(format!("helm install until all Ready: {} ms (once)", installed.as_millis()), Vec::new())];
-    table.extend(
-        Variant::ALL
-            .iter()
-            .flat_map(|v| ["ingress", "ClusterIP"].map(|path| (format!("apply -> 200, {path}, {v}"), Vec::new()))),
-    );
-    table.push(("change -> new revision, ClusterIP, spindle".to_owned(), Vec::new()));
-    for round in 0..ROUNDS {
-        for (index, variant) in Variant::ALL.into_iter().enumerate() {
-            let (ingress, service) = bench.first_answers(variant, &format!("{variant}-{round}"), &bundles).await?;
-            if let Some((_, times)) = table.get_mut(1 + 2 * index) {
-                times.push(ingress);
-            }
-            if let Some((_, times)) = table.get_mut(2 + 2 * index) {
-                times.push(service);
-            }
-        }
-        if let Some((_, times)) = table.last_mut() {
-            times.push(bench.change(&format!("spindle-{round}"), &bundles).await?);
-        }
-        for variant in Variant::ALL {
-            bench.delete(variant, &format!("{variant}-{round}")).await?;
-        }
+    let parts = setting("BENCH_PARTS").unwrap_or_else(|_| "peers crowd".to_owned());
+    if parts.contains("peers") {
+        print(&bench.peers(installed, &bundles).await?);
     }
-    drop(floor);
-    print(&render(&table));
+    if parts.contains("crowd") {
+        print(&crowd::measure(&bench, &bundles).await?);
+    }
     Ok(())
 }
 
@@ -113,6 +102,38 @@ struct Bench {
 }
 
 impl Bench {
+    /// The table of this system and its peers.
+    async fn peers(&self, installed: Duration, bundles: &[String; 2]) -> Result<String> {
+        let floor = serve::start(PORT).await?;
+        let mut table =
+            vec![(format!("helm install until all Ready: {} ms (once)", installed.as_millis()), Vec::new())];
+        table.extend(
+            Variant::ALL
+                .iter()
+                .flat_map(|v| ["ingress", "ClusterIP"].map(|path| (format!("apply -> 200, {path}, {v}"), Vec::new()))),
+        );
+        table.push(("change -> new revision, ClusterIP, spindle".to_owned(), Vec::new()));
+        for round in 0..ROUNDS {
+            for (index, variant) in Variant::ALL.into_iter().enumerate() {
+                let (ingress, service) = self.first_answers(variant, &format!("{variant}-{round}"), bundles).await?;
+                if let Some((_, times)) = table.get_mut(1 + 2 * index) {
+                    times.push(ingress);
+                }
+                if let Some((_, times)) = table.get_mut(2 + 2 * index) {
+                    times.push(service);
+                }
+            }
+            if let Some((_, times)) = table.last_mut() {
+                times.push(self.change(&format!("spindle-{round}"), bundles).await?);
+            }
+            for variant in Variant::ALL {
+                self.delete(variant, &format!("{variant}-{round}")).await?;
+            }
+        }
+        drop(floor);
+        Ok(render(&table))
+    }
+
     /// Applies a variant's objects; the times until the first 200 through ingress and ClusterIP.
     async fn first_answers(&self, variant: Variant, name: &str, bundles: &[String; 2]) -> Result<(Duration, Duration)> {
         let objects = variant.objects(name, bundles.first().map_or("", String::as_str), &self.cluster.node_ip, PORT);

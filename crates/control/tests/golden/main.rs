@@ -1,0 +1,4 @@
+//! The protocol as its first release speaks it.
+
+#[cfg(test)]
+mod frames;
