@@ -85,6 +85,9 @@ async fn carry(mut client: TcpStream, server: u16, mut broken: watch::Receiver<u
     }
 }
 
+/// The guest's interface, a server's address and port, what loses the connection, what does not, and what a loss is called.
+type Case<'a> = (&'a str, (String, u16), Vec<&'a str>, Vec<&'a str>, &'a str);
+
 #[tokio::test]
 async fn a_server_that_goes_in_the_middle_of_a_call_fails_that_call_and_the_next_finds_it_again() {
     let served = everywhere(App::of(&guest("http-spin-sdk"))).serve().await;
@@ -94,7 +97,7 @@ async fn a_server_that_goes_in_the_middle_of_a_call_fails_that_call_and_the_next
     mariadb.create("fragile").unwrap();
     let pg = (postgres.url("fragile"), postgres.port);
     let sql = format!("select '{CUT}'");
-    let cases: [(&str, (String, u16), Vec<&str>, Vec<&str>, &str); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("/db/redis", (redis.url(), redis.port), vec!["get", CUT], vec!["PING"], "Error::Other"),
         ("/db/pg", pg.clone(), vec![&sql], vec!["select 1"], "QueryFailed"),
         ("/db/pg4", pg, vec![&sql], vec!["select 1"], "QueryFailed"),

@@ -280,6 +280,14 @@ async fn tls_servers_are_verified_and_http_2_is_spoken_where_they_offer_it() {
 }
 
 #[tokio::test]
+async fn a_certificate_whose_time_is_over_is_not_believed() {
+    let certificates = Certificates::expired();
+    let trusting = caller().runtime_config(|config| config.client_tls.push(client_tls(&certificates, false)));
+    let server = HttpServer::start_tls(certificates.server(&["http/1.1"], false)).await;
+    assert_eq!(refusal(&trusting.serve().await, &server.secure("/")).await, "ErrorCode::TlsCertificateError");
+}
+
+#[tokio::test]
 async fn a_component_proves_itself_where_the_runtime_configuration_gives_it_a_certificate() {
     let certificates = Certificates::make();
     let server = HttpServer::start_tls(certificates.server(&["http/1.1"], true)).await;

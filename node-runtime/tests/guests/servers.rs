@@ -166,18 +166,35 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn make() -> Self {
+        Self::make_with(|_| {})
+    }
+
+    /// The same, with a server's certificate whose time is over.
+    pub(crate) fn expired() -> Self {
+        Self::make_with(|server| {
+            server.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            server.not_after = rcgen::date_time_ymd(2020, 2, 1);
+        })
+    }
+
+    fn make_with(of_server: impl FnOnce(&mut CertificateParams)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let issue = |purpose| {
+        let params = |purpose| {
             let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
             params.extended_key_usages = vec![purpose];
+            params
+        };
+        let issue = |params: CertificateParams| {
             let key = KeyPair::generate().unwrap();
             (params.signed_by(&key, &*ca).unwrap(), key)
         };
-        let (server, server_key) = issue(ExtendedKeyUsagePurpose::ServerAuth);
-        let (client, client_key) = issue(ExtendedKeyUsagePurpose::ClientAuth);
+        let mut server = params(ExtendedKeyUsagePurpose::ServerAuth);
+        of_server(&mut server);
+        let (server, server_key) = issue(server);
+        let (client, client_key) = issue(params(ExtendedKeyUsagePurpose::ClientAuth));
         std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
         std::fs::write(dir.path().join("client.pem"), client.pem()).unwrap();
         std::fs::write(dir.path().join("client-key.pem"), client_key.serialize_pem()).unwrap();
