@@ -279,6 +279,7 @@ impl Reader {
 async fn lead(operator: Operator, config: Config, metrics: Metrics, mandate: Mandate) {
     let controller = &operator.controller;
     controller.caches.synced().await;
+    controller.fleet.synced().await;
     let (tls, key) = certificates(&operator.pki).await;
     let _leading = Leading::begin(&operator, &metrics, mandate.term());
     let caller = Caller {
@@ -335,7 +336,11 @@ fn readiness(operator: &Operator) -> Result<(), String> {
     if let Some(missing) = operator.controller.caches.missing() {
         return Err(missing.to_owned());
     }
-    if operator.controller.fleet.is_synced() { Ok(()) } else { Err("pods have not been listed yet".to_owned()) }
+    if operator.controller.fleet.is_synced() {
+        Ok(())
+    } else {
+        Err("pods and nodes have not been listed yet".to_owned())
+    }
 }
 
 fn levels_of(controller: &Controller) -> Levels {

@@ -22,7 +22,7 @@ use k8s_openapi::{api::core::v1 as core, jiff::Timestamp};
 use kube::runtime::watcher::Event;
 use operator_core::{Contact, Pod, view::Holding};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
 };
 
@@ -41,14 +41,21 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 pub struct Fleet {
     inner: Mutex<Inner>,
     pods_changed: Notify,
+    listed: watch::Sender<Listed>,
     triggers: Arc<Queue>,
+}
+
+/// What has been listed once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Listed {
+    pods: bool,
+    nodes: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     pods: BTreeMap<RuntimeName, PodFacts>,
     listed: BTreeSet<RuntimeName>,
-    synced: bool,
     zones: HashMap<String, String>,
     runtimes: BTreeMap<RuntimeName, Arc<Runtime>>,
     /// Per runtime, the apps that have not been looked at since it introduced itself.
@@ -59,7 +66,7 @@ impl Fleet {
     /// No runtimes yet; news go to `triggers`.
     #[must_use]
     pub fn new(triggers: Arc<Queue>) -> Self {
-        Self { inner: Mutex::default(), pods_changed: Notify::new(), triggers }
+        Self { inner: Mutex::default(), pods_changed: Notify::new(), listed: watch::Sender::default(), triggers }
     }
 
     /// Takes in what the watch of pods says.
@@ -76,7 +83,7 @@ impl Fleet {
             Event::InitDone => {
                 let listed = std::mem::take(&mut inner.listed);
                 inner.pods.retain(|name, _| listed.contains(name));
-                inner.synced = true;
+                self.listed.send_modify(|listed| listed.pods = true);
             }
         }
         drop(inner);
@@ -98,7 +105,11 @@ impl Fleet {
                 }
             }
             Event::Delete(node) => inner.zones.remove(node.meta().name.as_deref().unwrap_or_default()).is_some(),
-            Event::Init | Event::InitDone => false,
+            Event::Init => false,
+            Event::InitDone => {
+                self.listed.send_modify(|listed| listed.nodes = true);
+                false
+            }
         };
         drop(inner);
         if changed {
@@ -106,10 +117,17 @@ impl Fleet {
         }
     }
 
-    /// Whether every pod that there was at the start is known.
+    /// Whether every pod and node that there was at the start is known.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.lock().synced
+        let Listed { pods, nodes } = *self.listed.borrow();
+        pods && nodes
+    }
+
+    /// Waits for that: to decide with less would take endpoints away, and move apps.
+    pub async fn synced(&self) {
+        // It ends when they are, or when nobody can list any more.
+        drop(self.listed.subscribe().wait_for(|listed| listed.pods && listed.nodes).await);
     }
 
     /// Talks to every runtime, for as long as it is polled. Starts from nothing: what an earlier leader of
