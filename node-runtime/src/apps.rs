@@ -1,13 +1,14 @@
 //! [`Apps`]: carries out what [`node_runtime_core::converge`] decides.
 //!
 //! One task owns the state of all apps. It is told things ([`Apps::assign`], [`Apps::remove`]), hears how jobs end,
-//! decides, and begins the next steps; fetching and building run as jobs of their own, bounded in number. What is true
+//! decides, and begins the next steps; fetching, building and checking run as jobs of their own, bounded in number. What is true
 //! afterwards is posted on the [`Board`].
 //!
 //! Absent on purpose: decisions. An `if` about revisions belongs into the core crate.
 
 mod board;
 mod carry;
+mod check;
 mod jobs;
 mod sweep;
 
@@ -25,7 +26,7 @@ use std::{
 use control::{AppKey, AppReport, Assignment, Fingerprint, RevisionId, RevisionSpec};
 use daemon::Tasks;
 use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app, keep};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use board::{Board, News};
@@ -147,6 +148,7 @@ impl Apps {
             draining: Vec::new(),
             kept: BTreeMap::new(),
             sweep: Sweep::default(),
+            check_places: Arc::new(Semaphore::new(check::AT_A_TIME)),
             agenda: Agenda::default(),
             births: 0,
             words: BTreeMap::new(),
@@ -254,6 +256,8 @@ struct Owner {
     /// What is on disk: the assignment, and the unlisted revision kept with it.
     kept: BTreeMap<AppKey, (Fingerprint, Option<RevisionId>)>,
     sweep: Sweep,
+    /// Room for requests of checks.
+    check_places: Arc<Semaphore>,
     agenda: Agenda,
     births: u64,
     /// The number of the last word about each app that is desired.
@@ -356,16 +360,17 @@ impl Owner {
         match end.outcome {
             Outcome::Fetched(_) => self.room.fetches += 1,
             Outcome::Prepared(_) => self.room.preparations += 1,
+            Outcome::Checked(_) => {}
             Outcome::Drained => self.sweep_later(),
         }
         self.resume_waiting();
-        let now = self.now();
-        let current = self.live.get_mut(&end.app).filter(|live| live.birth == end.birth);
-        if let (Some(live), Some(app)) = (current, self.actual.get_mut(&end.app))
-            && let Some(event) = live.event(end.revision, end.job, end.outcome)
+        let (now, key) = (self.now(), end.app.clone());
+        let current = self.live.get_mut(&key).filter(|live| live.birth == end.birth);
+        if let (Some(live), Some(app)) = (current, self.actual.get_mut(&key))
+            && let Some(event) = live.event(end)
         {
             app.record(event, now, &self.settings.backoff);
-            self.agenda.now.insert(end.app);
+            self.agenda.now.insert(key);
         }
     }
 
@@ -412,7 +417,8 @@ impl Owner {
     fn post(&self, key: &AppKey, anew: bool) {
         if let Some(wanted) = self.desired.get(key) {
             let word = self.words.get(key).copied();
-            let report = AppReport { word, ..converge::report(wanted, self.actual.get(key)) };
+            let times = self.live.get(key).map(|live| live.times().clone()).unwrap_or_default();
+            let report = AppReport { word, times, ..converge::report(wanted, self.actual.get(key)) };
             self.board.post(key, News::Report(Box::new(report)), anew);
         } else if !self.actual.contains_key(key) {
             self.board.post(key, News::Removed, false);

@@ -280,7 +280,7 @@ fn remove(path: &Path) -> Result<(), DiskError> {
 
 #[cfg(test)]
 mod tests {
-    use control::{Limits, RevisionSpec};
+    use control::{Hold, Limits, RevisionSpec};
 
     use super::*;
 
@@ -303,8 +303,10 @@ mod tests {
                 limits: Limits::default(),
                 runtime_config: secret.map(SecretString::new),
                 pool_config: secret.map(|text| SecretString::new(format!("pool {text}"))),
+                readiness: None,
             }],
             active: RevisionId("v1".to_owned()),
+            hold: Hold::Requests,
         }
     }
 

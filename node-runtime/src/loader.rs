@@ -181,7 +181,7 @@ fn runtime_config(app: &AppKey, spec: &RevisionSpec) -> Result<RuntimeConfig, Fa
 }
 
 fn fault(reason: &str, error: &dyn Error, retryable: bool) -> Fault {
-    Fault { reason: reason.to_owned(), message: daemon::chain(error), retryable }
+    Fault { reason: reason.to_owned(), message: daemon::chain(error), detail: None, retryable }
 }
 
 fn invalid(error: &dyn Error) -> Fault {

@@ -34,6 +34,7 @@ pub struct Metrics {
     lines_dropped: IntCounterVec,
     fetches: HistogramVec,
     preparations: HistogramVec,
+    checks: HistogramVec,
     /// Whether an operator's stream is open: 0 or 1.
     pub control_connected: IntGauge,
     /// Streams that were refused, whatever for.
@@ -94,6 +95,12 @@ impl Metrics {
                 WORK_BUCKETS,
                 "outcome",
             )?,
+            checks: histogram(
+                "spindle_check_duration_seconds",
+                "How long it took a revision to pass or fail its check, by outcome: ok or the problem's reason",
+                WORK_BUCKETS,
+                "outcome",
+            )?,
             control_connected: IntGauge::new("spindle_control_connected", "Whether an operator's stream is open")?,
             control_refused: IntCounter::new("spindle_control_refused_total", "Control streams that were refused")?,
         };
@@ -105,6 +112,7 @@ impl Metrics {
         registry.register(Box::new(metrics.lines_dropped.clone()))?;
         registry.register(Box::new(metrics.fetches.clone()))?;
         registry.register(Box::new(metrics.preparations.clone()))?;
+        registry.register(Box::new(metrics.checks.clone()))?;
         registry.register(Box::new(metrics.control_connected.clone()))?;
         registry.register(Box::new(metrics.control_refused.clone()))?;
         Ok(metrics)
@@ -148,6 +156,11 @@ impl Metrics {
     /// Notes how long a revision took to be built; `outcome` is `ok` or a problem's reason.
     pub fn prepared(&self, outcome: &str, took: Duration) {
         self.preparations.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+
+    /// Notes how long a revision took to pass or fail its check; `outcome` is `ok` or a problem's reason.
+    pub fn checked(&self, outcome: &str, took: Duration) {
+        self.checks.with_label_values(&[outcome]).observe(took.as_secs_f64());
     }
 }
 
@@ -212,6 +225,8 @@ pub struct Counts {
     pub fetching: usize,
     /// Revisions being built.
     pub preparing: usize,
+    /// Revisions being checked, or waiting for that.
+    pub checking: usize,
     /// Revisions that cannot run.
     pub failed: usize,
     /// Revisions that finish old requests.
@@ -263,6 +278,7 @@ impl Collector for Mirror {
         set(&self.revisions, "ready", counts.ready);
         set(&self.revisions, "fetching", counts.fetching);
         set(&self.revisions, "preparing", counts.preparing);
+        set(&self.revisions, "checking", counts.checking);
         set(&self.revisions, "failed", counts.failed);
         set(&self.revisions, "draining", counts.draining);
         self.instances.set(i64::try_from(counts.instances).unwrap_or(i64::MAX));

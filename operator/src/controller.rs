@@ -302,10 +302,12 @@ impl Leadership {
 
     /// Writes what the plan says; when to look again.
     async fn carry_out(&self, decision: Decision) -> Again {
-        let Decision { app, object, plan } = decision;
+        let Decision { app, object, mut plan } = decision;
         let caches = &self.controller.caches;
         let applier = &self.applier;
+        let began = Instant::now();
         let published = applier.publish(&app, &plan, caches).await;
+        plan.note_published(began.elapsed().try_into().unwrap_or_default());
         if let Err(problem) = &published {
             if let Some(again) = self.not_the_apps_fault() {
                 return again;

@@ -277,10 +277,11 @@ impl Inner {
 fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> operator_core::Runtime {
     let pod = runtime.pod();
     let mailbox = runtime.mailbox();
-    let (contact, capacity) = runtime.read(|said| {
+    let (contact, version, capacity) = runtime.read(|said| {
         let holding = || Holding {
             draining: said.draining,
             assigned: mailbox.told(app),
+            parting: mailbox.is_parting(app),
             report: said.reports.get(app).filter(|report| mailbox.believes(report)).cloned(),
             rollout: said.rollouts.get(app).cloned(),
         };
@@ -289,7 +290,7 @@ fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> 
             Link::Connected => Contact::Connected(holding()),
             Link::Lost { since } => Contact::Lost { since, holding: holding() },
         };
-        (contact, said.capacity)
+        (contact, said.version, said.capacity)
     });
     operator_core::Runtime {
         zone: pod.node.as_ref().and_then(|node| zones.get(node)).cloned(),
@@ -300,6 +301,7 @@ fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> 
         node: pod.node,
         pod: pod.state,
         contact,
+        version,
         capacity,
         assigned: u32::try_from(mailbox.held()).unwrap_or(u32::MAX),
     }

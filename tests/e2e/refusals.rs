@@ -31,6 +31,30 @@ async fn a_malformed_spec_is_refused_at_apply_with_the_field_and_the_fix() -> Re
         ("{ source: { bindle: { id: shop/1.0.0, server: 'ftp://x' } } }", "server"),
         ("{ source: { bindle: { id: shop/1.0.0 } }, replicas: -1 }", "replicas"),
         ("{ source: { bindle: { id: shop/1.0.0 } }, variables: [{ name: Bad-Name, value: x }] }", "name"),
+        ("{ source: { bindle: { id: shop/1.0.0 } }, checks: { readiness: {} } }", "httpGet.path"),
+        (
+            "{ source: { bindle: { id: shop/1.0.0 } }, checks: { readiness: { httpGet: { path: healthz } } } }",
+            "httpGet.path",
+        ),
+        (
+            "{ source: { bindle: { id: shop/1.0.0 } }, checks: { liveness: { httpGet: { path: / } } } }",
+            "spec.checks.readiness",
+        ),
+        ("{ source: { bindle: { id: shop/1.0.0 } }, rollout: { strategy: Canary } }", "RollingUpdate or Recreate"),
+        ("{ source: { bindle: { id: shop/1.0.0 } }, rollout: { rollingUpdate: { maxSurge: 0 } } }", "maxSurge"),
+        ("{ source: { bindle: { id: shop/1.0.0 } }, rollout: { rollingUpdate: { maxSurge: 150% } } }", "maxSurge"),
+        (
+            "{ source: { bindle: { id: shop/1.0.0 } }, rollout: { rollingUpdate: { maxUnavailable: 1 } } }",
+            "maxUnavailable",
+        ),
+        (
+            "{ source: { bindle: { id: shop/1.0.0 } }, rollout: { strategy: Recreate, rollingUpdate: { maxSurge: 1 } } }",
+            "strategy Recreate",
+        ),
+        (
+            "{ source: { bindle: { id: shop/1.0.0 } }, rollout: { progressDeadlineSeconds: 0 } }",
+            "progressDeadlineSeconds",
+        ),
         ("{ source: { bindle: { id: shop/1.0.0 } }, unknownField: 1 }", "unknownField"),
     ] {
         let said = world.cluster.refusal(&app(spec)).await?;

@@ -53,6 +53,9 @@ fn fields(text: &mut Vec<String>, path: &str, schema: &Value) {
 
 /// The type of a field, in one or two words.
 fn kind(schema: &Value) -> String {
+    if schema.get("x-kubernetes-int-or-string").is_some() {
+        return "integer or string".to_owned();
+    }
     let simple = |schema: &Value| schema.get("type").and_then(Value::as_str).unwrap_or("any").to_owned();
     match (schema.get("items"), schema.get("additionalProperties")) {
         (Some(item), _) => format!("list of {}s", simple(item)),

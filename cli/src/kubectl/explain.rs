@@ -33,7 +33,10 @@ fn sentences(object: &SpinApp, endpoints: usize) -> Vec<String> {
     }
     let ready = app::condition(object, ConditionType::Ready);
     let is_ready = ready.is_some_and(|ready| ready.status == "True");
-    said.push(if is_ready {
+    let is_off = ready.is_some_and(|ready| ready.reason == Reason::ScaledToZero.as_str());
+    said.push(if is_off && is_ready {
+        format!("{name} is scaled to zero, as its spec asks: no runtime serves it.")
+    } else if is_ready {
         format!(
             "{name} is ready: revision {} takes its requests on {} at {}.",
             status.active_revision.as_deref().unwrap_or("?"),
@@ -63,6 +66,9 @@ fn sentences(object: &SpinApp, endpoints: usize) -> Vec<String> {
         said.push(ready.message.clone());
         said.extend(advice(&ready.reason));
     }
+    let late = app::condition(object, ConditionType::Progressing)
+        .filter(|found| found.reason == Reason::ProgressDeadlineExceeded.as_str());
+    said.extend(late.map(|found| found.message.clone()));
     if let Some(found) = app::condition(object, ConditionType::Degraded).filter(|found| found.status == "True")
         && said.iter().all(|sentence| !sentence.contains(&found.message))
     {
@@ -139,6 +145,22 @@ mod tests {
                 "`kubectl spindle rollback shop` goes back to the last revision that was ready.",
             ]
         );
+    }
+
+    #[test]
+    fn an_app_that_runs_nowhere_as_asked_and_a_change_that_takes_too_long_say_so() {
+        let off = condition("Ready", "True", "ScaledToZero", "No runtime.");
+        let said = sentences(&app(&json!({ "observedGeneration": 2, "conditions": [off] })), 0);
+        assert_eq!(said, ["shop is scaled to zero, as its spec asks: no runtime serves it."]);
+        let conditions = [
+            condition("Ready", "False", "CheckFailed", "It answers 503."),
+            condition("Available", "True", "Serving", "r1 serves."),
+            condition("Progressing", "False", "ProgressDeadlineExceeded", "No further for 600 seconds."),
+        ];
+        let status = json!({ "observedGeneration": 2, "activeRevision": "r1", "conditions": conditions });
+        let said = sentences(&app(&status), 1);
+        assert!(said.contains(&"No further for 600 seconds.".to_owned()), "{said:?}");
+        assert!(said.last().unwrap().contains("rollback"), "{said:?}");
     }
 
     #[test]

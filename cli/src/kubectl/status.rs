@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kube::{Api, ResourceExt as _, api::ListParams};
-use operator_api::{ConditionType, SpinApp};
+use operator_api::{ConditionType, RolloutStatus, SpinApp};
 
 use super::{
     Place, app,
@@ -74,6 +74,9 @@ async fn one(place: &Place, object: &SpinApp) -> anyhow::Result<String> {
     if let Some(latest) = latest {
         text.extend(["\nThe spec asks for revision ", &latest, ", which does not take requests (yet).\n"]);
     }
+    if let Some(rollout) = &status.rollout {
+        text.extend(["\n", &last_change(rollout), "\n"]);
+    }
     let conditions: Vec<Vec<String>> = status
         .conditions
         .into_iter()
@@ -89,4 +92,50 @@ async fn one(place: &Place, object: &SpinApp) -> anyhow::Result<String> {
     text.push('\n');
     text.push_str(&table(&["RUNTIME", "PORT", "TAKES REQUESTS"], &rows));
     Ok(text)
+}
+
+/// When the last change of revision was, and how long it took.
+fn last_change(rollout: &RolloutStatus) -> String {
+    let what = rollout.revision.as_deref().map_or_else(|| "the spec".to_owned(), |id| format!("revision {id}"));
+    let began = rollout.started_at.0.strftime("%Y-%m-%d %H:%M:%S UTC");
+    let Some(timings) = rollout.completed_at.as_ref().and(rollout.timings) else {
+        let last = rollout.progressed_at.0.strftime("%H:%M:%S");
+        return format!("The change to {what} began at {began}, last got further at {last}, and is not complete.");
+    };
+    let phases = [
+        ("resolve", timings.resolve_milliseconds),
+        ("load", timings.load_milliseconds),
+        ("check", timings.check_milliseconds),
+        ("switch", timings.switch_milliseconds),
+        ("publish", timings.publish_milliseconds),
+    ];
+    let phases = phases.into_iter().filter_map(|(phase, took)| Some(format!("{phase} {} ms", took?)));
+    let phases = phases.collect::<Vec<_>>().join(", ");
+    let total = timings.total_milliseconds.unwrap_or_default();
+    format!("The change to {what} began at {began} and took {total} ms: {phases}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_change_is_told_with_its_phases_or_how_far_it_is() {
+        let mut rollout = json!({
+            "revision": "v2", "startedAt": "2026-01-01T10:00:00.000000Z", "progressedAt": "2026-01-01T10:00:01.000000Z",
+        });
+        let told = |rollout: &serde_json::Value| last_change(&serde_json::from_value(rollout.clone()).unwrap());
+        assert_eq!(
+            told(&rollout),
+            "The change to revision v2 began at 2026-01-01 10:00:00 UTC, last got further at 10:00:01, and is not complete."
+        );
+        rollout["completedAt"] = "2026-01-01T10:00:02.000000Z".into();
+        rollout["timings"] = json!({ "loadMilliseconds": 900, "switchMilliseconds": 7, "totalMilliseconds": 2000 });
+        assert_eq!(
+            told(&rollout),
+            "The change to revision v2 began at 2026-01-01 10:00:00 UTC and took 2000 ms: load 900 ms, switch 7 ms."
+        );
+    }
 }

@@ -25,6 +25,30 @@ pub struct Assignment {
     pub revisions: Vec<RevisionSpec>,
     /// Which of them takes requests.
     pub active: RevisionId,
+    /// What is not to happen yet. Understood since [`crate::wire::CHECKS_VERSION`].
+    #[serde(default, skip_serializing_if = "Hold::is_nothing")]
+    pub hold: Hold,
+}
+
+/// What a runtime is not to do yet with an app that must not run twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hold {
+    /// Everything may happen.
+    #[default]
+    Nothing,
+    /// Revisions that are not active are loaded, but nothing of them is called: not even their check.
+    Checks,
+    /// Nothing is served any more, and nothing is called: revisions are only loaded.
+    Requests,
+}
+
+impl Hold {
+    /// Whether everything may happen.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
 }
 
 /// One revision: what to run and with which configuration.
@@ -49,6 +73,40 @@ pub struct RevisionSpec {
     /// The pool's, which the app's goes on top of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_config: Option<SecretString>,
+    /// What it must pass on a runtime before it takes requests there. Understood since [`crate::wire::CHECKS_VERSION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Check>,
+}
+
+/// A request that a revision must answer well, made by the runtime itself and not over a socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// The path, and the query if there is one: begins with `/`.
+    pub path: String,
+    /// Headers of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<CheckHeader>,
+    /// How long after the revision was loaded the first request is made, in milliseconds.
+    pub initial_delay_ms: u64,
+    /// How long an answer may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// The time from one request to the next, in milliseconds.
+    pub period_ms: u64,
+    /// How many good answers in a row it takes to pass.
+    pub success_threshold: u32,
+    /// How many bad ones in a row it takes to fail.
+    pub failure_threshold: u32,
+}
+
+/// One header of a check's request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckHeader {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// Where a runtime gets the blobs of a revision from. Whatever the source says, bytes are used only
@@ -150,6 +208,22 @@ impl Assignment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_asked_for_is_not_written_so_that_older_peers_have_the_same_fingerprint() {
+        let older = serde_json::json!({
+            "app": "shop/cart", "uid": "u", "port": 10_000, "active": "v1",
+            "revisions": [{
+                "id": "v1",
+                "application": { "name": "app", "version": "1.0.0", "base": "/", "routes": [], "components": {} },
+                "fetch": { "bindle": { "server": "http://bindle/v1", "id": "app/1.0.0" } },
+                "limits": {},
+            }],
+        });
+        let read: Assignment = serde_json::from_value(older.clone()).unwrap();
+        assert_eq!((read.hold, &read.revisions[0].readiness), (Hold::Nothing, &None));
+        assert_eq!(serde_json::to_value(&read).unwrap(), older);
+    }
 
     #[test]
     fn limits_that_are_not_set_are_not_written_and_unknown_ones_are_skipped() {

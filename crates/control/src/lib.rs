@@ -14,6 +14,9 @@
 //! only the last of several, gives the same result. A runtime keeps what it was last told, also when
 //! the stream is gone.
 //!
+//! The version of a stream is the highest that both sides speak ([`wire::agree`]). A peer is told nothing that its version
+//! has no word for: [`AppReport::for_version`], and apps that need more are not given to it.
+//!
 //! Absent on purpose: I/O, time, and any decision.
 
 pub mod assignment;
@@ -21,8 +24,8 @@ pub mod names;
 pub mod report;
 pub mod wire;
 
-pub use assignment::{Assignment, Credentials, Fetch, Fingerprint, Limits, RevisionSpec};
+pub use assignment::{Assignment, Check, CheckHeader, Credentials, Fetch, Fingerprint, Hold, Limits, RevisionSpec};
 pub use manifest::Secret as SecretString;
 pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName};
-pub use report::{AppReport, Problem, RevisionState};
+pub use report::{AppReport, LoadTimes, Problem, RevisionState};
 pub use wire::{FromRuntime, Heard, Hello, Inventory, ToRuntime, Welcome, WireError};

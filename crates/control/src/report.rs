@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     assignment::Fingerprint,
     names::{AppKey, RevisionId},
+    wire::CHECKS_VERSION,
 };
 
 /// What is true of one app on one runtime, as of one assignment.
@@ -34,6 +35,39 @@ pub struct AppReport {
     /// What keeps the app as a whole from being served, such as a port that cannot be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// How long each step took of revisions that came that far, for people.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub times: BTreeMap<RevisionId, LoadTimes>,
+}
+
+/// How long the steps of loading one revision took, the last time each succeeded; `None` of one that did not (yet).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadTimes {
+    /// Fetching its blobs, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_ms: Option<u64>,
+    /// Compiling and linking it, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare_ms: Option<u64>,
+    /// From the beginning of its check until that passed, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_ms: Option<u64>,
+}
+
+impl AppReport {
+    /// The report in words that a peer of this protocol `version` knows.
+    #[must_use]
+    pub fn for_version(mut self, version: u32) -> Self {
+        if version < CHECKS_VERSION {
+            for state in self.revisions.values_mut() {
+                if matches!(state, RevisionState::Loaded | RevisionState::Checking) {
+                    *state = RevisionState::Preparing;
+                }
+            }
+        }
+        self
+    }
 }
 
 /// How far one revision is on one runtime.
@@ -42,6 +76,10 @@ pub struct AppReport {
 pub enum RevisionState {
     /// Its blobs are being fetched.
     Fetching,
+    /// It is compiled and linked, and waits to be checked. Since [`CHECKS_VERSION`].
+    Loaded,
+    /// It is being checked. Since [`CHECKS_VERSION`].
+    Checking,
     /// It can take requests.
     Ready,
     /// It cannot; what ran before still runs.
@@ -60,6 +98,12 @@ impl RevisionState {
     pub const fn is_ready(&self) -> bool {
         matches!(self, Self::Ready)
     }
+
+    /// Whether it is compiled and linked, checked or not.
+    #[must_use]
+    pub const fn is_loaded(&self) -> bool {
+        matches!(self, Self::Loaded | Self::Checking | Self::Ready)
+    }
 }
 
 /// Why something is not as it should be.
@@ -72,4 +116,29 @@ pub struct Problem {
     pub message: String,
     /// Whether the runtime goes on trying by itself.
     pub retrying: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_knows_no_checks_is_told_that_the_revision_is_being_prepared() {
+        let states = [RevisionState::Loaded, RevisionState::Checking, RevisionState::Ready];
+        let name = |number: usize| RevisionId(format!("v{number}"));
+        let report = AppReport {
+            app: AppKey::new("shop", "cart").unwrap(),
+            uid: "u".to_owned(),
+            fingerprint: Fingerprint(manifest::Digest::of(b"")),
+            word: None,
+            port: 10_000,
+            revisions: states.into_iter().enumerate().map(|(number, state)| (name(number), state)).collect(),
+            serving: None,
+            problem: None,
+            times: BTreeMap::new(),
+        };
+        let told: Vec<_> = report.clone().for_version(CHECKS_VERSION - 1).revisions.into_values().collect();
+        assert_eq!(told, [RevisionState::Preparing, RevisionState::Preparing, RevisionState::Ready]);
+        assert_eq!(report.clone().for_version(CHECKS_VERSION), report);
+    }
 }

@@ -10,13 +10,32 @@ use crate::{
     report::AppReport,
 };
 
-/// The protocol version that this build speaks. A peer of another version is told so and left alone.
+/// The highest protocol version that this build speaks.
+///
+/// | version | has |
+/// |---|---|
+/// | 1 | assignments and reports |
+/// | 2 | checks, and holding back what must not run twice |
 ///
 /// Within a version, fields and kinds of messages are only ever added: what a peer does not know it passes over
 /// ([`hear`]). What may not be passed over is another version. Frames of the first release are in `tests/golden`, and
-/// are read for as long as the version is 1; [`ToRuntime::Hello`] and [`FromRuntime::Refused`] are read in every
+/// are read for as long as version 1 is; [`ToRuntime::Hello`] and [`FromRuntime::Refused`] are read in every
 /// version, because in them peers find out that they have none in common.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// The lowest: that of the release before. A peer that speaks none of these is told so and left alone.
+pub const LOWEST_VERSION: u32 = 1;
+
+/// The version from which on a runtime checks revisions ([`crate::RevisionSpec::readiness`]) and holds back
+/// ([`crate::Assignment::hold`]).
+pub const CHECKS_VERSION: u32 = 2;
+
+/// The version that a stream has whose peer speaks `lowest` to `highest`; `None` when there is no common one.
+#[must_use]
+pub const fn agree(lowest: u32, highest: u32) -> Option<u32> {
+    let agreed = if highest < VERSION { highest } else { VERSION };
+    if agreed >= lowest && agreed >= LOWEST_VERSION { Some(agreed) } else { None }
+}
 
 /// The path of the one request that carries a stream.
 pub const PATH: &str = "/v1/control";
@@ -212,4 +231,18 @@ struct Envelope {
     kind: String,
     #[serde(default)]
     value: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_is_agreed_on() {
+        assert_eq!(agree(1, 1), Some(1));
+        assert_eq!(agree(1, VERSION), Some(VERSION));
+        assert_eq!(agree(VERSION, VERSION + 7), Some(VERSION));
+        assert_eq!(agree(VERSION + 1, VERSION + 7), None);
+        assert_eq!(agree(0, 0), None);
+    }
 }

@@ -2,20 +2,22 @@
 //!
 //! Promises, each property-tested below:
 //! - from any state, carrying out the steps reaches what was assigned;
-//! - an app that is served stays served for as long as its assignment stays, whatever fails;
+//! - an app that is served stays served for as long as its assignment stays, whatever fails, unless it is to be stopped;
+//! - nothing is served that has a check which has not passed here;
 //! - deciding again without news gives no steps.
 //!
 //! The protocol is `control`'s: prepare every listed revision, serve `active` as soon as it is ready,
 //! until then go on serving what is served, drain what is listed no more once another serves. When
 //! nothing is served yet (after a restart in the middle of a roll-out), an older listed revision that is
-//! ready is served rather than nothing; a newer one than `active` never is.
+//! ready is served rather than nothing; a newer one than `active` never is. A revision with a check is ready
+//! when that has passed, in this process. What an assignment holds back does not happen, nor go on.
 //!
 //! Absent on purpose: the clock (`now` is an input, the time since the process began), randomness, and
 //! how a step is carried out.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use control::{AppKey, Assignment, Fingerprint, RevisionId};
+use control::{AppKey, Assignment, Fingerprint, Hold, RevisionId, RevisionSpec};
 
 mod app;
 pub mod keep;
@@ -42,6 +44,15 @@ pub enum Step {
         app: AppKey,
         /// Which.
         revision: RevisionId,
+        /// Whether it must pass a check before it is ready.
+        gated: bool,
+    },
+    /// See whether what was prepared answers as it must. A failure is reported; what runs keeps running.
+    Check {
+        /// Whose.
+        app: AppKey,
+        /// Which.
+        revision: RevisionId,
     },
     /// Listen on the app's port: something is ready to be served there.
     Bind {
@@ -57,7 +68,12 @@ pub enum Step {
         /// To which.
         revision: RevisionId,
     },
-    /// Take no new requests, finish old ones, then forget. Ends a fetch or preparation too.
+    /// Answer no new requests, although what answered them is kept.
+    Stop {
+        /// Whose.
+        app: AppKey,
+    },
+    /// Take no new requests, finish old ones, then forget. Ends a fetch, preparation or check too.
     Drain {
         /// Whose.
         app: AppKey,
@@ -85,10 +101,12 @@ impl Step {
         match self {
             Self::Fetch { app, .. }
             | Self::Prepare { app, .. }
+            | Self::Check { app, .. }
             | Self::Bind { app, .. }
             | Self::Switch { app, .. }
             | Self::Drain { app, .. }
             | Self::Unbind { app, .. }
+            | Self::Stop { app }
             | Self::Forget { app } => app,
         }
     }
@@ -209,28 +227,56 @@ impl Plan<'_> {
     /// Brings every listed revision closer to ready, the active one first.
     fn prepare(&mut self, wanted: &Wanted, app: &mut App) {
         let assignment = &wanted.assignment;
-        let others = assignment.revisions.iter().map(|spec| &spec.id).filter(|id| **id != assignment.active);
-        for id in assignment.active_revision().map(|spec| &spec.id).into_iter().chain(others) {
-            let fetch = match app.revisions.get(id) {
-                None => true,
-                Some(Progress::Failed(failure)) => self.is_due(failure, wanted),
-                Some(_) => false,
+        let others = assignment.revisions.iter().filter(|spec| spec.id != assignment.active);
+        for spec in assignment.active_revision().into_iter().chain(others) {
+            self.load(wanted, app, spec);
+            self.check(wanted, app, spec);
+        }
+    }
+
+    fn load(&mut self, wanted: &Wanted, app: &mut App, spec: &RevisionSpec) {
+        let id = &spec.id;
+        let fetch = match app.revisions.get(id) {
+            None => true,
+            Some(Progress::Failed(failure)) => !failure.loaded && self.is_due(failure, wanted),
+            Some(_) => false,
+        };
+        if fetch && take(&mut self.room.fetches, &mut self.next.waiting) {
+            let step = Step::Fetch { app: self.key.clone(), revision: id.clone() };
+            self.step(app, step, wanted.fingerprint);
+        }
+        let fetched = matches!(app.revisions.get(id), Some(Progress::Fetched(_)));
+        if fetched && take(&mut self.room.preparations, &mut self.next.waiting) {
+            let gated = spec.readiness.is_some();
+            let step = Step::Prepare { app: self.key.clone(), revision: id.clone(), gated };
+            self.step(app, step, wanted.fingerprint);
+        }
+    }
+
+    fn check(&mut self, wanted: &Wanted, app: &mut App, spec: &RevisionSpec) {
+        let may = match wanted.assignment.hold {
+            Hold::Nothing => true,
+            Hold::Checks => spec.id == wanted.assignment.active,
+            Hold::Requests => false,
+        };
+        let check = may
+            && match app.revisions.get(&spec.id) {
+                Some(Progress::Loaded(_)) => true,
+                Some(Progress::Failed(failure)) => failure.loaded && self.is_due(failure, wanted),
+                _ => false,
             };
-            if fetch && take(&mut self.room.fetches, &mut self.next.waiting) {
-                let step = Step::Fetch { app: self.key.clone(), revision: id.clone() };
-                self.step(app, step, wanted.fingerprint);
-            }
-            let fetched = matches!(app.revisions.get(id), Some(Progress::Fetched(_)));
-            if fetched && take(&mut self.room.preparations, &mut self.next.waiting) {
-                let step = Step::Prepare { app: self.key.clone(), revision: id.clone() };
-                self.step(app, step, wanted.fingerprint);
-            }
+        if check {
+            let step = Step::Check { app: self.key.clone(), revision: spec.id.clone() };
+            self.step(app, step, wanted.fingerprint);
         }
     }
 
     /// Routes to the active revision if it is ready, at the assigned port.
     fn serve(&mut self, wanted: &Wanted, app: &mut App) {
         let port = wanted.assignment.port;
+        if wanted.assignment.hold == Hold::Requests && app.serving.is_some() {
+            self.step(app, Step::Stop { app: self.key.clone() }, wanted.fingerprint);
+        }
         if let Some(target) = target(&wanted.assignment, app) {
             let bind = match app.ports.get(&port) {
                 None => true,
@@ -290,11 +336,16 @@ const fn take(room: &mut usize, waiting: &mut bool) -> bool {
 
 /// The revision that new requests should go to now.
 fn target(assignment: &Assignment, app: &App) -> Option<RevisionId> {
+    if assignment.hold == Hold::Requests {
+        return None;
+    }
     let is_ready = |id: &RevisionId| app.revisions.get(id) == Some(&Progress::Ready);
     if is_ready(&assignment.active) {
         return Some(assignment.active.clone());
     }
     let older = || {
+        // One that is not listed here is told of to those that serve it; nothing here is older than it.
+        assignment.active_revision()?;
         let before = assignment.revisions.iter().map(|spec| &spec.id).take_while(|id| **id != assignment.active);
         before.filter(|id| is_ready(id)).last().cloned()
     };

@@ -145,6 +145,7 @@ impl Board {
                     RevisionState::Ready => &mut counts.ready,
                     RevisionState::Fetching => &mut counts.fetching,
                     RevisionState::Preparing => &mut counts.preparing,
+                    RevisionState::Loaded | RevisionState::Checking => &mut counts.checking,
                     RevisionState::Failed(_) => &mut counts.failed,
                     RevisionState::Draining => &mut counts.draining,
                 } += 1;
@@ -187,6 +188,7 @@ mod tests {
             revisions: BTreeMap::new(),
             serving: None,
             problem: None,
+            times: BTreeMap::new(),
         }))
     }
 

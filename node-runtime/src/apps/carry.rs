@@ -1,13 +1,18 @@
 //! Carrying out steps.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use control::{AppKey, RevisionId, RevisionSpec};
+use control::{AppKey, LoadTimes, RevisionId, RevisionSpec};
 use node_runtime_core::converge::{App, Event, Fault, Step};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Draining, Owner,
+    Draining, Owner, check,
     jobs::{JobEnd, Outcome, Promise, Ready, unfinished},
 };
 use crate::{
@@ -27,6 +32,8 @@ pub(super) struct Live {
     ports: BTreeMap<u16, Port>,
     jobs: BTreeMap<RevisionId, (u64, CancellationToken)>,
     job_count: u64,
+    /// How long loading took.
+    times: BTreeMap<RevisionId, LoadTimes>,
 }
 
 impl Live {
@@ -39,6 +46,7 @@ impl Live {
             ports: BTreeMap::new(),
             jobs: BTreeMap::new(),
             job_count: 0,
+            times: BTreeMap::new(),
         }
     }
 
@@ -62,8 +70,26 @@ impl Live {
         job
     }
 
+    /// How long the steps of each revision took.
+    pub(super) const fn times(&self) -> &BTreeMap<RevisionId, LoadTimes> {
+        &self.times
+    }
+
+    /// Notes how long a step took that came to this.
+    fn note_time(&mut self, revision: &RevisionId, outcome: &Outcome, took: Duration) {
+        let milliseconds = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        let times = self.times.entry(revision.clone()).or_default();
+        match outcome {
+            Outcome::Fetched(Ok(())) => *times = LoadTimes { fetch_ms: milliseconds, ..LoadTimes::default() },
+            Outcome::Prepared(Ok(_)) => times.prepare_ms = milliseconds,
+            Outcome::Checked(Ok(())) => times.check_ms = milliseconds,
+            Outcome::Fetched(Err(_)) | Outcome::Prepared(Err(_)) | Outcome::Checked(Err(_)) | Outcome::Drained => {}
+        }
+    }
+
     /// What the end of a job means; nothing if it was called off or replaced.
-    pub(super) fn event(&mut self, revision: RevisionId, job: u64, outcome: Outcome) -> Option<Event> {
+    pub(super) fn event(&mut self, end: JobEnd) -> Option<Event> {
+        let JobEnd { revision, job, outcome, took, .. } = end;
         if matches!(outcome, Outcome::Drained) {
             return Some(Event::Drained(revision));
         }
@@ -71,6 +97,7 @@ impl Live {
             return None;
         }
         self.jobs.remove(&revision);
+        self.note_time(&revision, &outcome, took);
         Some(match outcome {
             Outcome::Fetched(Ok(())) => Event::Fetched(revision),
             Outcome::Fetched(Err(fault)) => Event::FetchFailed(revision, fault),
@@ -79,6 +106,8 @@ impl Live {
                 Event::Prepared(revision)
             }
             Outcome::Prepared(Err(fault)) => Event::PrepareFailed(revision, fault),
+            Outcome::Checked(Ok(())) => Event::Passed(revision),
+            Outcome::Checked(Err(fault)) => Event::CheckFailed(revision, fault),
             Outcome::Drained => Event::Drained(revision),
         })
     }
@@ -100,6 +129,8 @@ impl Owner {
         match step {
             Step::Fetch { revision, .. } => self.fetch(key, &revision),
             Step::Prepare { revision, .. } => self.prepare(key, &revision),
+            Step::Check { revision, .. } => self.check(key, &revision),
+            Step::Stop { .. } => self.stop(key),
             Step::Bind { port, .. } => self.bind(key, port).await,
             Step::Switch { revision, .. } => self.switch(key, &revision),
             Step::Drain { revision, .. } => self.drain(key, revision),
@@ -131,7 +162,8 @@ impl Owner {
     ) -> Option<(Promise, CancellationToken)> {
         let live = self.live.get_mut(key)?;
         let (job, called_off) = live.begin_job(revision);
-        let end = JobEnd { app: key.clone(), birth: live.birth, revision: revision.clone(), job, outcome: otherwise };
+        let (app, birth, revision, took) = (key.clone(), live.birth, revision.clone(), Duration::ZERO);
+        let end = JobEnd { app, birth, revision, job, outcome: otherwise, took };
         Some((Promise::new(end, self.ends.clone()), called_off))
     }
 
@@ -165,6 +197,34 @@ impl Owner {
         });
     }
 
+    fn check(&mut self, key: &AppKey, revision: &RevisionId) {
+        let promise = self.promise(key, revision, Outcome::Checked(Err(unfinished())));
+        let (Some((promise, called_off)), Some(live)) = (promise, self.live.get(key)) else { return };
+        let Some(ready) = live.ready.get(revision) else { return };
+        // What needs no check has passed it.
+        let Some(check) = ready.spec.readiness.clone() else { return promise.keep(Outcome::Checked(Ok(()))) };
+        let passed = check::pass(Arc::clone(&ready.serving), check, ready.since, Arc::clone(&self.check_places));
+        let (metrics, app, revision) = (self.metrics.clone(), key.clone(), revision.clone());
+        let stop = self.tasks.stop_token();
+        promise.run(&self.tasks, "check", called_off, async move {
+            let began = Instant::now();
+            // It may take minutes: a process that stops does not wait for it.
+            let outcome = stop.run_until_cancelled(Box::pin(passed)).await;
+            let Some(outcome) = outcome else { return Outcome::Checked(Err(unfinished())) };
+            metrics.checked(word(&outcome), began.elapsed());
+            log(&app, &revision, "check", &outcome, began);
+            Outcome::Checked(outcome)
+        });
+    }
+
+    /// New requests go nowhere.
+    fn stop(&self, key: &AppKey) {
+        if let Some(live) = self.live.get(key) {
+            live.slot.clear();
+            tracing::info!(app = %key, "new requests go nowhere: the app must not run twice, and its next revision comes");
+        }
+    }
+
     async fn bind(&mut self, key: &AppKey, port: u16) {
         let (Some(live), Some(app)) = (self.live.get_mut(key), self.actual.get_mut(key)) else { return };
         let event = match self.trigger.open(port, Arc::clone(&live.slot)).await {
@@ -194,12 +254,13 @@ impl Owner {
         if let Some((_, job)) = live.jobs.remove(&revision) {
             job.cancel();
         }
-        let Some(Ready { serving, spec }) = live.ready.remove(&revision) else { return };
+        live.times.remove(&revision);
+        let Some(Ready { serving, spec, .. }) = live.ready.remove(&revision) else { return };
         if live.slot.serving().is_some_and(|current| Arc::ptr_eq(&current, &serving)) {
             live.slot.clear();
         }
         let outcome = Outcome::Drained;
-        let end = JobEnd { app: key.clone(), birth: live.birth, revision, job: 0, outcome };
+        let end = JobEnd { app: key.clone(), birth: live.birth, revision, job: 0, outcome, took: Duration::ZERO };
         let (promise, drained) = (Promise::new(end, self.ends.clone()), serving.drained());
         self.draining.push(Draining { app: key.clone(), spec, drained: drained.clone() });
         drop(serving);
@@ -229,8 +290,8 @@ fn log<T>(app: &AppKey, revision: &RevisionId, step: &'static str, outcome: &Res
     let elapsed_ms = began.elapsed().as_millis();
     match outcome {
         Ok(_) => tracing::info!(%app, %revision, step, elapsed_ms, "step done"),
-        Err(Fault { reason, message, retryable }) => {
-            tracing::warn!(%app, %revision, step, elapsed_ms, reason, message, retryable, "step failed");
+        Err(Fault { reason, message, detail, retryable }) => {
+            tracing::warn!(%app, %revision, step, elapsed_ms, reason, message, detail, retryable, "step failed");
         }
     }
 }
@@ -242,5 +303,5 @@ fn port_fault(port: u16, error: &io::Error) -> Fault {
         _ => "PortUnavailable",
     };
     let message = format!("cannot listen at port {port}: {error}");
-    Fault { reason: reason.to_owned(), message, retryable: true }
+    Fault { reason: reason.to_owned(), message, detail: None, retryable: true }
 }

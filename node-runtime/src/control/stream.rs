@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use control::{FromRuntime, Heard, Hello, ToRuntime, Welcome, wire::VERSION};
+use control::{FromRuntime, Heard, Hello, ToRuntime, Welcome, wire};
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
@@ -77,7 +77,7 @@ impl Stream {
     }
 
     async fn converse(&mut self, shared: &Shared, mut frames: Frames) -> Result<std::convert::Infallible, End> {
-        let hello = self.hear_hello(&mut frames).await?;
+        let (hello, version) = self.hear_hello(&mut frames).await?;
         let command = shared
             .fence
             .enter(hello.term)
@@ -89,9 +89,10 @@ impl Stream {
         inventory.rollouts = shared.apps.board().rollouts();
         // Nobody else can say anything now: this stream commands.
         inventory.words = shared.apps.words();
+        inventory.reports = inventory.reports.into_iter().map(|report| report.for_version(version)).collect();
         let settings = &shared.settings;
         let welcome = Welcome {
-            version: VERSION,
+            version,
             runtime: settings.runtime.clone(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             capacity: settings.capacity,
@@ -103,12 +104,13 @@ impl Stream {
         let (pongs, pings) = mpsc::channel(FRAMES_AHEAD);
         tokio::select! {
             end = listen(shared, &command, &mut frames, &pongs) => end,
-            end = self.tell(shared, seen, pings, draining) => end,
+            end = self.tell(shared, version, seen, pings, draining) => end,
             () = command.lost() => Err(End::Superseded),
         }
     }
 
-    async fn hear_hello(&self, frames: &mut Frames) -> Result<Hello, End> {
+    /// The operator's introduction, and the version of the protocol that both sides speak.
+    async fn hear_hello(&self, frames: &mut Frames) -> Result<(Hello, u32), End> {
         let hello = match tokio::time::timeout(HELLO, frames.next()).await {
             Ok(Ok(Some(Heard::Message(ToRuntime::Hello(hello))))) => hello,
             Ok(Ok(Some(_))) => return Err(End::Refused("the first frame must be a hello".to_owned())),
@@ -117,12 +119,14 @@ impl Stream {
             Err(_) => return Err(End::Refused("no hello came in time".to_owned())),
         };
         let (lowest, highest) = hello.versions;
-        if (lowest..=highest).contains(&VERSION) {
-            return Ok(hello);
-        }
-        Err(End::Refused(format!(
-            "no common protocol version: the operator speaks {lowest} to {highest}, this runtime {VERSION}: upgrade the older of the two"
-        )))
+        let version = wire::agree(lowest, highest).ok_or_else(|| {
+            End::Refused(format!(
+                "no common protocol version: the operator speaks {lowest} to {highest}, this runtime {} to {}: upgrade the older of the two",
+                wire::LOWEST_VERSION,
+                wire::VERSION
+            ))
+        })?;
+        Ok((hello, version))
     }
 
     async fn send(&mut self, message: &FromRuntime) -> Result<(), End> {
@@ -133,6 +137,7 @@ impl Stream {
     async fn tell(
         &mut self,
         shared: &Shared,
+        version: u32,
         mut seen: u64,
         mut pings: mpsc::Receiver<u64>,
         mut draining: watch::Receiver<bool>,
@@ -147,7 +152,7 @@ impl Stream {
                     break;
                 }
                 seen = now_seen;
-                self.send_news(news).await?;
+                self.send_news(news, version).await?;
             }
             tokio::select! {
                 Ok(()) = changes.changed() => {}
@@ -162,11 +167,11 @@ impl Stream {
         }
     }
 
-    async fn send_news(&mut self, news: Vec<(control::AppKey, News)>) -> Result<(), End> {
+    async fn send_news(&mut self, news: Vec<(control::AppKey, News)>, version: u32) -> Result<(), End> {
         let mut reports = Vec::with_capacity(news.len());
         for (app, news) in news {
             match news {
-                News::Report(report) => reports.push(*report),
+                News::Report(report) => reports.push(report.for_version(version)),
                 News::Removed => self.send(&FromRuntime::Removed(app)).await?,
             }
         }

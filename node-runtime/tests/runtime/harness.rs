@@ -15,8 +15,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use control::{
-    AppKey, AppReport, Assignment, Fetch, FromRuntime, Hello, Limits, RevisionId, RevisionSpec, SecretString,
-    ToRuntime, Welcome,
+    AppKey, AppReport, Assignment, Check, Fetch, FromRuntime, Hello, Hold, Limits, RevisionId, RevisionSpec,
+    SecretString, ToRuntime, Welcome,
     wire::{OPERATOR_DNS_NAME, PATH, RUNTIME_DNS_NAME, VERSION, decode, encode},
 };
 use daemon::{HttpSettings, Tasks, serve::serve_http};
@@ -444,8 +444,8 @@ pub(crate) fn failing_guest(line: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// A guest that answers 201 when it is asked for the first time, and 200 when its store says that it was.
-pub(crate) fn remembering_guest() -> Vec<u8> {
+/// A guest that answers `first` when it is asked for the first time, and 200 when its store says that it was.
+pub(crate) fn remembering_guest(first: u16) -> Vec<u8> {
     let wat = r#"(module
         (import "key-value" "open" (func $open (param i32 i32 i32)))
         (import "key-value" "exists" (func $exists (param i32 i32 i32 i32)))
@@ -462,10 +462,21 @@ pub(crate) fn remembering_guest() -> Vec<u8> {
             (local.set $store (i32.load (i32.const 132)))
             (call $exists (local.get $store) (i32.const 32) (i32.const 5) (i32.const 128))
             (if (i32.load8_u (i32.const 128)) (then unreachable))
-            (i32.store16 (i32.const 64) (i32.sub (i32.const 201) (i32.load8_u (i32.const 132))))
+            (i32.store16 (i32.const 64)
+                (i32.sub (i32.const FIRST) (i32.mul (i32.load8_u (i32.const 132)) (i32.sub (i32.const FIRST) (i32.const 200)))))
             (call $set (local.get $store) (i32.const 32) (i32.const 5) (i32.const 32) (i32.const 5) (i32.const 128))
             (if (i32.load8_u (i32.const 128)) (then unreachable))
             (i32.const 64)))"#;
+    wat::parse_str(wat.replace("FIRST", &first.to_string())).unwrap()
+}
+
+/// A guest that never answers.
+pub(crate) fn looping_guest() -> Vec<u8> {
+    let wat = r#"(module
+        (memory (export "memory") 1)
+        (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+        (func (export "handle-http-request") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+            (loop $again (br $again)) (i32.const 0)))"#;
     wat::parse_str(wat).unwrap()
 }
 
@@ -529,11 +540,27 @@ pub(crate) fn revision(id: &str, wasm: Content, server: &str) -> RevisionSpec {
         limits: Limits::default(),
         runtime_config: None,
         pool_config: None,
+        readiness: None,
     }
 }
 
+/// As `revision`, with a check that one bad answer fails.
+pub(crate) fn checked(revision: RevisionSpec) -> RevisionSpec {
+    let check = Check {
+        path: "/healthz".to_owned(),
+        headers: Vec::new(),
+        initial_delay_ms: 0,
+        timeout_ms: 2_000,
+        period_ms: 50,
+        success_threshold: 1,
+        failure_threshold: 1,
+    };
+    RevisionSpec { readiness: Some(check), ..revision }
+}
+
 pub(crate) fn assignment(app: &AppKey, port: u16, revisions: Vec<RevisionSpec>, active: &str) -> Assignment {
-    Assignment { app: app.clone(), uid: "uid".to_owned(), port, revisions, active: RevisionId(active.to_owned()) }
+    let active = RevisionId(active.to_owned());
+    Assignment { app: app.clone(), uid: "uid".to_owned(), port, revisions, active, hold: Hold::Nothing }
 }
 
 /// A port that nobody listens at.

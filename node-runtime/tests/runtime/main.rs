@@ -8,10 +8,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use control::{AppKey, FromRuntime, Hello, RevisionId, RevisionState, ToRuntime, wire::OPERATOR_DNS_NAME};
+use control::{
+    AppKey, Assignment, FromRuntime, Hello, Hold, RevisionId, RevisionState, ToRuntime, wire::OPERATOR_DNS_NAME,
+};
 use harness::{
-    Node, Parcels, Pki, Unfinished, ask, assignment, content, eventually, failing_guest, free_port, get, guest,
-    in_time, key, large_guest, remembering_guest, revision,
+    Node, Parcels, Pki, Unfinished, ask, assignment, checked, content, eventually, failing_guest, free_port, get,
+    guest, in_time, key, large_guest, looping_guest, remembering_guest, revision,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -157,6 +159,100 @@ async fn a_broken_revision_is_reported_while_the_old_one_serves() {
     assert_eq!(ask(port).await.unwrap().1, "one");
 }
 
+/// Why a revision failed, once it has.
+async fn problem_of(operator: &mut harness::Operator, app: &AppKey, revision: &str) -> control::Problem {
+    let failed = |report: &control::AppReport| match report.revisions.get(&RevisionId(revision.to_owned())) {
+        Some(RevisionState::Failed(problem)) => Some(problem.clone()),
+        _ => None,
+    };
+    let report = operator.report(app, |report| failed(report).is_some()).await;
+    failed(&report).unwrap()
+}
+
+#[tokio::test]
+async fn a_revision_takes_requests_only_when_its_check_has_passed_and_the_old_one_serves_until_then() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    operator.assign(&assignment(&app, port, vec![v1.clone()], "v1")).await;
+    operator.serving(&app, "v1").await;
+
+    let failing = checked(revision("v2", parcels.add(failing_guest("no database")), &parcels.url));
+    operator.assign(&assignment(&app, port, vec![v1.clone(), failing], "v2")).await;
+    let problem = problem_of(&mut operator, &app, "v2").await;
+    assert_eq!((problem.reason.as_str(), problem.retrying), ("CheckFailed", true));
+    assert!(problem.message.contains("GET /healthz was answered with 500"), "{}", problem.message);
+    assert_eq!(ask(port).await.unwrap().1, "one");
+
+    let looping = checked(revision("v3", parcels.add(looping_guest()), &parcels.url));
+    operator.assign(&assignment(&app, port, vec![v1.clone(), looping], "v3")).await;
+    let problem = problem_of(&mut operator, &app, "v3").await;
+    assert!(problem.message.contains("was not answered within 2s"), "{}", problem.message);
+    assert_eq!(ask(port).await.unwrap().1, "one");
+
+    let mut late = checked(revision("v4", parcels.add(remembering_guest(503)), &parcels.url));
+    for component in late.application.components.values_mut() {
+        component.key_value_stores.push("default".to_owned());
+    }
+    operator.assign(&assignment(&app, port, vec![v1, late], "v4")).await;
+    let problem = problem_of(&mut operator, &app, "v4").await;
+    assert!(problem.message.contains("503"), "{}", problem.message);
+    let report = operator.serving(&app, "v4").await;
+    let times = report.times[&RevisionId("v4".to_owned())];
+    assert!(times.fetch_ms.is_some() && times.prepare_ms.is_some() && times.check_ms.is_some(), "{times:?}");
+    let metrics = get(node.admin, "/metrics").await.unwrap().1;
+    assert!(metrics.contains("spindle_check_duration_seconds_count{outcome=\"CheckFailed\"}"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_revision_is_checked_again_after_a_restart_without_an_operator() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let v1 = checked(revision("v1", parcels.add(guest("one")), &parcels.url));
+    operator.assign(&assignment(&app, port, vec![v1], "v1")).await;
+    operator.serving(&app, "v1").await;
+    eventually("the assignment on disk", async || node.assignment_file(&app).exists().then_some(())).await;
+    let (dir, pki) = node.crash().await;
+    let _node = Node::start_in(dir, pki).await;
+    eventually("an answer", async || ask(port).await.ok().filter(|answer| answer.1 == "one")).await;
+}
+
+#[tokio::test]
+async fn an_app_that_must_not_run_twice_stops_before_its_next_revision_is_called() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let v2 = checked(revision("v2", parcels.add(guest("two")), &parcels.url));
+    operator.assign(&assignment(&app, port, vec![v1.clone()], "v1")).await;
+    operator.serving(&app, "v1").await;
+    let both = Assignment { hold: Hold::Checks, ..assignment(&app, port, vec![v1, v2.clone()], "v1") };
+    operator.assign(&both).await;
+    let is_loaded = |report: &control::AppReport| {
+        report.revisions.get(&RevisionId("v2".to_owned())) == Some(&RevisionState::Loaded)
+    };
+    operator.report(&app, is_loaded).await;
+    assert_eq!(ask(port).await.unwrap().1, "one");
+    let only = assignment(&app, port, vec![v2], "v2");
+    operator.assign(&Assignment { hold: Hold::Requests, ..only.clone() }).await;
+    operator.report(&app, |report| report.serving.is_none() && report.revisions.len() == 1).await;
+    assert_eq!(ask(port).await.unwrap().0, 503);
+    operator.assign(&only).await;
+    operator.serving(&app, "v2").await;
+    assert_eq!(ask(port).await.unwrap().1, "two");
+}
+
+#[tokio::test]
+async fn an_operator_of_the_release_before_is_spoken_to_in_its_own_version() {
+    let node = Node::start().await;
+    let mut older = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();
+    older.say(ToRuntime::Hello(Hello { versions: (1, 1), operator: "test".to_owned(), term: 1 })).await;
+    let Some(FromRuntime::Welcome(welcome)) = older.hear().await else { panic!("no welcome") };
+    assert_eq!(welcome.version, 1);
+}
+
 #[tokio::test]
 async fn content_that_is_not_there_yet_is_fetched_when_it_is() {
     let (node, parcels) = (Node::start().await, Parcels::start().await);
@@ -289,9 +385,9 @@ async fn a_stream_of_a_lower_term_or_another_version_is_refused_and_one_of_the_s
     assert!(why.contains("term 5"), "{why}");
     assert_eq!(old.hear().await, None);
     let mut newer = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();
-    newer.say(ToRuntime::Hello(Hello { versions: (2, 9), operator: "test".to_owned(), term: 5 })).await;
+    newer.say(ToRuntime::Hello(Hello { versions: (3, 9), operator: "test".to_owned(), term: 5 })).await;
     let why = newer.refused().await;
-    assert!(why.contains("2 to 9"), "{why}");
+    assert!(why.contains("3 to 9"), "{why}");
 
     let (app, port) = (key("cart"), free_port());
     let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
@@ -418,7 +514,7 @@ async fn content_that_no_app_needs_any_more_is_freed_and_what_another_shares_sta
 async fn an_app_s_stores_survive_revisions_and_crashes_and_are_gone_with_the_app() {
     let (node, parcels) = (Node::start().await, Parcels::start().await);
     let (mut operator, _) = node.operator(1).await;
-    let wasm = parcels.add(remembering_guest());
+    let wasm = parcels.add(remembering_guest(201));
     let [v1, v2] = ["v1", "v2"].map(|id| {
         let mut revision = revision(id, wasm, &parcels.url);
         for component in revision.application.components.values_mut() {

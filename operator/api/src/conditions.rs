@@ -23,11 +23,15 @@ pub enum ConditionType {
     Progressing,
     /// Something is not as asked for although the app may well be available.
     Degraded,
+    /// The current spec is on its way. Written only while it is true, as tools that read `kstatus` expect.
+    Reconciling,
+    /// The current spec is not served, and will not be without a change. Written only while it is true.
+    Stalled,
 }
 
 impl ConditionType {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Resolved,
         Self::Loaded,
         Self::RoutesProgrammed,
@@ -35,6 +39,8 @@ impl ConditionType {
         Self::Available,
         Self::Progressing,
         Self::Degraded,
+        Self::Reconciling,
+        Self::Stalled,
     ];
 
     /// The `type` of the condition.
@@ -48,6 +54,8 @@ impl ConditionType {
             Self::Available => "Available",
             Self::Progressing => "Progressing",
             Self::Degraded => "Degraded",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
         }
     }
 
@@ -68,6 +76,12 @@ impl ConditionType {
             Self::Available => "Some revision of the app takes its requests on at least one runtime.",
             Self::Progressing => "Something is on its way: content is being fetched, compiled, switched or moved.",
             Self::Degraded => "Something is not as asked for, although the app may well be available.",
+            Self::Reconciling => {
+                "The current spec is on its way. There only while it is true, for tools that read health as `kstatus` does."
+            }
+            Self::Stalled => {
+                "The current spec is not served, and will not be without a change, or has got no further for `spec.rollout.progressDeadlineSeconds`. There only while it is true, for tools that read health as `kstatus` does."
+            }
         }
     }
 }
@@ -123,6 +137,8 @@ reasons! {
     NotResolved: "Nothing can be said before the spec is resolved; see the Resolved condition.",
     Loaded: "The revision is ready on every runtime that it is placed on.",
     Loading: "Runtimes are fetching and compiling the revision.",
+    Checking: "The revision is loaded; runtimes are making its readiness check.",
+    CheckFailed: "The revision does not answer its readiness check (`spec.checks.readiness`) as it must; the message says what it answered. It is checked again, and takes requests when it passes.",
     LoadFailed: "A runtime could not load the revision and gave no reason of its own.",
     NoRuntimes: "No runtime is ready to take apps. Check the node-runtime pods.",
     TooFewRuntimes: "Fewer runtimes take apps than `spec.replicas` asks for; all of them are used. Add runtimes or lower the number.",
@@ -134,11 +150,13 @@ reasons! {
     Programmed: "The Service leads to runtimes that serve the app.",
     Ready: "The revision of the current spec takes the app's requests.",
     Switching: "The new revision is ready everywhere; requests are being handed over to it.",
+    Stopping: "The new revision is loaded, and the old one is being stopped everywhere before it is called (`spec.rollout.strategy: Recreate`). Runtimes that do not answer are waited for, until their pods are gone.",
     Serving: "A revision takes the app's requests.",
     NotServing: "No revision takes the app's requests.",
     Moving: "The app is being moved between runtimes; the old ones serve it until the new ones do.",
     Settled: "Nothing is on its way.",
     Stalled: "Nothing is on its way, although the current spec is not served; see the Ready condition.",
+    ProgressDeadlineExceeded: "The current spec has got no further for `spec.rollout.progressDeadlineSeconds`. The operator goes on trying; the Ready condition says what it waits for.",
     OldRevisionServes: "The current spec is not served, and the revision before it goes on serving.",
     RuntimeUnreachable: "A runtime that should serve the app does not answer the operator; it goes on serving what it was told last.",
     AsExpected: "Everything is as asked for.",

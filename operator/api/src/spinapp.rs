@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{runtime_config::RuntimeConfig, status::SpinAppStatus};
+use crate::{checks::Checks, rollout::Rollout, runtime_config::RuntimeConfig, status::SpinAppStatus};
 
 /// What to run, how often, and with which configuration.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -71,6 +71,12 @@ pub struct SpinAppSpec {
     /// What one invocation, or all of the app on one runtime, may use. Without it, the runtime's own limits hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation_limits: Option<InvocationLimits>,
+    /// What each new revision must pass before it takes requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Checks>,
+    /// How a new revision takes over from the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Annotations for the app's Service, for ingress controllers, meshes and the like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
@@ -85,7 +91,7 @@ pub struct SpinAppSpec {
 impl SpinAppSpec {
     /// The fields, as in an object, that make no revision: changing one moves no app to another, and going back to a
     /// revision leaves them as they are.
-    pub const NOT_OF_A_REVISION: [&str; 3] = ["replicas", "serviceAnnotations", "revisionHistoryLimit"];
+    pub const NOT_OF_A_REVISION: [&str; 4] = ["replicas", "serviceAnnotations", "revisionHistoryLimit", "rollout"];
 }
 
 const fn default_history() -> i32 {

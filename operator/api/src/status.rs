@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// What is true of an app, as of [`SpinAppStatus::observed_generation`].
@@ -49,4 +51,57 @@ pub struct SpinAppStatus {
     /// failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_revision: Option<String>,
+    /// The last change of revision: when it began, and how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// A change of revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The revision that takes over; unknown while the spec is being resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// When the operator first saw the change.
+    pub started_at: MicroTime,
+    /// When it last got further. `spec.rollout.progressDeadlineSeconds` counts from here.
+    pub progressed_at: MicroTime,
+    /// When the revision took the app's requests on every runtime of the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<MicroTime>,
+    /// How long each phase took, once it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<RolloutTimings>,
+}
+
+/// How long the phases of a change took, in milliseconds. One phase begins where the one before ends; a phase that the
+/// operator did not see from beginning to end, because it was restarted meanwhile, is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutTimings {
+    /// Asking the source, Secrets and ConfigMaps until the revision was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolve_milliseconds: Option<i64>,
+    /// Until it was loaded on every runtime of the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_milliseconds: Option<i64>,
+    /// Of that, fetching its content, on the slowest runtime; what was there already takes no time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_milliseconds: Option<i64>,
+    /// Of that, compiling and linking it, on the slowest runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_milliseconds: Option<i64>,
+    /// Until it had passed its check on every runtime; left out without a check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_milliseconds: Option<i64>,
+    /// Until every runtime had switched to it. With strategy Recreate this includes stopping the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_milliseconds: Option<i64>,
+    /// Writing the Service and its EndpointSlices, as far as they had to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_milliseconds: Option<i64>,
+    /// All of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_milliseconds: Option<i64>,
 }

@@ -8,6 +8,7 @@
 //! resolve  what the current spec wants: a revision, or why there is none yet
 //! place    which runtimes run the app
 //! revise   which revisions they hold, and which of them takes requests
+//! rollout  how far a change is, and since when
 //! publish  Service and EndpointSlices: who is sent requests
 //! status   conditions and events
 //! history  which revisions one can go back to
@@ -33,6 +34,7 @@ pub mod ports;
 pub mod publish;
 pub mod resolve;
 pub mod revise;
+pub mod rollout;
 pub mod status;
 mod storage;
 pub mod view;

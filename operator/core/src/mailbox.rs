@@ -176,6 +176,12 @@ impl Mailbox {
         report.word.is_none_or(|word| word > *taken_away)
     }
 
+    /// Whether the runtime was told to forget `app` and has not said yet that it has.
+    #[must_use]
+    pub fn is_parting(&self, app: &AppKey) -> bool {
+        self.taken_away.contains_key(app) && !self.told.contains_key(app)
+    }
+
     /// The runtime says that `app` is gone: nothing older can come any more.
     pub fn gone(&mut self, app: &AppKey) {
         if !self.told.contains_key(app) {
@@ -235,7 +241,7 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use control::RevisionId;
+    use control::{Hold, RevisionId};
 
     use super::*;
 
@@ -250,6 +256,7 @@ mod tests {
             port,
             revisions: Vec::new(),
             active: RevisionId("r".to_owned()),
+            hold: Hold::Nothing,
         };
         Order::new(assignment).unwrap()
     }
@@ -359,6 +366,7 @@ mod tests {
             revisions: BTreeMap::new(),
             serving: Some(RevisionId("r".to_owned())),
             problem: None,
+            times: BTreeMap::new(),
         };
         mailbox.complete();
         assert!(mailbox.believes(&report(Some(3))), "nothing has been taken away yet");

@@ -83,7 +83,7 @@ fn can_have(view: &View, runtime: &Runtime) -> bool {
         Contact::Never { since } => patient(*since) && was_published(view, runtime),
     };
     let room = holds || runtime.assigned < runtime.capacity;
-    pod && contact && room && !runtime.is_leaving()
+    pod && contact && room && runtime.understands(&view.app) && !runtime.is_leaving()
 }
 
 /// Whether the runtime has been told to run the app, as far as anybody knows.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use control::{Assignment, RuntimeName};
+use control::{Assignment, Hold, RuntimeName};
 use jiff::{SignedDuration, Timestamp};
 use operator_api::SpinAppStatus;
 
@@ -11,7 +11,8 @@ use crate::{
     place::{LINGER, PATIENCE, holds, place, within},
     publish::{self, Endpoint, SILENCE, Service, Slice, endpoints, serves},
     resolve::{Resolution, resolve},
-    revise::revise,
+    revise::{revise, wait_their_turn, without_the_new},
+    rollout::{self, Course},
     status::{events, status},
     view::{Contact, Pod, Runtime, ServiceState, View},
 };
@@ -65,6 +66,8 @@ pub struct Memory {
     /// Runtimes that hold the app and get no new requests any more, since when. They go on serving for
     /// [`crate::place::LINGER`], because those who send requests learn of it later.
     pub withdrawn: BTreeMap<RuntimeName, Timestamp>,
+    /// The last change of revision.
+    pub course: Option<Course>,
 }
 
 /// Something worth telling people who watch an app.
@@ -112,6 +115,13 @@ impl Plan {
             && self.history.is_empty()
             && self.events.is_empty()
     }
+
+    /// Notes how long it took to write the Service and the slices, in the status that is written next.
+    pub fn note_published(&mut self, took: SignedDuration) {
+        if let Some(rollout) = self.status.as_mut().and_then(|status| status.rollout.as_mut()) {
+            rollout::note_published(rollout, took);
+        }
+    }
 }
 
 /// Decides everything about one app.
@@ -125,9 +135,13 @@ pub fn plan(view: &View) -> Plan {
         .port
         .filter(|_| !matches!(view.service, ServiceState::Foreign(_)))
         .map_or_else(Vec::new, |port| endpoints(view, port, |runtime| withdrawn.contains_key(runtime)));
-    let facts = Facts { view, resolution, chosen, assignment, withdrawn, endpoints };
+    let waiting = assignment.as_ref().map(|full| wait_their_turn(view, full, &chosen)).unwrap_or_default();
+    let mut facts = Facts { view, resolution, chosen, assignment, waiting, withdrawn, endpoints, course: None };
+    facts.course = rollout::course(&facts);
     let (slices, stale_slices) = slices(&facts);
-    let status = status(&facts);
+    let (status, course) = status(&facts);
+    facts.course = course;
+    let recheck = recheck(&facts, &status);
     let events = events(&facts, &status);
     let history = history(view, &status);
     Plan {
@@ -138,7 +152,7 @@ pub fn plan(view: &View) -> Plan {
         status: (status != view.status).then_some(status),
         history,
         events,
-        recheck: recheck(&facts),
+        recheck,
         memory: memory(&facts),
     }
 }
@@ -152,10 +166,14 @@ pub(crate) struct Facts<'a> {
     pub(crate) chosen: BTreeSet<RuntimeName>,
     /// What they are to be told, if that is known.
     pub(crate) assignment: Option<Assignment>,
+    /// Those of them that are not to be told all of it yet.
+    pub(crate) waiting: BTreeSet<RuntimeName>,
     /// Those that have the app, are not to have it, and get no new requests any more.
     pub(crate) withdrawn: BTreeMap<RuntimeName, Timestamp>,
     /// Who is sent requests.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// How far the change of revision is that goes on, or was the last.
+    pub(crate) course: Option<Course>,
 }
 
 impl Facts<'_> {
@@ -209,25 +227,35 @@ fn withdrawn(
         .collect()
 }
 
+/// Whether the app is being stopped everywhere.
+fn stops(facts: &Facts<'_>) -> bool {
+    facts.assignment.as_ref().is_some_and(|assignment| assignment.hold == Hold::Requests)
+}
+
 /// What each runtime is to hold.
 fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
     let view = facts.view;
-    let fingerprint = facts.assignment.as_ref().and_then(|assignment| assignment.fingerprint().ok());
+    let told = |assignment: &Assignment| (assignment.fingerprint().ok(), assignment.clone());
+    let full = facts.assignment.as_ref().map(told);
+    let shorter = facts.assignment.as_ref().filter(|_| !facts.waiting.is_empty()).map(without_the_new);
+    let shorter = shorter.as_ref().map(told);
     let desired = |runtime: &Runtime| {
         let Contact::Connected(holding) = &runtime.contact else {
             // It is asked what it has when it is reached; then there is another plan.
             return holds(view, runtime).then_some(Desired::Keep);
         };
         if facts.chosen.contains(&runtime.name) {
-            return match &facts.assignment {
-                Some(assignment) if holding.assigned != fingerprint => {
+            return match if facts.waiting.contains(&runtime.name) { &shorter } else { &full } {
+                Some((fingerprint, assignment)) if holding.assigned != *fingerprint => {
                     Some(Desired::Assign(Box::new(assignment.clone())))
                 }
                 Some(_) => Some(Desired::Keep),
                 None => holds(view, runtime).then_some(Desired::Keep),
             };
         }
-        let over = facts.withdrawn.get(&runtime.name).is_some_and(|since| !within(view.now, *since, LINGER));
+        // An app that must not run twice is stopped here as elsewhere.
+        let over =
+            stops(facts) || facts.withdrawn.get(&runtime.name).is_some_and(|since| !within(view.now, *since, LINGER));
         let told = holding.assigned.is_some();
         holds(view, runtime).then_some(if over && told { Desired::Remove } else { Desired::Keep })
     };
@@ -260,14 +288,20 @@ fn slices(facts: &Facts<'_>) -> (Vec<Slice>, Vec<String>) {
 
 /// What the next plan must remember.
 fn memory(facts: &Facts<'_>) -> Memory {
-    Memory { assignment: facts.assignment.clone(), withdrawn: facts.withdrawn.clone() }
+    let Facts { assignment, withdrawn, course, .. } = facts;
+    Memory { assignment: assignment.clone(), withdrawn: withdrawn.clone(), course: course.clone() }
 }
 
 /// When something changes by the passing of time alone.
-fn recheck(facts: &Facts<'_>) -> Option<SignedDuration> {
+fn recheck(facts: &Facts<'_>, status: &SpinAppStatus) -> Option<SignedDuration> {
     let view = facts.view;
-    let lingering = facts.withdrawn.values().map(|since| (*since, LINGER));
-    let waiting = view.runtimes.iter().filter(|runtime| holds(view, runtime)).flat_map(|runtime| {
+    let course = facts.course.as_ref();
+    let overdue = course.and_then(|course| course.due_in(view.now, view.app.rollout.deadline));
+    let unwritten = course.and_then(|course| rollout::unwritten(facts, course, status.rollout.as_ref()));
+    let lingering = facts.withdrawn.values().filter(|_| !stops(facts)).map(|since| (*since, LINGER));
+    // While nobody can be told anything, it may be that somebody is waited for.
+    let awaited = |runtime: &&Runtime| facts.assignment.is_none() || holds(view, runtime);
+    let waiting = view.runtimes.iter().filter(awaited).flat_map(|runtime| {
         let unready = match runtime.pod {
             Pod::NotReady { since } => Some((since, PATIENCE)),
             Pod::Ready | Pod::Terminating => None,
@@ -282,11 +316,15 @@ fn recheck(facts: &Facts<'_>) -> Option<SignedDuration> {
     lingering
         .chain(waiting)
         .map(|(since, span)| span - view.now.duration_since(since))
+        .chain(overdue)
+        .chain(unwritten)
         .filter(SignedDuration::is_positive)
         .min()
 }
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod rollouts;
 #[cfg(test)]
 mod tests;

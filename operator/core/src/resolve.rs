@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use control::{Limits, Problem, RevisionId, RevisionSpec, SecretString};
+use control::{Check, CheckHeader, Limits, Problem, RevisionId, RevisionSpec, SecretString};
 use manifest::{Application, Digest, runtime_config::VariablesProvider};
-use operator_api::{ConditionType, InvocationLimits, Reason};
+use operator_api::{Checks, ConditionType, HttpHeader, InvocationLimits, Reason};
 use serde::Serialize;
 
 use crate::{
@@ -100,6 +100,7 @@ pub fn resolve(view: &View) -> Resolution {
         runtime_config: config.map(|config| &config.text),
         pool_config: pool_config.as_ref(),
         components: &view.app.components,
+        readiness: view.app.readiness.as_ref(),
     };
     let revision = RevisionSpec {
         id: revision_id(&view.key, &configuration),
@@ -109,6 +110,7 @@ pub fn resolve(view: &View) -> Resolution {
         limits: limits.clone(),
         runtime_config: config.map(text),
         pool_config,
+        readiness: view.app.readiness.clone(),
     };
     Resolution::Known { revision: Box::new(revision), digest: *digest }
 }
@@ -182,6 +184,10 @@ struct Configuration<'a> {
     pool_config: Option<&'a SecretString>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     components: &'a [String],
+    // Whether a revision is fit depends on what it is asked, so another check makes another revision, which must pass it
+    // before it takes over from the one that passed the old check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readiness: Option<&'a Check>,
 }
 
 /// The name of the revision with this content and configuration.
@@ -190,6 +196,25 @@ fn revision_id(key: &RevisionKey, configuration: &Configuration<'_>) -> Revision
     // Maps with string keys and plain values always serialise.
     keyed.extend(serde_json::to_vec(configuration).unwrap_or_default());
     RevisionId(format!("{}-{}", configuration.digest.short(), Digest::of(&keyed).short()))
+}
+
+/// The check that the spec asks for. The CRD's rules let no number get here that is not above zero.
+#[must_use]
+pub fn readiness(checks: Option<&Checks>) -> Option<Check> {
+    let probe = checks?.readiness.as_ref()?;
+    let request = probe.http_get.as_ref()?;
+    let header = |HttpHeader { name, value }: &HttpHeader| CheckHeader { name: name.clone(), value: value.clone() };
+    let milliseconds = |seconds: i32| u64::try_from(seconds).unwrap_or_default() * 1000;
+    let count = |number: i32| u32::try_from(number).unwrap_or_default().max(1);
+    Some(Check {
+        path: request.path.clone(),
+        headers: request.http_headers.iter().map(header).collect(),
+        initial_delay_ms: milliseconds(probe.initial_delay_seconds),
+        timeout_ms: milliseconds(probe.timeout_seconds),
+        period_ms: milliseconds(probe.period_seconds),
+        success_threshold: count(probe.success_threshold),
+        failure_threshold: count(probe.failure_threshold),
+    })
 }
 
 /// The limits that the spec asks for.

@@ -4,21 +4,26 @@
 //! requests; when every connected runtime of the app has it ready, it becomes the active one everywhere at
 //! once; when it serves everywhere, the old one is dropped.
 //!
-//! Promise: a revision that cannot be loaded never replaces one that serves. After a restart of the operator
+//! An app that must not run twice is updated otherwise: see [`recreate`].
+//!
+//! Promise: a revision that cannot be loaded, or does not pass its check, never replaces one that serves. After a restart of the operator
 //! nothing is told to a runtime that could make it forget a revision that serves, unless the new one is at
 //! least not known to fail there. What runtimes keep of an update that is not over is taken up again, so that the old
 //! revision can be given to others; never what would take a runtime back from a revision that it serves.
 
+mod recreate;
+
 use std::collections::BTreeSet;
 
-use control::{AppReport, Assignment, RevisionId, RevisionSpec, RevisionState, RuntimeName};
+use control::{AppReport, Assignment, Hold, RevisionId, RevisionSpec, RevisionState, RuntimeName};
 
 use crate::{
     place::{PATIENCE, holds, was_published, within},
+    rollout::Strategy,
     view::{Contact, Holding, Runtime, View},
 };
 
-/// What every runtime of the app is to be told; `None` when nobody knows enough to tell them anything.
+/// What runtimes of the app are to be told; `None` when nobody knows enough to tell them anything.
 #[must_use]
 pub fn revise(
     view: &View,
@@ -28,22 +33,66 @@ pub fn revise(
 ) -> Option<Assignment> {
     let is_last = |last: &&Assignment| last.uid == view.app.uid && last.port == port;
     let last = view.memory.assignment.as_ref().filter(is_last).or_else(|| recall(view, target, is_last));
-    match (target, last) {
+    // What was begun by stopping the old revision is gone through with, whatever the spec asks for now.
+    let held = last.filter(|last| last.hold == Hold::Requests).and_then(Assignment::active_revision);
+    let recreates = view.app.rollout.strategy == Strategy::Recreate;
+    match (target.or(held), last) {
         (None, last) => last.cloned(),
-        (Some(target), None) => adopt(view, target).then(|| only(view, target, port)),
-        (Some(target), Some(last)) if last.active == target.id => Some(settle(view, target, last, chosen)),
+        (Some(target), Some(last)) if last.active == target.id && last.hold == Hold::Nothing => {
+            Some(settle(view, target, last, chosen))
+        }
+        // Nothing of what was to replace it has been called.
+        (Some(target), Some(last)) if last.active == target.id && last.hold == Hold::Checks => {
+            Some(only(view, target, port))
+        }
+        (Some(target), Some(last)) if recreates || last.hold == Hold::Requests => {
+            Some(recreate::replace(view, target, last, chosen))
+        }
         (Some(target), Some(last)) => Some(update(view, target, last, chosen)),
+        (Some(target), None) if recreates => recreate::begin(view, target, port),
+        (Some(target), None) => adopt(view, target).then(|| only(view, target, port)),
     }
 }
 
+/// The runtimes of the app that are not to load the new revision of `full` yet, because as many as may are at it: what
+/// they are told is the old one alone.
+#[must_use]
+pub fn wait_their_turn(view: &View, full: &Assignment, chosen: &BTreeSet<RuntimeName>) -> BTreeSet<RuntimeName> {
+    let Strategy::RollingUpdate(surge) = view.app.rollout.strategy else { return BTreeSet::new() };
+    // The newest is the last.
+    let new = full.revisions.last().filter(|revision| revision.id != full.active);
+    let (Some(new), Some(_old)) = (new, full.active_revision()) else { return BTreeSet::new() };
+    let fingerprint = full.fingerprint().ok();
+    let (mut at_it, mut waiting) = (0, BTreeSet::new());
+    for runtime in view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)) {
+        let state = runtime.report(&view.app).and_then(|report| report.revisions.get(&new.id));
+        let told = runtime.holding().is_some_and(|holding| holding.assigned == fingerprint);
+        if state.is_some() || told {
+            at_it += usize::from(!state.is_some_and(RevisionState::is_ready));
+        } else {
+            waiting.insert(runtime.name.clone());
+        }
+    }
+    let room = surge.of_runtimes(chosen.len()).saturating_sub(at_it);
+    waiting.into_iter().skip(room).collect()
+}
+
+/// What those that wait their turn are told.
+#[must_use]
+pub fn without_the_new(full: &Assignment) -> Assignment {
+    let revisions = full.active_revision().into_iter().cloned().collect();
+    Assignment { revisions, ..full.clone() }
+}
+
 /// One revision, taking requests as soon as it is ready.
-fn only(view: &View, target: &RevisionSpec, port: u16) -> Assignment {
+pub(crate) fn only(view: &View, target: &RevisionSpec, port: u16) -> Assignment {
     Assignment {
         app: view.app.key.clone(),
         uid: view.app.uid.clone(),
         port,
         revisions: vec![target.clone()],
         active: target.id.clone(),
+        hold: Hold::Nothing,
     }
 }
 
@@ -71,7 +120,8 @@ fn update(view: &View, target: &RevisionSpec, last: &Assignment, chosen: &BTreeS
     };
     let ready = |report: &AppReport| report.revisions.get(&target.id).is_some_and(RevisionState::is_ready);
     let active = if everywhere(view, chosen, ready) { &target.id } else { &old.id };
-    Assignment { revisions: vec![old.clone(), target.clone()], active: active.clone(), ..last.clone() }
+    let revisions = vec![old.clone(), target.clone()];
+    Assignment { revisions, active: active.clone(), hold: Hold::Nothing, ..last.clone() }
 }
 
 /// Whether every connected runtime that is to have the app reports so, and there is one. A report that answers
@@ -134,7 +184,13 @@ fn adopt(view: &View, target: &RevisionSpec) -> bool {
     let serves_another = |id: &RevisionId| *id != target.id;
     let protects = reports(view).any(|report| report.serving.as_ref().is_some_and(serves_another));
     let undecided = |report: &AppReport| match report.revisions.get(&target.id) {
-        Some(RevisionState::Fetching | RevisionState::Preparing | RevisionState::Failed(_)) => true,
+        Some(
+            RevisionState::Fetching
+            | RevisionState::Preparing
+            | RevisionState::Loaded
+            | RevisionState::Checking
+            | RevisionState::Failed(_),
+        ) => true,
         Some(RevisionState::Ready | RevisionState::Draining) | None => false,
     };
     let endangered = protects && reports(view).any(undecided);

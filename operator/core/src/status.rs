@@ -1,24 +1,31 @@
 //! What users are told: conditions, and events when they change.
 //!
 //! Promise: `Ready` is true only when the revision of the current spec takes the app's requests on every
-//! runtime that it is placed on. A transition time changes only when the status of its condition does.
-//! Messages hold no secret, no time and no count that changes by itself.
+//! runtime that it is placed on, or none is wanted. Tools that read health as `kstatus` does find `Current` when it is,
+//! `InProgress` while that is on its way, and `Failed` when it is not or takes too long. A transition time changes only
+//! when the status of its condition does. Messages hold no secret, no time and no count that changes by itself.
+
+mod events;
+mod failures;
 
 use std::collections::BTreeMap;
 
-use control::{Problem, RevisionId, RevisionState};
+use control::{Hold, Problem, RevisionId, RevisionState};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_api::{Condition, ConditionType, Reason, SpinAppStatus, names};
 
 use crate::{
     place::{holds, was_published},
-    plan::{Event, EventKind, Facts},
+    plan::Facts,
     publish::silent_since,
     resolve::Resolution,
+    rollout::{self, Course},
     storage,
     view::{Contact, Runtime, ServiceState},
 };
+
+pub(crate) use events::events;
 
 /// Whether a condition is true in `status`.
 #[must_use]
@@ -65,15 +72,20 @@ impl Progress {
     }
 }
 
-/// The status of the app.
-pub(crate) fn status(facts: &Facts<'_>) -> SpinAppStatus {
+/// The status of the app, and how far its change of revision is when that is true.
+pub(crate) fn status(facts: &Facts<'_>) -> (SpinAppStatus, Option<Course>) {
     let view = facts.view;
     let app = &view.app;
+    let (conditions, is_done) = conditions(facts);
+    let mut course = facts.course.clone();
+    if let Some(course) = course.as_mut().filter(|_| is_done) {
+        course.completed.get_or_insert(view.now);
+    }
     let replicas = i32::try_from(facts.chosen.len()).unwrap_or(i32::MAX);
     let ready_replicas = i32::try_from(facts.ready().len()).unwrap_or(i32::MAX);
-    SpinAppStatus {
+    let mut status = SpinAppStatus {
         observed_generation: Some(app.generation),
-        conditions: conditions(facts),
+        conditions,
         replicas,
         ready_replicas,
         summary: Some(format!("{ready_replicas}/{}", app.replicas)),
@@ -88,19 +100,25 @@ pub(crate) fn status(facts: &Facts<'_>) -> SpinAppStatus {
         version: version(facts),
         latest_revision: facts.resolution.id().map(ToString::to_string),
         active_revision: active(facts).map(|revision| revision.0),
-    }
+        rollout: view.status.rollout.clone(),
+    };
+    let is_written = status != view.status;
+    status.rollout = rollout::status(facts, course.as_ref(), is_written);
+    (status, course)
 }
 
 /// The version of the application that takes requests; of the current spec's until one does.
 fn version(facts: &Facts<'_>) -> Option<String> {
     let view = facts.view;
-    let active = active(facts);
-    let known = facts
-        .assignment
-        .iter()
-        .flat_map(|assignment| &assignment.revisions)
-        .chain(facts.resolution.revision())
-        .find(|revision| active.as_ref().is_none_or(|active| revision.id == *active));
+    let known = match active(facts) {
+        Some(active) => facts
+            .assignment
+            .iter()
+            .flat_map(|assignment| &assignment.revisions)
+            .chain(facts.resolution.revision())
+            .find(|revision| revision.id == active),
+        None => facts.resolution.revision(),
+    };
     match known {
         Some(revision) => Some(revision.application.version.clone()).filter(|version| !version.is_empty()),
         None => view.status.version.clone(),
@@ -124,8 +142,8 @@ fn active(facts: &Facts<'_>) -> Option<RevisionId> {
     }
 }
 
-/// Every condition, in order.
-fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
+/// Every condition, in order, and whether the current spec is served.
+fn conditions(facts: &Facts<'_>) -> (Vec<Condition>, bool) {
     let resolved = resolved(facts);
     let loaded = loaded(facts, &resolved);
     let routed = routed(facts);
@@ -172,7 +190,13 @@ fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
             "Everything is as asked for, or on its way there.",
         ),
     }
-    writer.conditions
+    // As kstatus has it: true or not there.
+    if !ready.is_done() {
+        let condition = if going { ConditionType::Reconciling } else { ConditionType::Stalled };
+        let late = overdue(facts).map(|said| said + " ").unwrap_or_default();
+        writer.write(condition, "True", ready.reason(), &format!("{late}{}", ready.message()));
+    }
+    (writer.conditions, ready.is_done() && facts.view.app.replicas > 0)
 }
 
 fn word(progress: &Progress) -> &'static str {
@@ -251,25 +275,50 @@ fn resolved(facts: &Facts<'_>) -> Progress {
 fn loaded(facts: &Facts<'_>, resolved: &Progress) -> Progress {
     let Some(revision) = facts.resolution.id() else { return resolved.clone() };
     if facts.view.app.replicas == 0 {
-        return Progress::failed(Reason::ScaledToZero, Reason::ScaledToZero.meaning(), false);
+        return Progress::Done(Reason::ScaledToZero, Reason::ScaledToZero.meaning().to_owned());
     }
     if facts.chosen.is_empty() {
-        return Progress::failed(Reason::NoRuntimes, Reason::NoRuntimes.meaning(), true);
+        let too_old = facts.view.runtimes.iter().any(|runtime| !runtime.understands(&facts.view.app));
+        let message = if too_old {
+            "The runtimes are of a release that does not know what the spec asks for: update the node-runtime pods."
+        } else {
+            Reason::NoRuntimes.meaning()
+        };
+        return Progress::failed(Reason::NoRuntimes, message, true);
     }
-    if let Some(problem) = facts.chosen_runtimes().find_map(|runtime| problem_of(facts, runtime, revision)) {
+    if let Some(problem) = failures::summary(facts, revision) {
         return Progress::Failed(problem);
     }
+    let held = facts.assignment.as_ref().is_some_and(|assignment| assignment.hold == Hold::Requests);
     let ready = |runtime: &Runtime| {
-        let report = runtime.report(&facts.view.app);
-        report.and_then(|report| report.revisions.get(revision)).is_some_and(RevisionState::is_ready)
+        let state = runtime.report(&facts.view.app).and_then(|report| report.revisions.get(revision));
+        state.is_some_and(RevisionState::is_ready) || is_presumed(facts, runtime, revision)
     };
-    if facts.chosen_runtimes().all(|runtime| ready(runtime) || is_presumed(facts, runtime, revision)) {
+    if !held && facts.chosen_runtimes().all(ready) {
         return Progress::Done(Reason::Loaded, format!("Revision {revision} is ready on every runtime of the app."));
     }
-    match &facts.resolution {
-        Resolution::Remembered { problem: Some(problem), .. } => Progress::Failed(problem.clone()),
-        _ => Progress::Underway(Reason::Loading, format!("Revision {revision} is being loaded.")),
+    if let Resolution::Remembered { problem: Some(problem), .. } = &facts.resolution {
+        return Progress::Failed(problem.clone());
     }
+    if held {
+        let message = format!("Revision {revision} is loaded; the one before it is being stopped.");
+        return Progress::Underway(Reason::Stopping, message);
+    }
+    let is_loaded = |runtime: &Runtime| {
+        let state = runtime.report(&facts.view.app).and_then(|report| report.revisions.get(revision));
+        state.is_some_and(RevisionState::is_loaded)
+    };
+    if facts.chosen_runtimes().all(is_loaded) {
+        return Progress::Underway(Reason::Checking, format!("Revision {revision} is loaded and being checked."));
+    }
+    let unheard = facts.view.runtimes.iter().filter(|runtime| matches!(runtime.contact, Contact::Never { .. }));
+    if facts.assignment.is_none()
+        && let Some(silent) = unheard.map(|runtime| &runtime.name).min()
+    {
+        let message = format!("Revision {revision} waits for word from runtime {silent}, which may have the app.");
+        return Progress::Underway(Reason::Loading, message);
+    }
+    Progress::Underway(Reason::Loading, format!("Revision {revision} is being loaded."))
 }
 
 /// Whether a runtime that this operator has not reached yet is taken to serve `revision`, because the operator before it said
@@ -280,16 +329,6 @@ fn is_presumed(facts: &Facts<'_>, runtime: &Runtime, revision: &RevisionId) -> b
         && was_published(view, runtime)
         && view.status.active_revision.as_deref() == Some(revision.0.as_str())
         && is_true(&view.status, ConditionType::Ready)
-}
-
-/// What keeps one runtime from serving a revision.
-fn problem_of(facts: &Facts<'_>, runtime: &Runtime, revision: &RevisionId) -> Option<Problem> {
-    let report = runtime.report(&facts.view.app)?;
-    let problem = match report.revisions.get(revision) {
-        Some(RevisionState::Failed(problem)) => problem,
-        _ => report.problem.as_ref()?,
-    };
-    Some(Problem { message: format!("Runtime {}: {}", runtime.name, problem.message), ..problem.clone() })
 }
 
 fn routed(facts: &Facts<'_>) -> Progress {
@@ -319,7 +358,7 @@ fn ready(facts: &Facts<'_>, resolved: &Progress, loaded: &Progress, routed: &Pro
     if matches!(routed, Progress::Failed(_)) {
         return routed.clone();
     }
-    if !loaded.is_done() {
+    if !loaded.is_done() || facts.view.app.replicas == 0 {
         return loaded.clone();
     }
     let serves = |runtime: &Runtime| {
@@ -344,9 +383,13 @@ fn progressing(facts: &Facts<'_>, ready: &Progress) -> (bool, String, String) {
     };
     let moving = view.app.replicas > 0 && view.runtimes.iter().filter(elsewhere).count() > 0;
     let say = |going: bool, reason: Reason| (going, reason.as_str().to_owned(), reason.meaning().to_owned());
+    if !ready.is_done()
+        && let Some(message) = overdue(facts)
+    {
+        return (false, Reason::ProgressDeadlineExceeded.as_str().to_owned(), message);
+    }
     match ready {
         Progress::Underway(reason, message) => (true, reason.as_str().to_owned(), message.clone()),
-        Progress::Failed(problem) if problem.reason == Reason::ScaledToZero.as_str() => say(false, Reason::Settled),
         Progress::Failed(problem) if problem.retrying => (true, problem.reason.clone(), problem.message.clone()),
         Progress::Failed(_) => say(false, Reason::Stalled),
         Progress::Done(..) if moving => say(true, Reason::Moving),
@@ -354,18 +397,30 @@ fn progressing(facts: &Facts<'_>, ready: &Progress) -> (bool, String, String) {
     }
 }
 
+/// What is said of a change that has got no further for as long as it may take.
+fn overdue(facts: &Facts<'_>) -> Option<String> {
+    let view = facts.view;
+    let deadline = view.app.rollout.deadline;
+    let course = facts.course.as_ref().filter(|course| course.is_overdue(view.now, deadline))?;
+    let what = course.revision.as_ref().map_or_else(|| "The spec".to_owned(), |id| format!("Revision {id}"));
+    Some(format!("{what} has got no further for {} seconds; see Ready for what it waits for.", deadline.as_secs()))
+}
+
 fn degraded(facts: &Facts<'_>, ready: &Progress) -> Option<(String, String)> {
     let view = facts.view;
-    if let Progress::Failed(problem) = ready
-        && problem.reason != Reason::ScaledToZero.as_str()
-    {
+    let overdue = overdue(facts);
+    let problem = match ready {
+        Progress::Failed(problem) => Some((problem.reason.as_str(), problem.message.as_str())),
+        Progress::Underway(..) => overdue.as_deref().map(|said| (Reason::ProgressDeadlineExceeded.as_str(), said)),
+        Progress::Done(..) => None,
+    };
+    if let Some((reason, message)) = problem {
         let old = active(facts).filter(|active| facts.resolution.id() != Some(active));
         return Some(match old {
-            Some(old) => (
-                Reason::OldRevisionServes.as_str().to_owned(),
-                format!("Revision {old} goes on serving. {}", problem.message),
-            ),
-            None => (problem.reason.clone(), problem.message.clone()),
+            Some(old) => {
+                (Reason::OldRevisionServes.as_str().to_owned(), format!("Revision {old} goes on serving. {message}"))
+            }
+            None => (reason.to_owned(), message.to_owned()),
         });
     }
     let wanted = usize::try_from(view.app.replicas).unwrap_or(usize::MAX);
@@ -375,39 +430,4 @@ fn degraded(facts: &Facts<'_>, ready: &Progress) -> Option<(String, String)> {
     let silent = facts.chosen_runtimes().find(|runtime| silent_since(runtime).is_some())?;
     let message = format!("Runtime {} does not answer; it goes on serving what it was told last.", silent.name);
     Some((Reason::RuntimeUnreachable.as_str().to_owned(), message))
-}
-
-/// What has changed that people who watch the app want to know.
-pub(crate) fn events(facts: &Facts<'_>, status: &SpinAppStatus) -> Vec<Event> {
-    let before = &facts.view.status;
-    let news = |condition: ConditionType, kind: EventKind, action: &'static str| {
-        let found = find(status, condition)?;
-        let same = |old: &Condition| old.status == found.status && old.reason == found.reason;
-        let changed = !find(before, condition).is_some_and(same) || before.active_revision != status.active_revision;
-        changed.then(|| Event { kind, reason: found.reason.clone(), message: clip(&found.message, 1024), action })
-    };
-    let mut events = Vec::new();
-    let resolved = is_true(status, ConditionType::Resolved) && before.latest_revision != status.latest_revision;
-    if resolved && let Some(found) = find(status, ConditionType::Resolved) {
-        let (reason, message) = (found.reason.clone(), found.message.clone());
-        events.push(Event { kind: EventKind::Normal, reason, message, action: "Resolve" });
-    }
-    if is_true(status, ConditionType::Ready) {
-        events.extend(news(ConditionType::Ready, EventKind::Normal, "Serve"));
-    }
-    if is_true(status, ConditionType::Degraded) && before_differs(before, status, ConditionType::Degraded) {
-        events.extend(news(ConditionType::Degraded, EventKind::Warning, "Serve"));
-    }
-    if is_true(before, ConditionType::Available) && !is_true(status, ConditionType::Available) {
-        events.extend(news(ConditionType::Available, EventKind::Warning, "Serve"));
-    }
-    events
-}
-
-/// Whether a condition's status or reason has changed.
-fn before_differs(before: &SpinAppStatus, after: &SpinAppStatus, condition: ConditionType) -> bool {
-    let essence = |status: &SpinAppStatus| {
-        find(status, condition).map(|found| (found.status.clone(), found.reason.clone(), found.observed_generation))
-    };
-    essence(before) != essence(after)
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use control::{AppKey, AppReport, Assignment, Fetch, Fingerprint, Limits, Problem, RuntimeName, SecretString};
+use control::{
+    AppKey, AppReport, Assignment, Check, Fetch, Fingerprint, Limits, Problem, RuntimeName, SecretString,
+    wire::{CHECKS_VERSION, LOWEST_VERSION},
+};
 use jiff::Timestamp;
 use manifest::{Application, Digest, RuntimeConfig};
 use operator_api::{SpinApp, SpinAppStatus};
@@ -11,6 +14,7 @@ use crate::{
     history::{Entry, Template},
     plan::Memory,
     publish::Slice,
+    rollout::{Rollout, Strategy},
 };
 
 /// Everything that [`crate::plan`] may look at, gathered by the shell.
@@ -76,6 +80,10 @@ pub struct App {
     pub replicas: u32,
     /// What its guests may use; the problem when a quantity cannot be read.
     pub limits: Result<Limits, Problem>,
+    /// The check that a revision must pass on a runtime before it takes requests there.
+    pub readiness: Option<Check>,
+    /// How a revision takes over from the one before.
+    pub rollout: Rollout,
     /// The ids of the components to run; all without any.
     pub components: Vec<String>,
     /// Annotations for its Service.
@@ -154,6 +162,8 @@ pub struct Runtime {
     pub pod: Pod,
     /// What the control stream says.
     pub contact: Contact,
+    /// The version of the protocol that it and this operator speak; `None` before they have spoken.
+    pub version: Option<u32>,
     /// How many apps it wants at most; any number while unknown, because only runtimes that are connected get apps.
     pub capacity: u32,
     /// How many apps it has been assigned, this one included if so.
@@ -203,6 +213,8 @@ pub struct Holding {
     /// Its last report about the app; none that is from before the app was taken away from it
     /// ([`crate::mailbox::Mailbox::believes`]).
     pub report: Option<AppReport>,
+    /// Whether it was told to forget the app, and has not said yet that it has.
+    pub parting: bool,
     /// What it kept of the app when it introduced itself, if an update of the app was not over then.
     pub rollout: Option<Arc<Assignment>>,
 }
@@ -242,6 +254,8 @@ impl TryFrom<&SpinApp> for App {
             generation: meta.generation.unwrap_or_default(),
             replicas: u32::try_from(object.spec.replicas).unwrap_or_default(),
             limits: crate::resolve::limits(object.spec.invocation_limits.as_ref()),
+            readiness: crate::resolve::readiness(object.spec.checks.as_ref()),
+            rollout: object.spec.rollout.as_ref().map(Rollout::from).unwrap_or_default(),
             components: object.spec.components.clone(),
             service_annotations: object.spec.service_annotations.clone(),
             template: Template::of(&object.spec),
@@ -251,6 +265,14 @@ impl TryFrom<&SpinApp> for App {
 }
 
 impl Runtime {
+    /// Whether it can do what `app` asks for. One that has not been asked yet is given nothing before it has been.
+    #[must_use]
+    pub fn understands(&self, app: &App) -> bool {
+        let asks = app.readiness.is_some() || app.rollout.strategy == Strategy::Recreate;
+        let needed = if asks { CHECKS_VERSION } else { LOWEST_VERSION };
+        self.version.is_none_or(|version| version >= needed)
+    }
+
     /// What it is known to hold of the app.
     #[must_use]
     pub const fn holding(&self) -> Option<&Holding> {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use control::{
-    AppKey, AppReport, Assignment, Fetch, Limits, Problem, RevisionId, RevisionSpec, RevisionState, RuntimeName,
+    AppKey, AppReport, Assignment, Check, Fetch, Hold, Limits, Problem, RevisionId, RevisionSpec, RevisionState,
+    RuntimeName,
 };
 use jiff::{SignedDuration, Timestamp};
 use manifest::{Application, Digest};
@@ -17,6 +18,7 @@ use crate::{
     history::Template,
     plan::{Desired, Event, Memory, Plan, plan},
     publish::Endpoint,
+    rollout::Rollout,
     view::{
         App, Bundle, Contact, Holding, Pod, RevisionKey, Runtime, RuntimeConfiguration, ServiceState, Variables, View,
     },
@@ -33,6 +35,8 @@ pub(crate) fn app(name: &str) -> App {
         generation: 1,
         replicas: 2,
         limits: Ok(Limits::default()),
+        readiness: None,
+        rollout: Rollout::default(),
         components: Vec::new(),
         service_annotations: BTreeMap::new(),
         template: template("1.0.0"),
@@ -89,6 +93,8 @@ pub(crate) struct World {
     pub(crate) view: View,
     processes: BTreeMap<RuntimeName, Process>,
     bad: BTreeSet<String>,
+    /// Versions that do not pass their check, on these runtimes.
+    unfit: BTreeSet<(String, String)>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -111,7 +117,8 @@ pub(crate) fn world() -> World {
         memory: Memory::default(),
         key: RevisionKey([7; 32]),
     };
-    let mut world = World { view, processes: BTreeMap::new(), bad: BTreeSet::new(), events: Vec::new() };
+    let mut world =
+        World { view, processes: BTreeMap::new(), bad: BTreeSet::new(), unfit: BTreeSet::new(), events: Vec::new() };
     world.publish_version("1.0.0");
     world
 }
@@ -148,6 +155,7 @@ impl World {
             zone: None,
             pod: Pod::Ready,
             contact: Contact::Connected(Holding::default()),
+            version: Some(control::wire::VERSION),
             capacity: 100,
             assigned: 0,
         });
@@ -186,6 +194,30 @@ impl World {
         self.bad.insert(version.to_owned());
     }
 
+    /// The spec has a check.
+    pub(crate) fn check(mut self) -> Self {
+        self.view.app.readiness = Some(Check {
+            path: "/healthz".to_owned(),
+            headers: Vec::new(),
+            initial_delay_ms: 0,
+            timeout_ms: 1000,
+            period_ms: 1000,
+            success_threshold: 1,
+            failure_threshold: 3,
+        });
+        self
+    }
+
+    /// This version does not pass its check on a runtime, until it is said to be `fit`.
+    pub(crate) fn set_fit(&mut self, version: &str, runtime: &str, fit: bool) {
+        let what = (version.to_owned(), runtime.to_owned());
+        if fit {
+            self.unfit.remove(&what);
+        } else {
+            self.unfit.insert(what);
+        }
+    }
+
     /// Time passes.
     pub(crate) fn pass(&mut self, seconds: i64) {
         self.view.now += SignedDuration::from_secs(seconds);
@@ -207,6 +239,7 @@ impl World {
             self.see(&runtime.0, |seen| {
                 if let Contact::Connected(holding) = &mut seen.contact {
                     holding.assigned = told.as_ref().map(|told| told.fingerprint().unwrap());
+                    holding.parting = told.is_none();
                 }
             });
             self.processes.get_mut(runtime).unwrap().told = told;
@@ -235,9 +268,19 @@ impl World {
 
     /// A runtime does everything that it can do of what it was told, and reports.
     pub(crate) fn work(&mut self, runtime: &str) {
-        let bad = self.bad.clone();
+        let (bad, unfit) = (self.bad.clone(), self.unfit.clone());
+        let judge = |revision: &RevisionSpec| {
+            let version = &revision.application.version;
+            if bad.contains(version) {
+                RevisionState::Failed(problem("CompileFailed", false))
+            } else if revision.readiness.is_some() && unfit.contains(&(version.clone(), runtime.to_owned())) {
+                RevisionState::Failed(problem("CheckFailed", true))
+            } else {
+                RevisionState::Ready
+            }
+        };
         let Some(process) = self.processes.get_mut(&name(runtime)) else { return };
-        process.report = process.told.as_ref().map(|told| carry_out(told, process.report.as_ref(), &bad));
+        process.report = process.told.as_ref().map(|told| carry_out(told, process.report.as_ref(), judge));
         self.hear(runtime);
     }
 
@@ -255,6 +298,7 @@ impl World {
         self.see(runtime, |seen| {
             if let Contact::Connected(holding) = &mut seen.contact {
                 holding.report = report;
+                holding.parting = false;
             }
         });
     }
@@ -273,8 +317,13 @@ impl World {
     pub(crate) fn connect(&mut self, runtime: &str) {
         let Some(process) = self.processes.get(&name(runtime)) else { return };
         let assigned = process.told.as_ref().map(|told| told.fingerprint().unwrap());
-        let rollout = process.told.as_ref().filter(|told| told.revisions.len() > 1).cloned().map(Arc::new);
-        let holding = Holding { draining: false, assigned, report: process.report.clone(), rollout };
+        let rollout = process
+            .told
+            .as_ref()
+            .filter(|told| told.revisions.len() > 1 || !told.hold.is_nothing())
+            .cloned()
+            .map(Arc::new);
+        let holding = Holding { draining: false, assigned, report: process.report.clone(), parting: false, rollout };
         self.see(runtime, |seen| seen.contact = Contact::Connected(holding));
     }
 
@@ -342,18 +391,27 @@ impl World {
 }
 
 /// What a runtime makes of an assignment, in one go.
-fn carry_out(told: &Assignment, before: Option<&AppReport>, bad: &BTreeSet<String>) -> AppReport {
-    let state = |revision: &RevisionSpec| {
-        if bad.contains(&revision.application.version) {
-            RevisionState::Failed(problem("CompileFailed", false))
-        } else {
-            RevisionState::Ready
-        }
+fn carry_out(
+    told: &Assignment,
+    before: Option<&AppReport>,
+    state: impl Fn(&RevisionSpec) -> RevisionState,
+) -> AppReport {
+    let serving = before.and_then(|before| before.serving.clone()).filter(|_| told.hold != Hold::Requests);
+    let held = |revision: &RevisionSpec| match told.hold {
+        Hold::Nothing => false,
+        Hold::Checks => revision.id != told.active,
+        Hold::Requests => true,
+    };
+    let state = |revision: &RevisionSpec| match state(revision) {
+        // What is called by nobody has not been checked.
+        RevisionState::Ready if revision.readiness.is_some() && held(revision) => RevisionState::Loaded,
+        RevisionState::Failed(problem) if problem.reason == "CheckFailed" && held(revision) => RevisionState::Loaded,
+        state => state,
     };
     let mut revisions: BTreeMap<RevisionId, RevisionState> =
         told.revisions.iter().map(|revision| (revision.id.clone(), state(revision))).collect();
     let active = revisions.get(&told.active).is_some_and(RevisionState::is_ready).then(|| told.active.clone());
-    let serving = active.or_else(|| before.and_then(|before| before.serving.clone()));
+    let serving = active.filter(|_| told.hold != Hold::Requests).or(serving);
     if let Some(serving) = &serving {
         revisions.entry(serving.clone()).or_insert(RevisionState::Ready);
     }
@@ -366,6 +424,7 @@ fn carry_out(told: &Assignment, before: Option<&AppReport>, bad: &BTreeSet<Strin
         revisions,
         serving,
         problem: None,
+        times: BTreeMap::new(),
     }
 }
 

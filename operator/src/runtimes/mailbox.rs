@@ -62,6 +62,12 @@ impl Mailbox {
         self.lock().believes(report)
     }
 
+    /// Whether the runtime was told to forget `app` and has not said yet that it has.
+    #[must_use]
+    pub fn is_parting(&self, app: &AppKey) -> bool {
+        self.lock().is_parting(app)
+    }
+
     /// The runtime says that `app` is gone.
     pub fn gone(&self, app: &AppKey) {
         self.lock().gone(app);

@@ -68,6 +68,8 @@ pub struct Said {
     pub failure: Option<(&'static str, String)>,
     /// Its build.
     pub build: String,
+    /// The version of the protocol that both sides speak; `None` before it has introduced itself.
+    pub version: Option<u32>,
     /// How many apps it wants at most.
     pub capacity: u32,
     /// Whether it is shutting down.
@@ -102,6 +104,7 @@ impl Runtime {
                 link: Link::Never { since: Timestamp::now() },
                 failure: None,
                 build: String::new(),
+                version: None,
                 capacity: 0,
                 draining: false,
                 reports: BTreeMap::new(),
@@ -170,6 +173,7 @@ impl Runtime {
             link: Link::Connected,
             failure: None,
             build: welcome.build,
+            version: Some(welcome.version),
             capacity: welcome.capacity,
             draining: welcome.draining,
             reports: welcome.inventory.reports.into_iter().map(|report| (report.app.clone(), report)).collect(),

@@ -3,7 +3,10 @@
 //! Promise: reading and writing never wait for each other, so a runtime that reads slowly still gets its
 //! reports through; a session that has ended leaves nothing behind but what the runtime has said.
 
-use control::{FromRuntime, Hello, ToRuntime, Welcome, wire::VERSION};
+use control::{
+    FromRuntime, Hello, ToRuntime, Welcome,
+    wire::{LOWEST_VERSION, VERSION},
+};
 use http::StatusCode;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -36,7 +39,9 @@ pub enum SessionError {
         found: String,
     },
     /// The runtime speaks no version that we do.
-    #[error("the runtime speaks version {0} of the protocol, this operator {VERSION}: upgrade the older of the two")]
+    #[error(
+        "the runtime speaks version {0} of the protocol, this operator {LOWEST_VERSION} to {VERSION}: upgrade the older of the two"
+    )]
     WrongVersion(u32),
     /// The runtime speaks out of turn.
     #[error("the runtime did not introduce itself first")]
@@ -137,7 +142,7 @@ async fn converse(
 
 /// Whether the peer is who was dialled and can be talked to.
 fn check(welcome: Welcome, runtime: &Runtime) -> Result<Welcome, SessionError> {
-    if welcome.version != VERSION {
+    if !(LOWEST_VERSION..=VERSION).contains(&welcome.version) {
         return Err(SessionError::WrongVersion(welcome.version));
     }
     if welcome.runtime != *runtime.name() {
@@ -205,7 +210,7 @@ async fn read(runtime: &Runtime, incoming: &mut FrameReader, timings: &Timings) 
 
 fn hello(speaker: &Speaker) -> ToRuntime {
     ToRuntime::Hello(Hello {
-        versions: (VERSION, VERSION),
+        versions: (LOWEST_VERSION, VERSION),
         operator: speaker.operator.clone(),
         term: speaker.mandate.term(),
     })

@@ -252,6 +252,7 @@ pub(crate) fn assignment(name: &str, port: u16) -> Assignment {
         port,
         revisions: Vec::new(),
         active: RevisionId("r1".to_owned()),
+        hold: control::Hold::Nothing,
     }
 }
 
@@ -265,6 +266,7 @@ pub(crate) fn report(assignment: &Assignment) -> AppReport {
         revisions: BTreeMap::new(),
         serving: Some(assignment.active.clone()),
         problem: None,
+        times: BTreeMap::new(),
     }
 }
 

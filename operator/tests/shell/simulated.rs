@@ -126,6 +126,7 @@ impl Heard {
                 .collect(),
             serving: Some(assignment.active.clone()),
             problem: None,
+            times: BTreeMap::new(),
         }
     }
 }

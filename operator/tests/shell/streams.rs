@@ -235,6 +235,7 @@ fn big(name: &str) -> control::Assignment {
         limits: control::Limits::default(),
         runtime_config: None,
         pool_config: None,
+        readiness: None,
     };
     control::Assignment { revisions: vec![revision], ..assignment(name, 12_000) }
 }

@@ -10,6 +10,7 @@ use operator_api::SpinAppStatus;
 use operator_core::{
     Pod, lease,
     publish::{Service, Slice},
+    rollout::Rollout,
 };
 
 /// A `SpinApp`, as far as it matters here.
@@ -17,9 +18,13 @@ use operator_core::{
 pub(crate) struct AppObject {
     pub(crate) uid: String,
     pub(crate) generation: i64,
-    /// The version of the bundle; `"bad"` in it is one that no runtime can load.
+    /// The version of the bundle; `"bad"` in it is one that no runtime can load, `"unfit"` one that passes no check.
     pub(crate) version: String,
     pub(crate) replicas: u32,
+    /// Whether it has a check.
+    pub(crate) checked: bool,
+    /// How its revisions take over.
+    pub(crate) rollout: Rollout,
     /// The value of its secret variable.
     pub(crate) secret: String,
     pub(crate) status: SpinAppStatus,
@@ -30,6 +35,8 @@ pub(crate) struct AppObject {
 pub(crate) struct PodObject {
     pub(crate) uid: String,
     pub(crate) address: IpAddr,
+    pub(crate) node: String,
+    pub(crate) zone: Option<String>,
     pub(crate) state: Pod,
 }
 

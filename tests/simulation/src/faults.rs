@@ -1,10 +1,14 @@
 //! What happens to the world: decided by the seed alone, before and while it runs.
 
 use control::{AppKey, Assignment, RuntimeName};
-use operator_core::{Desired, Plan, Pod};
+use jiff::SignedDuration;
+use operator_core::{
+    Desired, Plan, Pod,
+    rollout::{Rollout, Strategy, Surge},
+};
 
 use crate::{
-    api::{AppObject, Id, Object, PodObject},
+    api::{AppObject, Id, Object},
     runtime::{JobKind, Machine},
     world::{Event, World},
 };
@@ -17,6 +21,9 @@ pub enum Weather {
     /// Whatever can go wrong, at any time: requests may be lost where a runtime was, nothing else.
     Storm,
 }
+
+/// After how long without getting further a change has failed.
+pub(crate) const DEADLINE: SignedDuration = SignedDuration::from_secs(15);
 
 /// What one run is like.
 #[derive(Debug)]
@@ -33,15 +40,48 @@ pub(crate) struct Scenario {
     /// How slow watches, streams and writes are at most, in milliseconds.
     slowness: i64,
     quiet: bool,
+    /// In how many zones runtimes are; 0 where nodes say nothing of zones.
+    zones: u8,
+    /// Whether runtimes take different numbers of apps.
+    uneven: bool,
+}
+
+/// What another version is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpdateKind {
+    Good,
+    /// It cannot be loaded.
+    Bad,
+    /// It does not answer its check.
+    Unfit,
+}
+
+impl UpdateKind {
+    fn any(rng: &mut fastrand::Rng) -> Self {
+        match rng.u8(..4) {
+            0 => Self::Bad,
+            1 => Self::Unfit,
+            _ => Self::Good,
+        }
+    }
+
+    /// What the names of such versions end with.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Good => "",
+            Self::Bad => "-bad",
+            Self::Unfit => "-unfit",
+        }
+    }
 }
 
 /// Something that goes wrong, or is done on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Disturbance {
-    /// Another version, which no runtime can load if `bad`.
+    /// Another version: which no runtime can load, or which passes no check, if so.
     Update {
         app: usize,
-        bad: bool,
+        kind: UpdateKind,
     },
     /// Another value of a secret variable.
     NewSecret {
@@ -147,7 +187,8 @@ fn words(plan: &Plan) -> String {
 
 fn revisions(told: &Assignment) -> String {
     let ids: Vec<String> = told.revisions.iter().map(|one| one.id.to_string()).collect();
-    format!("[{}] active {}", ids.join(" "), told.active)
+    let hold = if told.hold.is_nothing() { String::new() } else { format!(" holds {:?}", told.hold) };
+    format!("[{}] active {}{hold}", ids.join(" "), told.active)
 }
 
 /// The pause between two disturbances in calm weather: longer than anything takes to settle.
@@ -171,6 +212,8 @@ impl Scenario {
             end: calm_from + 130_000 + 40_000,
             slowness: if weather == Weather::Calm { rng.i64(5..300) } else { rng.i64(5..3_000) },
             quiet: false,
+            zones: rng.u8(..3),
+            uneven: rng.bool(),
         }
     }
 
@@ -200,6 +243,8 @@ impl Scenario {
             (JobKind::Fetch, _) => rng.i64(5..300),
             (JobKind::Prepare, Weather::Calm) => rng.i64(5..800),
             (JobKind::Prepare, Weather::Storm) => rng.i64(5..4_000),
+            (JobKind::Check, Weather::Calm) => rng.i64(1..500),
+            (JobKind::Check, Weather::Storm) => rng.i64(1..3_000),
             (JobKind::Drain, _) => rng.i64(0..4_000),
         }
     }
@@ -227,6 +272,8 @@ impl World {
                 generation: 1,
                 version: "1.0.0".to_owned(),
                 replicas,
+                checked: self.rng.bool(),
+                rollout: rollout(&mut self.rng),
                 secret: format!("secret-of-{app}-0"),
                 status: operator_api::SpinAppStatus::default(),
             };
@@ -272,8 +319,8 @@ impl World {
         let app = self.rng.usize(..self.scenario.apps);
         let operator = self.rng.usize(..self.scenario.operators);
         match self.rng.u8(..9) {
-            0 | 1 => Disturbance::Update { app, bad: false },
-            2 => Disturbance::Update { app, bad: true },
+            0 => Disturbance::Update { app, kind: UpdateKind::Good },
+            1 | 2 => Disturbance::Update { app, kind: UpdateKind::any(&mut self.rng) },
             3 => Disturbance::NewSecret { app },
             4 => Disturbance::Scale { app, replicas: self.rng.u32(1..4) },
             5 | 6 => Disturbance::Replace,
@@ -288,7 +335,7 @@ impl World {
         let operator = self.rng.usize(..self.scenario.operators);
         let milliseconds = self.rng.i64(100..20_000);
         match self.rng.u8(..20) {
-            0 | 1 => Disturbance::Update { app, bad: self.rng.bool() },
+            0 | 1 => Disturbance::Update { app, kind: UpdateKind::any(&mut self.rng) },
             2 => Disturbance::NewSecret { app },
             3 => Disturbance::Scale { app, replicas: self.rng.u32(0..4) },
             4 => Disturbance::Recreate { app },
@@ -312,8 +359,8 @@ impl World {
         self.summary.faults += 1;
         self.checks.disturbed(self.now);
         match disturbance.clone() {
-            Disturbance::Update { app, bad } => {
-                let version = format!("{}.0.0{}", self.rng.u32(2..9), if bad { "-bad" } else { "" });
+            Disturbance::Update { app, kind } => {
+                let version = format!("{}.0.0{}", self.rng.u32(2..9), kind.suffix());
                 self.change(app, |object| object.version = version);
             }
             Disturbance::NewSecret { app } => {
@@ -440,7 +487,7 @@ impl World {
         for app in 0..self.scenario.apps {
             self.change(app, |object| {
                 object.replicas = object.replicas.max(1);
-                object.version = object.version.replace("-bad", "");
+                object.version = object.version.replace("-bad", "").replace("-unfit", "");
             });
         }
     }
@@ -482,21 +529,22 @@ impl World {
         let uid = format!("pod-{number}");
         let address = std::net::Ipv4Addr::new(10, 0, 0, number).into();
         let pod = Pod::NotReady { since: crate::time(self.now) };
-        self.machines.insert(
-            name.clone(),
-            Machine {
-                name: name.clone(),
-                uid: uid.clone(),
-                address,
-                pod,
-                process: None,
-                life: 0,
-                disk: [].into(),
-                content: [].into(),
-                served: Vec::new(),
-            },
-        );
-        self.put(&Id::Pod(name.clone()), &Object::Pod(PodObject { uid: uid.clone(), address, state: pod }));
+        let machine = Machine {
+            name: name.clone(),
+            uid: uid.clone(),
+            address,
+            node: format!("node-{}", self.rng.u8(..3)),
+            zone: (self.scenario.zones > 0).then(|| format!("zone-{}", self.rng.u8(..self.scenario.zones))),
+            capacity: if self.scenario.uneven { self.rng.u32(20..200) } else { 100 },
+            pod,
+            process: None,
+            life: 0,
+            disk: [].into(),
+            content: [].into(),
+            served: Vec::new(),
+        };
+        self.put(&Id::Pod(name.clone()), &Object::Pod(machine.object()));
+        self.machines.insert(name.clone(), machine);
         let boots = self.rng.i64(100..2_000);
         self.after(boots, Event::Boot { runtime: name, uid });
     }
@@ -519,7 +567,7 @@ impl World {
     fn drain(&mut self, name: &RuntimeName) {
         let Some(machine) = self.machines.get_mut(name) else { return };
         machine.pod = Pod::Terminating;
-        let object = PodObject { uid: machine.uid.clone(), address: machine.address, state: Pod::Terminating };
+        let object = machine.object();
         let life = machine.life;
         let session = machine.process.as_mut().and_then(|process| {
             process.draining = true;
@@ -539,6 +587,17 @@ impl World {
         let alive: Vec<RuntimeName> = alive.map(|machine| machine.name.clone()).collect();
         self.rng.choice(alive)
     }
+}
+
+/// How an app's revisions take over.
+fn rollout(rng: &mut fastrand::Rng) -> Rollout {
+    let strategy = match rng.u8(..4) {
+        0 => Strategy::Recreate,
+        1 => Strategy::RollingUpdate(Surge::Count(1)),
+        2 => Strategy::RollingUpdate(Surge::Percent(50)),
+        _ => Strategy::RollingUpdate(Surge::All),
+    };
+    Rollout { strategy, deadline: DEADLINE }
 }
 
 impl Scenario {

@@ -5,13 +5,13 @@ use std::{
     fmt,
 };
 
-use control::{AppKey, AppReport, RuntimeName, ToRuntime};
+use control::{AppKey, AppReport, RevisionId, RuntimeName, ToRuntime};
 use operator_api::ConditionType;
-use operator_core::Pod;
+use operator_core::{Pod, rollout::Strategy};
 
 use crate::{
     api::Api,
-    faults::Weather,
+    faults::{DEADLINE, Weather},
     operator::{Decision, LinkState},
     runtime::Machine,
     world::World,
@@ -105,6 +105,56 @@ impl World {
         self.check_requests();
         self.check_recovery();
         self.check_restarts();
+        self.check_checks();
+        self.check_alone();
+        self.check_deadlines();
+    }
+
+    /// An app that must not run twice never answers with two revisions at once.
+    fn check_alone(&mut self) {
+        let Self { api, machines, checks, .. } = self;
+        for (key, app) in api.apps().filter(|(_, app)| app.rollout.strategy == Strategy::Recreate) {
+            let served = machines.values().filter_map(|machine| Some((machine, machine.serving(key, &app.uid)?)));
+            let served: Vec<(&Machine, &RevisionId)> = served.collect();
+            if let [(one, first), rest @ ..] = served.as_slice()
+                && let Some((other, second)) = rest.iter().find(|(_, revision)| revision != first)
+            {
+                checks.fail(|| {
+                    format!("{key} runs twice: {} answers with {first} and {} with {second}", one.name, other.name)
+                });
+            }
+        }
+    }
+
+    /// A change that gets no further says so, some time after its deadline.
+    fn check_deadlines(&mut self) {
+        let late = DEADLINE.as_millis() + i128::from(RECOVERY);
+        if self.now < self.checks.disturbed + RECOVERY || !self.is_led() {
+            return;
+        }
+        let Self { api, checks, now, .. } = self;
+        for (key, app) in api.apps().filter(|(_, app)| app.replicas > 0) {
+            let Some(rollout) = app.status.rollout.as_ref().filter(|rollout| rollout.completed_at.is_none()) else {
+                continue;
+            };
+            // Clocks of operators are off by minutes at times; those are not looked at here.
+            let age = crate::time(*now).duration_since(rollout.progressed_at.0).as_millis();
+            let progressing = app.status.conditions.iter().find(|one| one.type_ == "Progressing");
+            let says = progressing.is_some_and(|one| one.reason == "ProgressDeadlineExceeded");
+            if (late..late + 60_000).contains(&age) && !says {
+                checks.fail(|| format!("{key} got no further for {age} ms and says {progressing:?}"));
+            }
+        }
+    }
+
+    /// No runtime takes requests with a revision whose check has not passed there.
+    fn check_checks(&mut self) {
+        let Self { machines, checks, .. } = self;
+        for machine in machines.values() {
+            if let Some((app, revision)) = machine.process.as_ref().and_then(crate::runtime::Process::unchecked) {
+                checks.fail(|| format!("{} serves {app} {revision}, which has not passed its check", machine.name));
+            }
+        }
     }
 
     /// No endpoint without a ready report.
@@ -145,7 +195,8 @@ impl World {
             return;
         }
         let Self { api, checks, machines, now, summary, .. } = self;
-        for (key, app) in api.apps() {
+        // An app that must not run twice is not served while its revision is replaced.
+        for (key, app) in api.apps().filter(|(_, app)| app.rollout.strategy != Strategy::Recreate) {
             let Some(port) = app.status.port.and_then(|port| u16::try_from(port).ok()) else { continue };
             let routed = api.routed(key, *now, ROUTING_LAG);
             if routed.is_empty() {
@@ -178,18 +229,25 @@ impl World {
         }
     }
 
+    /// An operator that leads and has not been away lately.
+    fn leader(&self) -> Option<&crate::operator::Operator> {
+        self.operators.iter().find(|operator| {
+            let back_since = operator.frozen_until.max(operator.cut_off_until);
+            operator.up && self.now >= back_since + RECOVERY && operator.leading.is_some()
+        })
+    }
+
+    /// Whether there is one, whose clock is right.
+    fn is_led(&self) -> bool {
+        self.leader().is_some_and(|operator| operator.clock.abs() < 5_000)
+    }
+
     /// Some time after the last disturbance an app that any healthy runtime serves has an endpoint.
     fn check_recovery(&mut self) {
         if self.now < self.checks.disturbed + RECOVERY {
             return;
         }
-        let leads = |operator: &crate::operator::Operator| {
-            let back_since = operator.frozen_until.max(operator.cut_off_until);
-            operator.up && self.now >= back_since + RECOVERY && operator.leading.is_some()
-        };
-        let Some(leading) = self.operators.iter().find(|one| leads(one)).and_then(|one| one.leading.as_ref()) else {
-            return;
-        };
+        let Some(leading) = self.leader().and_then(|one| one.leading.as_ref()) else { return };
         let mut unserved = Vec::new();
         for (key, app) in self.api.apps().filter(|(_, app)| app.replicas > 0) {
             let Some(port) = app.status.port.and_then(|port| u16::try_from(port).ok()) else { continue };
@@ -207,16 +265,13 @@ impl World {
         }
     }
 
-    /// What a plan must never do.
+    /// What a plan must never do: a secret is for the runtimes that the app is placed on.
     pub(crate) fn check_decision(&mut self, operator: usize, decision: &Decision) {
-        // A secret is for the runtimes that the app is placed on.
-        let entitled = decision.plan.memory.assignment.is_some();
-        let assigns =
-            decision.plan.runtimes.iter().filter(|(_, desired)| matches!(desired, operator_core::Desired::Assign(_)));
-        for (runtime, _) in assigns {
-            if !entitled {
-                self.checks.fail(|| format!("operator {operator} tells {runtime} what it does not remember"));
-            }
+        let told = |desired: &operator_core::Desired| matches!(desired, operator_core::Desired::Assign(_));
+        let assigned = decision.plan.runtimes.iter().filter(|(_, desired)| told(desired)).map(|(runtime, _)| runtime);
+        for runtime in assigned.filter(|runtime| !decision.placed.contains(*runtime)) {
+            let app = &decision.app;
+            self.checks.fail(|| format!("operator {operator} tells {runtime} of {app}, which is not placed there"));
         }
     }
 

@@ -45,6 +45,17 @@ pub struct Summary {
     pub probes: u64,
 }
 
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        let Self { events, faults, writes, assignments, probes } = self;
+        *events += other.events;
+        *faults += other.faults;
+        *writes += other.writes;
+        *assignments += other.assignments;
+        *probes += other.probes;
+    }
+}
+
 /// Runs the world of `seed`.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::{
 };
 
 use control::{
-    AppKey, AppReport, Assignment, Fetch, FromRuntime, Inventory, Limits, Problem, RuntimeName, SecretString,
+    AppKey, AppReport, Assignment, Check, Fetch, FromRuntime, Inventory, Limits, Problem, RuntimeName, SecretString,
 };
 use jiff::Timestamp;
 use manifest::{Application, Digest};
@@ -32,6 +32,8 @@ pub(crate) struct Operator {
     pub(crate) process: u32,
     /// Whether its caches have been filled.
     pub(crate) listed: bool,
+    /// The version of the last list: what is older than that is in it, or gone.
+    pub(crate) listed_at: u64,
     /// Counts its processes and leaderships: what began in an earlier one is void.
     pub(crate) life: u32,
     /// How far its clock is off, in milliseconds.
@@ -77,6 +79,7 @@ pub(crate) struct Link {
     pub(crate) mailbox: Mailbox,
     pub(crate) state: LinkState,
     pub(crate) session: Option<u64>,
+    version: Option<u32>,
     capacity: u32,
     draining: bool,
     reports: BTreeMap<AppKey, AppReport>,
@@ -97,6 +100,8 @@ pub(crate) enum LinkState {
 pub(crate) struct Decision {
     pub(crate) app: AppKey,
     pub(crate) uid: String,
+    /// The runtimes that are to have the app.
+    pub(crate) placed: BTreeSet<RuntimeName>,
     pub(crate) plan: Plan,
 }
 
@@ -118,7 +123,7 @@ impl Operator {
 
     /// Takes in what a watch says; whether that is news.
     pub(crate) fn observe(&mut self, id: &Id, version: u64, object: Option<Object>) -> bool {
-        if self.cache.get(id).is_some_and(|(known, _)| *known >= version) {
+        if version <= self.listed_at || self.cache.get(id).is_some_and(|(known, _)| *known >= version) {
             return false;
         }
         match object {
@@ -215,6 +220,7 @@ impl Operator {
                 let Inventory { assigned, reports, words, rollouts } = welcome.inventory;
                 link.mailbox.open(assigned, words);
                 link.state = LinkState::Connected;
+                link.version = Some(welcome.version);
                 link.capacity = welcome.capacity;
                 link.draining = welcome.draining;
                 link.reports = reports.into_iter().map(|report| (report.app.clone(), report)).collect();
@@ -274,6 +280,7 @@ impl Operator {
         }
         let view = self.look(key, &object, time);
         let plan = (rules.plan)(&view);
+        let placed = operator_core::place::place(&view);
         if let Some(leading) = &mut self.leading {
             leading.tell(key, &plan);
             if let Some(remembered) = leading.apps.get_mut(key) {
@@ -281,7 +288,7 @@ impl Operator {
             }
             leading.reviewed(key);
         }
-        (Some(Decision { app: key.clone(), uid: object.uid, plan }), unknown)
+        (Some(Decision { app: key.clone(), uid: object.uid, placed, plan }), unknown)
     }
 
     fn look(&mut self, key: &AppKey, object: &AppObject, now: Timestamp) -> View {
@@ -291,6 +298,8 @@ impl Operator {
             generation: object.generation,
             replicas: object.replicas,
             limits: Ok(Limits::default()),
+            readiness: object.checked.then(check),
+            rollout: object.rollout,
             components: Vec::new(),
             service_annotations: BTreeMap::new(),
             template: operator_core::history::Template {
@@ -357,10 +366,11 @@ impl Operator {
                     namespace: "spindle".to_owned(),
                     uid: pod.uid,
                     ips: vec![pod.address],
-                    node: None,
-                    zone: None,
+                    node: Some(pod.node),
+                    zone: pod.zone,
                     pod: pod.state,
                     contact: link.contact(key),
+                    version: link.version,
                     capacity: link.capacity,
                     assigned: u32::try_from(link.mailbox.held()).unwrap_or(u32::MAX),
                     name,
@@ -420,6 +430,7 @@ impl Link {
             mailbox: Mailbox::default(),
             state: LinkState::Never(since),
             session: None,
+            version: None,
             capacity: 0,
             draining: false,
             reports: BTreeMap::new(),
@@ -432,6 +443,7 @@ impl Link {
         let holding = || Holding {
             draining: self.draining,
             assigned: self.mailbox.told(app),
+            parting: self.mailbox.is_parting(app),
             report: self.reports.get(app).filter(|report| self.mailbox.believes(report)).cloned(),
             rollout: self.rollouts.get(app).cloned(),
         };
@@ -440,6 +452,19 @@ impl Link {
             LinkState::Connected => Contact::Connected(holding()),
             LinkState::Lost(since) => Contact::Lost { since, holding: holding() },
         }
+    }
+}
+
+/// The check of every app that has one.
+fn check() -> Check {
+    Check {
+        path: "/healthz".to_owned(),
+        headers: Vec::new(),
+        initial_delay_ms: 0,
+        timeout_ms: 1_000,
+        period_ms: 1_000,
+        success_threshold: 1,
+        failure_threshold: 3,
     }
 }
 

@@ -1,9 +1,8 @@
 //! [`Rules`]: the deciders under test, and what becomes of them when one rule is broken on purpose.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use control::AppKey;
-use node_runtime_core::converge::{self, App, Next, Room, Wanted};
+use control::Hold;
 use operator_core::{Contact, Desired, Plan, View};
 
 /// The deciders of one run.
@@ -11,12 +10,12 @@ use operator_core::{Contact, Desired, Plan, View};
 pub struct Rules {
     /// What the operator does about an app.
     pub plan: fn(&View) -> Plan,
-    /// What a runtime does about an app.
-    pub converge: fn(&AppKey, Option<&Wanted>, Option<&App>, Duration, &mut Room) -> Next,
     /// Whether a runtime refuses an operator whose term is over.
     pub fenced: bool,
     /// Whether a runtime keeps its assignments over a restart.
     pub remembers: bool,
+    /// Whether a runtime makes checks, instead of taking them for passed.
+    pub checks: bool,
 }
 
 /// A rule that can be broken.
@@ -32,19 +31,30 @@ pub enum Mutation {
     ForgetOnRestart,
     /// An operator that has just started takes away what it does not know.
     RemoveUnknown,
+    /// Runtimes take checks for passed.
+    SkipChecks,
+    /// The next revision of an app that must not run twice is not held back.
+    HoldNothing,
 }
 
 impl Mutation {
     /// Every one.
-    pub const ALL: [Self; 5] =
-        [Self::PublishBeforeReport, Self::RemoveAtOnce, Self::ObeyAnyTerm, Self::ForgetOnRestart, Self::RemoveUnknown];
+    pub const ALL: [Self; 7] = [
+        Self::PublishBeforeReport,
+        Self::RemoveAtOnce,
+        Self::ObeyAnyTerm,
+        Self::ForgetOnRestart,
+        Self::RemoveUnknown,
+        Self::SkipChecks,
+        Self::HoldNothing,
+    ];
 }
 
 impl Rules {
     /// The real ones.
     #[must_use]
     pub fn real() -> Self {
-        Self { plan: operator_core::plan, converge: converge::converge_app, fenced: true, remembers: true }
+        Self { plan: operator_core::plan, fenced: true, remembers: true, checks: true }
     }
 
     /// The real ones but one.
@@ -57,6 +67,8 @@ impl Rules {
             Mutation::ObeyAnyTerm => Self { fenced: false, ..real },
             Mutation::ForgetOnRestart => Self { remembers: false, ..real },
             Mutation::RemoveUnknown => Self { plan: remove_unknown, ..real },
+            Mutation::SkipChecks => Self { checks: false, ..real },
+            Mutation::HoldNothing => Self { plan: hold_nothing, ..real },
         }
     }
 }
@@ -95,5 +107,18 @@ fn remove_unknown(view: &View) -> Plan {
         .map(|runtime| (runtime.name.clone(), Desired::Remove))
         .collect();
     plan.runtimes.extend(known);
+    plan
+}
+
+/// Does not wait for the old revision to be stopped.
+fn hold_nothing(view: &View) -> Plan {
+    let mut plan = operator_core::plan(view);
+    for desired in plan.runtimes.values_mut() {
+        if let Desired::Assign(assignment) = desired
+            && let Some(newest) = assignment.revisions.last()
+        {
+            (assignment.active, assignment.hold) = (newest.id.clone(), Hold::Nothing);
+        }
+    }
     plan
 }

@@ -11,13 +11,10 @@ use std::{
 };
 
 use control::{AppKey, AppReport, Assignment, Inventory, RevisionId, RevisionSpec, RuntimeName};
-use node_runtime_core::converge::{App, Backoff, Event, Fault, Port, Room, Step, Wanted, keep, report};
+use node_runtime_core::converge::{App, Backoff, Event, Fault, Port, Room, Step, Wanted, converge_app, keep, report};
 use operator_core::Pod;
 
-use crate::rules::Rules;
-
-/// How many apps a runtime takes.
-pub(crate) const CAPACITY: u32 = 100;
+use crate::{api::PodObject, rules::Rules};
 
 /// A pod with a runtime in it.
 #[derive(Debug)]
@@ -25,6 +22,10 @@ pub(crate) struct Machine {
     pub(crate) name: RuntimeName,
     pub(crate) uid: String,
     pub(crate) address: IpAddr,
+    pub(crate) node: String,
+    pub(crate) zone: Option<String>,
+    /// How many apps it takes.
+    pub(crate) capacity: u32,
     /// What the API server has of the pod.
     pub(crate) pod: Pod,
     pub(crate) process: Option<Process>,
@@ -44,6 +45,8 @@ pub(crate) struct Process {
     pub(crate) desired: BTreeMap<AppKey, Wanted>,
     pub(crate) actual: BTreeMap<AppKey, App>,
     ready: BTreeMap<(AppKey, RevisionId), RevisionSpec>,
+    /// What has passed its check here.
+    passed: BTreeSet<(AppKey, RevisionId)>,
     births: BTreeMap<AppKey, u64>,
     born: u64,
     jobs: BTreeMap<(AppKey, RevisionId), u64>,
@@ -61,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) draining: bool,
     /// When it began, in true milliseconds.
     pub(crate) began: i64,
+    /// Whether it takes checks for passed.
+    skips_checks: bool,
 }
 
 /// How many jobs run.
@@ -90,6 +95,7 @@ pub(crate) struct Job {
 pub(crate) enum JobKind {
     Fetch,
     Prepare,
+    Check,
     Drain,
 }
 
@@ -106,6 +112,18 @@ pub(crate) struct Effects {
 }
 
 impl Machine {
+    /// The pod, as the API server has it.
+    pub(crate) fn object(&self) -> PodObject {
+        let Self { uid, address, node, zone, pod, .. } = self;
+        PodObject { uid: uid.clone(), address: *address, node: node.clone(), zone: zone.clone(), state: *pod }
+    }
+
+    /// The revision that it answers requests for `app` with.
+    pub(crate) fn serving(&self, app: &AppKey, app_uid: &str) -> Option<&RevisionId> {
+        let app = self.process.as_ref()?.actual.get(app).filter(|app| app.uid == app_uid)?;
+        app.serving.as_ref().filter(|_| app.ports.values().any(|port| *port == Port::Bound))
+    }
+
     /// Whether requests for `app` that arrive at `port` are answered.
     pub(crate) fn answers(&self, app: &AppKey, app_uid: &str, port: u16) -> bool {
         self.process.as_ref().and_then(|process| process.actual.get(app)).is_some_and(|app| {
@@ -124,14 +142,14 @@ impl Machine {
     /// The process begins, with what is on disk.
     pub(crate) fn boot(&mut self, now: i64, rules: &Rules) -> Effects {
         self.life += 1;
-        let mut process = Process { began: now, ..Process::default() };
+        let mut process = Process { began: now, skips_checks: !rules.checks, ..Process::default() };
         if !rules.remembers {
             self.disk.clear();
         }
         for assignment in self.disk.values() {
             process.restore(assignment.clone());
         }
-        let effects = process.decide(now, rules);
+        let effects = process.decide(now);
         self.process = Some(process);
         self.keep(&effects);
         effects
@@ -149,6 +167,15 @@ impl Machine {
 }
 
 impl Process {
+    /// An app that this process serves with a revision that has a check which has not passed here.
+    pub(crate) fn unchecked(&self) -> Option<(&AppKey, &RevisionId)> {
+        self.actual.iter().find_map(|(key, app)| {
+            let id = app.serving.as_ref()?;
+            let gated = self.ready.get(&(key.clone(), id.clone()))?.readiness.is_some();
+            (gated && !self.passed.contains(&(key.clone(), id.clone()))).then_some((key, id))
+        })
+    }
+
     fn restore(&mut self, assignment: Assignment) {
         let Ok(fingerprint) = assignment.fingerprint() else { return };
         self.note_rollout(&assignment);
@@ -206,13 +233,13 @@ impl Process {
     }
 
     /// Decides until there is nothing left to decide.
-    pub(crate) fn decide(&mut self, now: i64, rules: &Rules) -> Effects {
+    pub(crate) fn decide(&mut self, now: i64) -> Effects {
         let mut effects = Effects::default();
         let keys: Vec<AppKey> = self.desired.keys().chain(self.actual.keys()).cloned().collect();
         for key in keys {
             // Binding succeeds at once, which is news.
             for _ in 0..4 {
-                if !self.decide_about(&key, now, rules, &mut effects) {
+                if !self.decide_about(&key, now, &mut effects) {
                     break;
                 }
             }
@@ -223,13 +250,13 @@ impl Process {
     }
 
     /// Whether something happened at once, so that there is more to decide.
-    fn decide_about(&mut self, key: &AppKey, now: i64, rules: &Rules, effects: &mut Effects) -> bool {
+    fn decide_about(&mut self, key: &AppKey, now: i64, effects: &mut Effects) -> bool {
         let alive = Duration::from_millis(u64::try_from(now - self.began).unwrap_or_default());
         let mut room = Room {
             fetches: ROOM.fetches.saturating_sub(self.running.fetches),
             preparations: ROOM.preparations.saturating_sub(self.running.preparations),
         };
-        let next = (rules.converge)(key, self.desired.get(key), self.actual.get(key), alive, &mut room);
+        let next = converge_app(key, self.desired.get(key), self.actual.get(key), alive, &mut room);
         let recheck = next.recheck.and_then(|at| i64::try_from(at.as_millis()).ok());
         effects.recheck = effects.recheck.into_iter().chain(recheck).min();
         let mut more = false;
@@ -244,6 +271,7 @@ impl Process {
             self.actual.remove(key);
             self.births.remove(key);
             self.ready.retain(|(app, _), _| app != key);
+            self.passed.retain(|(app, _)| app != key);
             self.jobs.retain(|(app, _), _| app != key);
             return self.desired.contains_key(key);
         }
@@ -260,12 +288,18 @@ impl Process {
         match step {
             Step::Fetch { revision, .. } => self.start(key, revision, JobKind::Fetch, effects),
             Step::Prepare { revision, .. } => self.start(key, revision, JobKind::Prepare, effects),
+            Step::Check { revision, .. } if self.skips_checks => {
+                app.record(Event::Passed(revision.clone()), alive, &Backoff::default());
+                return true;
+            }
+            Step::Check { revision, .. } => self.start(key, revision, JobKind::Check, effects),
             Step::Bind { port, .. } => {
                 app.record(Event::Bound(*port), alive, &Backoff::default());
                 return true;
             }
             Step::Drain { revision, .. } => {
                 self.jobs.remove(&(key.clone(), revision.clone()));
+                self.passed.remove(&(key.clone(), revision.clone()));
                 if let Some(spec) = self.ready.remove(&(key.clone(), revision.clone())) {
                     effects.jobs.push(Job {
                         app: key.clone(),
@@ -277,7 +311,7 @@ impl Process {
                     });
                 }
             }
-            Step::Switch { .. } | Step::Unbind { .. } | Step::Forget { .. } => {}
+            Step::Switch { .. } | Step::Stop { .. } | Step::Unbind { .. } | Step::Forget { .. } => {}
         }
         false
     }
@@ -290,7 +324,7 @@ impl Process {
         match kind {
             JobKind::Fetch => self.running.fetches += 1,
             JobKind::Prepare => self.running.preparations += 1,
-            JobKind::Drain => {}
+            JobKind::Check | JobKind::Drain => {}
         }
         let birth = self.births.get(key).copied().unwrap_or_default();
         effects.jobs.push(Job { app: key.clone(), birth, revision: revision.clone(), number: self.job, kind, version });
@@ -301,7 +335,7 @@ impl Process {
         match job.kind {
             JobKind::Fetch => self.running.fetches = self.running.fetches.saturating_sub(1),
             JobKind::Prepare => self.running.preparations = self.running.preparations.saturating_sub(1),
-            JobKind::Drain => {}
+            JobKind::Check | JobKind::Drain => {}
         }
         if self.births.get(&job.app) != Some(&job.birth) {
             return;
@@ -316,6 +350,11 @@ impl Process {
             (JobKind::Fetch, None) => Event::Fetched(revision),
             (JobKind::Fetch, Some(fault)) => Event::FetchFailed(revision, fault),
             (JobKind::Prepare, Some(fault)) => Event::PrepareFailed(revision, fault),
+            (JobKind::Check, Some(fault)) => Event::CheckFailed(revision, fault),
+            (JobKind::Check, None) => {
+                self.passed.insert(id.clone());
+                Event::Passed(revision)
+            }
             (JobKind::Prepare, None) => {
                 let spec = self.desired.get(&job.app).and_then(|wanted| wanted.assignment.revision(&revision));
                 if let Some(spec) = spec {

@@ -15,12 +15,12 @@ use operator_core::{
 
 use crate::{
     Summary,
-    api::{Api, Id, Object, PodObject},
+    api::{Api, Id, Object},
     faults::{Disturbance, Scenario},
     invariants::{Checks, Violation},
     operator::{Decision, LinkState, Operator},
     rules::Rules,
-    runtime::{CAPACITY, Effects, Job, JobKind, Machine},
+    runtime::{Effects, Job, JobKind, Machine},
 };
 
 /// Something that happens.
@@ -331,9 +331,9 @@ impl World {
         if self.awake(operator, Event::Relist(operator)).is_none() {
             return;
         }
-        let objects = self.api.objects.clone();
+        let (objects, version) = (self.api.objects.clone(), self.api.version);
         let Some(it) = self.operators.get_mut(operator) else { return };
-        it.cache = objects;
+        (it.cache, it.listed_at) = (objects, version);
         it.listed = true;
         it.look_at_all();
         self.fleet_changed(operator);
@@ -384,10 +384,10 @@ impl World {
     fn begin_leading(&mut self, operator: usize, term: u64) {
         let now = self.now;
         // A process leads only when its caches have been filled.
-        let objects = self.api.objects.clone();
+        let (objects, version) = (self.api.objects.clone(), self.api.version);
         let Some(it) = self.operators.get_mut(operator) else { return };
         if !it.listed {
-            it.cache = objects;
+            (it.cache, it.listed_at) = (objects, version);
             it.listed = true;
         }
         it.begin(term, now);
@@ -604,7 +604,7 @@ impl World {
         let machine = self.machines.get_mut(&runtime).filter(|machine| machine.uid == uid && !partitioned);
         let fenced = self.rules.fenced;
         let answer = machine.and_then(|machine| {
-            let (life, capacity) = (machine.life, CAPACITY);
+            let (life, capacity) = (machine.life, machine.capacity);
             let process = machine.process.as_mut()?;
             if fenced && term < process.term {
                 return None;
@@ -767,11 +767,11 @@ impl World {
         life: u32,
         act: impl FnOnce(&mut crate::runtime::Process, i64) -> Effects,
     ) {
-        let (now, rules) = (self.now, self.rules);
+        let now = self.now;
         let Some(machine) = self.machines.get_mut(runtime).filter(|machine| machine.life == life) else { return };
         let Some(process) = &mut machine.process else { return };
         let first = act(process, now);
-        let then = process.decide(now, &rules);
+        let then = process.decide(now);
         machine.keep(&first);
         machine.keep(&then);
         self.follow_up(runtime, first);
@@ -810,7 +810,14 @@ impl World {
             JobKind::Prepare if job.version.contains("bad") => Some(Fault {
                 reason: "InvalidWasm".to_owned(),
                 message: "It does not compile.".to_owned(),
+                detail: None,
                 retryable: false,
+            }),
+            JobKind::Check if job.version.contains("unfit") => Some(Fault {
+                reason: "CheckFailed".to_owned(),
+                message: "It does not answer as it must.".to_owned(),
+                detail: None,
+                retryable: true,
             }),
             JobKind::Fetch
                 if !self.machines.get(runtime).is_some_and(|machine| machine.content.contains(&job.version))
@@ -819,6 +826,7 @@ impl World {
                 Some(Fault {
                     reason: "Unreachable".to_owned(),
                     message: "The server cannot be reached.".to_owned(),
+                    detail: None,
                     retryable: true,
                 })
             }
@@ -859,7 +867,7 @@ impl World {
             (Pod::Ready, false) => Pod::NotReady { since },
         };
         machine.pod = state;
-        let object = PodObject { uid: machine.uid.clone(), address: machine.address, state };
+        let object = machine.object();
         self.put(&Id::Pod(runtime.clone()), &Object::Pod(object));
     }
 

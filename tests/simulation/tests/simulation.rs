@@ -33,13 +33,7 @@ fn run_all(seeds: u64, rules: &Rules) -> Result<Summary, Box<Violation>> {
                 return Ok(sum);
             }
             let one = run(seed, rules).inspect_err(|_| next.store(seeds, Ordering::Relaxed))?;
-            sum = Summary {
-                events: sum.events + one.events,
-                faults: sum.faults + one.faults,
-                writes: sum.writes + one.writes,
-                assignments: sum.assignments + one.assignments,
-                probes: sum.probes + one.probes,
-            };
+            sum += one;
         }
     };
     let results: Vec<Result<Summary, Box<Violation>>> = thread::scope(|scope| {
@@ -53,13 +47,7 @@ fn run_all(seeds: u64, rules: &Rules) -> Result<Summary, Box<Violation>> {
     let mut failed: Option<Box<Violation>> = None;
     for result in results {
         match result {
-            Ok(one) => {
-                sum.events += one.events;
-                sum.faults += one.faults;
-                sum.writes += one.writes;
-                sum.assignments += one.assignments;
-                sum.probes += one.probes;
-            }
+            Ok(one) => sum += one,
             Err(violation) if failed.as_ref().is_none_or(|known| violation.seed < known.seed) => {
                 failed = Some(violation);
             }

@@ -90,7 +90,7 @@ fn an_assignment_that_says_what_cannot_be_honoured_costs_its_own_app_alone() {
 #[test]
 fn a_state_that_only_a_newer_runtime_has_a_word_for_is_no_state_to_take_requests_in() {
     let (_, mut frame) = golden("from-runtime-report").remove(0);
-    frame["value"][0]["revisions"] = json!({ "a-1": { "state": "checking", "check": "readiness" } });
+    frame["value"][0]["revisions"] = json!({ "a-1": { "state": "warmingUp", "since": 7 } });
     let Heard::Message(FromRuntime::Report(reports)) = heard::<FromRuntime>(&frame) else { panic!("no report") };
     assert!(reports[0].revisions.values().all(|state| !state.is_ready()));
     assert_eq!(reports[0].revisions.values().collect::<Vec<_>>(), [&RevisionState::Preparing]);

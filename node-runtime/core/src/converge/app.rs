@@ -33,6 +33,10 @@ pub enum Progress {
     Fetched(Attempt),
     /// It is being compiled and linked.
     Preparing(Attempt),
+    /// It is compiled and linked, and must be checked before it can take requests.
+    Loaded(Attempt),
+    /// It is being checked.
+    Checking(Attempt),
     /// It can take requests.
     Ready,
     /// It cannot.
@@ -51,12 +55,24 @@ pub enum Port {
 }
 
 /// One try of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// How many tries failed before.
     failures: u32,
     /// The assignment that it is for.
     under: Fingerprint,
+    /// Why the last try failed: that goes on being said until this one has got further, so that what fails again and
+    /// again says so all the time.
+    last: Option<Said>,
+    /// Whether what is being prepared must be checked.
+    gated: bool,
+}
+
+/// What people were told, and what of it says whether something else has gone wrong since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    problem: Problem,
+    essence: String,
 }
 
 /// Why a try failed, and what comes then.
@@ -68,6 +84,10 @@ pub struct Failure {
     pub under: Fingerprint,
     /// How many tries have failed.
     pub failures: u32,
+    /// Whether it is loaded, and only its check has failed.
+    pub loaded: bool,
+    /// What of the problem says whether another failure is the same.
+    essence: String,
     /// When to try again; never, under this assignment, if `None`.
     pub retry_at: Option<Duration>,
 }
@@ -79,6 +99,9 @@ pub struct Fault {
     pub reason: String,
     /// One sentence for people.
     pub message: String,
+    /// More about it, which may differ from one time to the next: it comes after the message, and is kept as it was the
+    /// first time for as long as the rest stays.
+    pub detail: Option<String>,
     /// Whether trying again, with nothing changed, may help.
     pub retryable: bool,
 }
@@ -90,10 +113,14 @@ pub enum Event {
     Fetched(RevisionId),
     /// They could not be fetched.
     FetchFailed(RevisionId, Fault),
-    /// A revision can take requests.
+    /// A revision is compiled and linked.
     Prepared(RevisionId),
     /// It cannot.
     PrepareFailed(RevisionId, Fault),
+    /// A revision has passed its check.
+    Passed(RevisionId),
+    /// It has not.
+    CheckFailed(RevisionId, Fault),
     /// A port takes connections.
     Bound(u16),
     /// A port cannot be bound.
@@ -126,17 +153,44 @@ impl Backoff {
     }
 }
 
+impl Progress {
+    /// Whether it is compiled and linked, ready or not.
+    #[must_use]
+    pub const fn is_loaded(&self) -> bool {
+        match self {
+            Self::Loaded(_) | Self::Checking(_) | Self::Ready => true,
+            Self::Failed(failure) => failure.loaded,
+            Self::Fetching(_) | Self::Fetched(_) | Self::Preparing(_) => false,
+        }
+    }
+}
+
 impl Attempt {
     fn after(failure: Option<&Failure>, under: Fingerprint) -> Self {
-        let failures = failure.filter(|failure| failure.under == under).map_or(0, |failure| failure.failures);
-        Self { failures, under }
+        let before = failure.filter(|failure| failure.under == under);
+        let said = |failure: &Failure| Said { problem: failure.problem.clone(), essence: failure.essence.clone() };
+        Self { failures: before.map_or(0, |failure| failure.failures), under, last: before.map(said), gated: false }
     }
 
-    fn failed(self, fault: Fault, now: Duration, backoff: &Backoff) -> Failure {
-        let Fault { reason, message, retryable } = fault;
+    /// Why the last try failed, if this is another one.
+    #[must_use]
+    pub fn last_problem(&self) -> Option<&Problem> {
+        self.last.as_ref().map(|said| &said.problem)
+    }
+
+    fn failed(&self, fault: Fault, loaded: bool, now: Duration, backoff: &Backoff) -> Failure {
+        let Fault { reason, message, detail, retryable } = fault;
         let failures = self.failures.saturating_add(1);
         let retry_at = retryable.then(|| now.saturating_add(backoff.pause(failures)));
-        Failure { problem: Problem { reason, message, retrying: retryable }, under: self.under, failures, retry_at }
+        let same = |said: &&Said| said.essence == message && said.problem.reason == reason;
+        let problem = match self.last.as_ref().filter(same) {
+            Some(said) => Problem { retrying: retryable, ..said.problem.clone() },
+            None => {
+                let said = detail.map_or_else(|| message.clone(), |detail| format!("{message}: {detail}"));
+                Problem { reason, message: said, retrying: retryable }
+            }
+        };
+        Failure { problem, under: self.under, failures, loaded, essence: message, retry_at }
     }
 }
 
@@ -166,13 +220,18 @@ impl App {
                 let attempt = Attempt::after(failure, under);
                 self.revisions.insert(revision.clone(), Progress::Fetching(attempt));
             }
-            Step::Prepare { revision, .. } => {
-                if let Some(progress) = self.revisions.get_mut(revision)
-                    && let Progress::Fetched(attempt) = *progress
-                {
-                    *progress = Progress::Preparing(attempt);
+            Step::Prepare { revision, gated, .. } => self.advance(revision, |progress| match progress {
+                Progress::Fetched(attempt) => Some(Progress::Preparing(Attempt { gated: *gated, ..attempt.clone() })),
+                _ => None,
+            }),
+            Step::Check { revision, .. } => self.advance(revision, |progress| match progress {
+                Progress::Loaded(attempt) => Some(Progress::Checking(attempt.clone())),
+                Progress::Failed(failure) if failure.loaded => {
+                    Some(Progress::Checking(Attempt::after(Some(failure), under)))
                 }
-            }
+                _ => None,
+            }),
+            Step::Stop { .. } => self.serving = None,
             Step::Bind { port, .. } => {
                 let failure = match self.ports.get(port) {
                     Some(Port::Failed(failure)) => Some(failure),
@@ -192,7 +251,7 @@ impl App {
         if self.serving.as_ref() == Some(revision) {
             self.serving = None;
         }
-        if self.revisions.remove(revision) == Some(Progress::Ready) {
+        if self.revisions.remove(revision).is_some_and(|progress| progress.is_loaded()) {
             *self.draining.entry(revision.clone()).or_default() += 1;
         }
     }
@@ -201,24 +260,36 @@ impl App {
     pub fn record(&mut self, event: Event, now: Duration, backoff: &Backoff) {
         match event {
             Event::Fetched(id) => self.advance(&id, |progress| match progress {
-                Progress::Fetching(attempt) => Some(Progress::Fetched(*attempt)),
+                Progress::Fetching(attempt) => Some(Progress::Fetched(attempt.clone())),
                 _ => None,
             }),
             Event::FetchFailed(id, fault) => self.advance(&id, |progress| match progress {
-                Progress::Fetching(attempt) => Some(Progress::Failed(attempt.failed(fault, now, backoff))),
+                Progress::Fetching(attempt) => Some(Progress::Failed(attempt.failed(fault, false, now, backoff))),
                 _ => None,
             }),
             Event::Prepared(id) => self.advance(&id, |progress| match progress {
+                // What failed before has been overcome.
+                Progress::Preparing(attempt) if attempt.gated => {
+                    Some(Progress::Loaded(Attempt { failures: 0, last: None, ..attempt.clone() }))
+                }
                 Progress::Preparing(_) => Some(Progress::Ready),
                 _ => None,
             }),
             Event::PrepareFailed(id, fault) => self.advance(&id, |progress| match progress {
-                Progress::Preparing(attempt) => Some(Progress::Failed(attempt.failed(fault, now, backoff))),
+                Progress::Preparing(attempt) => Some(Progress::Failed(attempt.failed(fault, false, now, backoff))),
+                _ => None,
+            }),
+            Event::Passed(id) => self.advance(&id, |progress| match progress {
+                Progress::Checking(_) => Some(Progress::Ready),
+                _ => None,
+            }),
+            Event::CheckFailed(id, fault) => self.advance(&id, |progress| match progress {
+                Progress::Checking(attempt) => Some(Progress::Failed(attempt.failed(fault, true, now, backoff))),
                 _ => None,
             }),
             Event::Bound(port) => self.settle(port, |_| Port::Bound),
             Event::BindFailed(port, fault) => {
-                self.settle(port, |attempt| Port::Failed(attempt.failed(fault, now, backoff)));
+                self.settle(port, |attempt| Port::Failed(attempt.failed(fault, false, now, backoff)));
             }
             Event::Drained(id) => self.finish_drain(&id),
         }
@@ -232,9 +303,9 @@ impl App {
         }
     }
 
-    fn settle(&mut self, port: u16, outcome: impl FnOnce(Attempt) -> Port) {
+    fn settle(&mut self, port: u16, outcome: impl FnOnce(&Attempt) -> Port) {
         if let Some(state) = self.ports.get_mut(&port)
-            && let Port::Binding(attempt) = *state
+            && let Port::Binding(attempt) = state
         {
             *state = outcome(attempt);
         }

@@ -23,11 +23,11 @@ pub fn kept<'a>(told: &'a Assignment, unlisted: Option<&RevisionSpec>) -> Cow<'a
     Cow::Owned(Assignment { revisions, ..told.clone() })
 }
 
-/// Whether an update of the app is not over: it has another revision besides its newest one, or takes requests with
-/// another.
+/// Whether an update of the app is not over: it has another revision besides its newest one, takes requests with
+/// another, or something is held back.
 #[must_use]
 pub fn is_rollout(kept: &Assignment) -> bool {
-    !matches!(kept.revisions.as_slice(), [only] if only.id == kept.active)
+    !kept.hold.is_nothing() || !matches!(kept.revisions.as_slice(), [only] if only.id == kept.active)
 }
 
 /// The content that `revisions` need.
@@ -40,7 +40,7 @@ pub fn needed<'a>(revisions: impl IntoIterator<Item = &'a RevisionSpec>) -> BTre
 mod tests {
     use std::collections::BTreeMap;
 
-    use control::{AppKey, Fetch, Limits};
+    use control::{AppKey, Fetch, Hold, Limits};
     use manifest::{Application, Component, Content};
 
     use super::*;
@@ -75,6 +75,7 @@ mod tests {
             limits: Limits::default(),
             runtime_config: None,
             pool_config: None,
+            readiness: None,
         }
     }
 
@@ -85,6 +86,7 @@ mod tests {
             port: 1,
             revisions: revisions.iter().map(|id| spec(id, id.as_bytes())).collect(),
             active: RevisionId(active.to_owned()),
+            hold: Hold::Nothing,
         }
     }
 
@@ -118,6 +120,7 @@ mod tests {
         assert!(is_rollout(&told(&["v1", "v2"], "v1")));
         assert!(is_rollout(&told(&["v1", "v2"], "v2")));
         assert!(is_rollout(&told(&["v1"], "v2")));
+        assert!(is_rollout(&Assignment { hold: Hold::Requests, ..told(&["v1"], "v1") }));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What a runtime says is true of an app.
 
+use std::collections::BTreeMap;
+
 use control::{AppReport, Problem, RevisionState};
 
 use super::{App, Port, Progress, Wanted};
 
-/// The report that answers `wanted`. A revision that waits for its turn counts as being fetched.
+/// The report that answers `wanted`, without how long things took. A revision that waits for its turn counts as being
+/// fetched; one that failed counts as failed until it is ready, also while it is tried again.
 #[must_use]
 pub fn report(wanted: &Wanted, actual: Option<&App>) -> AppReport {
     let assignment = &wanted.assignment;
@@ -20,6 +23,7 @@ pub fn report(wanted: &Wanted, actual: Option<&App>) -> AppReport {
         revisions: listed.collect(),
         serving: None,
         problem: None,
+        times: BTreeMap::new(),
     };
     if let Some(app) = actual {
         report.revisions.extend(app.draining.keys().map(|id| (id.clone(), RevisionState::Draining)));
@@ -32,12 +36,16 @@ pub fn report(wanted: &Wanted, actual: Option<&App>) -> AppReport {
 }
 
 fn state(progress: &Progress) -> RevisionState {
-    match progress {
-        Progress::Fetching(_) => RevisionState::Fetching,
-        Progress::Fetched(_) | Progress::Preparing(_) => RevisionState::Preparing,
-        Progress::Ready => RevisionState::Ready,
-        Progress::Failed(failure) => RevisionState::Failed(failure.problem.clone()),
-    }
+    let under_way = match progress {
+        Progress::Fetching(attempt) => (attempt, RevisionState::Fetching),
+        Progress::Fetched(attempt) | Progress::Preparing(attempt) => (attempt, RevisionState::Preparing),
+        Progress::Loaded(attempt) => (attempt, RevisionState::Loaded),
+        Progress::Checking(attempt) => (attempt, RevisionState::Checking),
+        Progress::Ready => return RevisionState::Ready,
+        Progress::Failed(failure) => return RevisionState::Failed(failure.problem.clone()),
+    };
+    let (attempt, state) = under_way;
+    attempt.last_problem().map_or(state, |problem| RevisionState::Failed(problem.clone()))
 }
 
 fn problem(port: Option<&Port>) -> Option<Problem> {

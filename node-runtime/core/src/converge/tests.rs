@@ -1,6 +1,6 @@
 //! Convergence, by example and by property.
 
-use control::{Fetch, Limits, RevisionSpec, RevisionState};
+use control::{Check, Fetch, Limits, RevisionSpec, RevisionState};
 use manifest::{Application, Digest};
 use proptest::prelude::*;
 
@@ -42,6 +42,7 @@ fn wanted_of(uid: &str, port: u16, revisions: &[&str], active: &str) -> Wanted {
         limits: Limits::default(),
         runtime_config: None,
         pool_config: None,
+        readiness: name.starts_with('c').then(check),
     };
     let assignment = Assignment {
         app: key("cart"),
@@ -49,9 +50,31 @@ fn wanted_of(uid: &str, port: u16, revisions: &[&str], active: &str) -> Wanted {
         port,
         revisions: revisions.iter().map(spec).collect(),
         active: id(active),
+        hold: Hold::Nothing,
     };
+    wanted_by(assignment)
+}
+
+fn wanted_by(assignment: Assignment) -> Wanted {
     let fingerprint = assignment.fingerprint().unwrap();
     Wanted { assignment: Arc::new(assignment), fingerprint }
+}
+
+/// The check of revisions whose name begins with `c`.
+fn check() -> Check {
+    Check {
+        path: "/healthz".to_owned(),
+        headers: Vec::new(),
+        initial_delay_ms: 0,
+        timeout_ms: 1000,
+        period_ms: 1000,
+        success_threshold: 1,
+        failure_threshold: 3,
+    }
+}
+
+fn held(wanted: &Wanted, hold: Hold) -> Wanted {
+    wanted_by(Assignment { hold, ..wanted.assignment.as_ref().clone() })
 }
 
 fn wanted(revisions: &[&str], active: &str) -> Wanted {
@@ -97,6 +120,8 @@ impl Runtime {
             self.log.push(match step {
                 Step::Fetch { revision, .. } => format!("fetch {revision}"),
                 Step::Prepare { revision, .. } => format!("prepare {revision}"),
+                Step::Check { revision, .. } => format!("check {revision}"),
+                Step::Stop { .. } => "stop".to_owned(),
                 Step::Bind { port, .. } => format!("bind {port}"),
                 Step::Switch { revision, .. } => format!("switch {revision}"),
                 Step::Drain { revision, .. } => format!("drain {revision}"),
@@ -148,7 +173,8 @@ impl Runtime {
                 match progress {
                     Progress::Fetching(_) => events.push((key.clone(), Event::Fetched(id.clone()))),
                     Progress::Preparing(_) => events.push((key.clone(), Event::Prepared(id.clone()))),
-                    Progress::Fetched(_) | Progress::Ready | Progress::Failed(_) => {}
+                    Progress::Checking(_) => events.push((key.clone(), Event::Passed(id.clone()))),
+                    Progress::Fetched(_) | Progress::Loaded(_) | Progress::Ready | Progress::Failed(_) => {}
                 }
             }
             let binding = app.ports.iter().filter(|(_, port)| matches!(port, Port::Binding(_)));
@@ -186,7 +212,7 @@ impl Runtime {
 }
 
 fn fault(retryable: bool) -> Fault {
-    Fault { reason: "Broken".to_owned(), message: "it is broken".to_owned(), retryable }
+    Fault { reason: "Broken".to_owned(), message: "it is broken".to_owned(), detail: None, retryable }
 }
 
 #[test]
@@ -312,6 +338,75 @@ fn a_revision_that_is_only_being_prepared_is_never_served() {
 }
 
 #[test]
+fn a_revision_with_a_check_is_ready_when_that_has_passed_and_not_before() {
+    let runtime = Runtime::new().told(wanted(&["v1"], "v1")).settled().told(wanted(&["v1", "c2"], "c2"));
+    let runtime = runtime.hears(Event::Fetched(id("c2"))).hears(Event::Prepared(id("c2")));
+    assert_eq!(runtime.report().revisions[&id("c2")], RevisionState::Checking);
+    assert_eq!(runtime.report().serving, Some(id("v1")));
+    let runtime = runtime.hears(Event::Passed(id("c2")));
+    assert_eq!(runtime.report().serving, Some(id("c2")));
+}
+
+fn check_failed(detail: &str) -> Event {
+    let message = "GET /healthz was answered with 503".to_owned();
+    let fault = Fault { reason: "CheckFailed".to_owned(), message, detail: Some(detail.to_owned()), retryable: true };
+    Event::CheckFailed(id("c1"), fault)
+}
+
+#[test]
+fn a_check_that_fails_is_made_again_later_without_loading_anew_and_says_the_same_all_the_while() {
+    let runtime = Runtime::new().told(wanted(&["c1"], "c1"));
+    let mut runtime = runtime.hears(Event::Fetched(id("c1"))).hears(Event::Prepared(id("c1")));
+    runtime = runtime.hears(check_failed("at 10:00"));
+    let said = runtime.report();
+    let RevisionState::Failed(problem) = &said.revisions[&id("c1")] else { panic!("not failed") };
+    assert_eq!(problem.message, "GET /healthz was answered with 503: at 10:00");
+    runtime.log.clear();
+    for time in ["at 10:01", "at 10:02"] {
+        runtime = runtime.later(Backoff::default().longest);
+        assert_eq!(runtime.report(), said, "while it is checked again");
+        runtime = runtime.hears(check_failed(time));
+        assert_eq!(runtime.report(), said);
+    }
+    let runtime = runtime.settled();
+    assert_eq!(runtime.log, ["check c1", "check c1", "check c1", "bind 10000", "switch c1"]);
+}
+
+#[test]
+fn a_failure_that_was_overcome_is_said_no_longer_although_the_check_may_not_be_made_yet() {
+    let runtime = Runtime::new().told(held(&wanted(&["c1"], "c1"), Hold::Requests));
+    let runtime = runtime.hears(Event::FetchFailed(id("c1"), fault(true)));
+    assert!(matches!(runtime.report().revisions[&id("c1")], RevisionState::Failed(_)));
+    assert_eq!(runtime.settled().report().revisions[&id("c1")], RevisionState::Loaded);
+}
+
+#[test]
+fn while_an_app_must_not_run_twice_a_new_revision_is_loaded_and_not_called() {
+    let both = wanted(&["v1", "c2"], "v1");
+    let runtime = Runtime::new().told(wanted(&["v1"], "v1")).settled().told(held(&both, Hold::Checks)).settled();
+    assert_eq!(runtime.report().revisions[&id("c2")], RevisionState::Loaded);
+    assert_eq!(runtime.report().serving, Some(id("v1")));
+    let mut runtime = runtime.told(held(&wanted(&["c2"], "c2"), Hold::Requests));
+    assert_eq!(runtime.report().serving, None);
+    assert_eq!(runtime.report().revisions[&id("v1")], RevisionState::Draining, "its last requests run");
+    runtime = runtime.settled();
+    assert_eq!(runtime.report().revisions.len(), 1);
+    runtime.log.clear();
+    let runtime = runtime.told(wanted(&["c2"], "c2")).settled();
+    assert_eq!(runtime.log, ["check c2", "switch c2"]);
+}
+
+#[test]
+fn a_runtime_that_never_had_the_revision_that_serves_elsewhere_serves_nothing_before_it_may() {
+    let runtime = Runtime::new().told(held(&wanted(&["v2"], "v1"), Hold::Checks)).settled();
+    assert_eq!(runtime.report().serving, None);
+    let serving = Runtime::new().told(wanted(&["v1"], "v1")).settled();
+    let serving = serving.told(held(&wanted(&["v2"], "v1"), Hold::Checks)).settled();
+    assert_eq!(serving.report().serving, Some(id("v1")), "one that has it goes on");
+    assert_eq!(runtime.told(wanted(&["v2"], "v2")).settled().report().serving, Some(id("v2")));
+}
+
+#[test]
 fn no_more_jobs_run_at_a_time_than_there_is_room_for() {
     let mut runtime = Runtime { room: Room { fetches: 1, preparations: 1 }, ..Runtime::new() };
     runtime = runtime.told(wanted(&["v1", "v2", "v3"], "v3"));
@@ -322,10 +417,16 @@ fn no_more_jobs_run_at_a_time_than_there_is_room_for() {
 }
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
-    let names = || proptest::sample::subsequence(vec!["v1", "v2", "v3"], 1..=3);
+    let names = || proptest::sample::subsequence(vec!["v1", "c2", "c3"], 1..=3);
     let uid = prop_oneof![9 => Just("uid"), 1 => Just("another")];
     (uid, 10_000_u16..10_002, names(), any::<proptest::sample::Index>())
         .prop_map(|(uid, port, names, active)| wanted_of(uid, port, &names, names[active.index(names.len())]))
+}
+
+/// As [`any_wanted`], with something held back now and then.
+fn any_wanted_or_held() -> impl Strategy<Value = Wanted> {
+    let hold = prop_oneof![6 => Just(Hold::Nothing), 1 => Just(Hold::Checks), 1 => Just(Hold::Requests)];
+    (any_wanted(), hold).prop_map(|(wanted, hold)| held(&wanted, hold))
 }
 
 /// Something that happens to the runtime: it is told something, or one of the things under way ends.
@@ -337,9 +438,9 @@ enum Turn {
     Passes(u64),
 }
 
-fn any_turn() -> impl Strategy<Value = Turn> {
+fn any_turn(wanted: impl Strategy<Value = Wanted> + 'static) -> impl Strategy<Value = Turn> {
     prop_oneof![
-        3 => any_wanted().prop_map(Turn::Told),
+        3 => wanted.prop_map(Turn::Told),
         1 => Just(Turn::Removed),
         12 => (any::<proptest::sample::Index>(), any::<bool>(), any::<bool>())
             .prop_map(|(which, well, retryable)| Turn::Ends { which, well, retryable }),
@@ -363,6 +464,7 @@ impl Runtime {
                 self.hears(match event {
                     Event::Fetched(id) if !well => Event::FetchFailed(id, fault),
                     Event::Prepared(id) if !well => Event::PrepareFailed(id, fault),
+                    Event::Passed(id) if !well => Event::CheckFailed(id, fault),
                     Event::Bound(port) if !well => Event::BindFailed(port, fault),
                     event => event,
                 })
@@ -374,8 +476,8 @@ impl Runtime {
 proptest! {
     #[test]
     fn from_any_state_the_runtime_reaches_what_it_was_told(
-        turns in proptest::collection::vec(any_turn(), 0..40),
-        last in proptest::option::of(any_wanted()),
+        turns in proptest::collection::vec(any_turn(any_wanted_or_held()), 0..40),
+        last in proptest::option::of(any_wanted_or_held()),
         room in 1_usize..3,
     ) {
         let start = Runtime { room: Room { fetches: room, preparations: room }, ..Runtime::new() };
@@ -388,15 +490,23 @@ proptest! {
         let fresh = Wanted { fingerprint: Fingerprint(Digest::of(b"fresh")), ..last };
         let runtime = runtime.told(fresh.clone()).settled();
         let report = runtime.report();
-        prop_assert_eq!(report.serving.as_ref(), Some(&fresh.assignment.active));
-        prop_assert_eq!(report.revisions.len(), fresh.assignment.revisions.len());
-        prop_assert!(report.revisions.values().all(RevisionState::is_ready));
-        prop_assert_eq!(runtime.app().ports.keys().collect::<Vec<_>>(), [&fresh.assignment.port]);
+        let Assignment { active, hold, revisions, port, .. } = fresh.assignment.as_ref();
+        prop_assert_eq!(report.serving.as_ref(), Some(active).filter(|_| *hold != Hold::Requests));
+        prop_assert_eq!(report.revisions.len(), revisions.len());
+        prop_assert!(report.revisions.values().all(RevisionState::is_loaded));
+        let is_ready = |id: &RevisionId| report.revisions[id].is_ready();
+        let as_ready_as_may_be = match hold {
+            Hold::Nothing => report.revisions.keys().all(is_ready),
+            Hold::Checks => is_ready(active),
+            Hold::Requests => true,
+        };
+        prop_assert!(as_ready_as_may_be, "{:?}", report);
+        prop_assert!(runtime.app().ports.keys().all(|bound| bound == port));
     }
 
     #[test]
     fn a_served_app_stays_served_at_some_port_while_it_is_the_same_app(
-        turns in proptest::collection::vec(any_turn(), 0..60),
+        turns in proptest::collection::vec(any_turn(any_wanted()), 0..60),
     ) {
         let mut runtime = Runtime::new();
         for turn in turns {
@@ -418,7 +528,36 @@ proptest! {
     }
 
     #[test]
-    fn deciding_again_without_news_changes_nothing(turns in proptest::collection::vec(any_turn(), 0..40)) {
+    fn nothing_is_served_whose_check_has_not_passed_nor_after_it_was_to_stop(
+        turns in proptest::collection::vec(any_turn(any_wanted_or_held()), 0..60),
+    ) {
+        let mut runtime = Runtime::new();
+        let mut passed = std::collections::BTreeSet::new();
+        for turn in turns {
+            if let Turn::Ends { which, well: true, .. } = &turn
+                && let pending = runtime.pending()
+                && !pending.is_empty()
+                && let (_, Event::Passed(id)) = &pending[which.index(pending.len())]
+            {
+                passed.insert(id.clone());
+            }
+            runtime = runtime.take(turn);
+            for app in runtime.actual.values() {
+                let gated = |id: &&RevisionId| id.0.starts_with('c');
+                prop_assert!(app.serving.iter().filter(gated).all(|id| passed.contains(id)), "{:?}", runtime.log);
+                // What was let go of must pass again.
+                passed.retain(|id| app.revisions.contains_key(id));
+            }
+            if let Some(wanted) = runtime.desired.get(&key("cart")) {
+                prop_assert!(wanted.assignment.hold != Hold::Requests || runtime.app().serving.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn deciding_again_without_news_changes_nothing(
+        turns in proptest::collection::vec(any_turn(any_wanted_or_held()), 0..40),
+    ) {
         let mut runtime = turns.into_iter().fold(Runtime::new(), Runtime::take);
         runtime.decide();
         runtime.log.clear();

@@ -23,6 +23,8 @@ enum Happening {
     Unready(usize),
     Recover(usize),
     Version(usize),
+    Rollout(rollout::Strategy),
+    Fit(usize, bool),
     SourceAway,
     Replicas(u32),
     Pass(i64),
@@ -43,6 +45,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..5_usize).prop_map(H::Unready),
         2 => (0..5_usize).prop_map(H::Recover),
         2 => (0..4_usize).prop_map(H::Version),
+        1 => prop_oneof![
+            Just(rollout::Strategy::Recreate),
+            Just(rollout::Strategy::RollingUpdate(rollout::Surge::All)),
+            Just(rollout::Strategy::RollingUpdate(rollout::Surge::Count(1))),
+        ].prop_map(H::Rollout),
+        2 => (0..5_usize, any::<bool>()).prop_map(|(index, fit)| H::Fit(index, fit)),
         1 => Just(H::SourceAway),
         1 => (0..4_u32).prop_map(H::Replicas),
         3 => (1..15_i64).prop_map(H::Pass),
@@ -80,6 +88,8 @@ fn happen(world: &mut World, what: &Happening, joined: &mut u32) {
             }
         }),
         Happening::Version(index) => world.publish_version(VERSIONS[*index]),
+        Happening::Rollout(strategy) => world.view.app.rollout.strategy = *strategy,
+        Happening::Fit(index, fit) => world.set_fit("2.0.0", &pick(*index), *fit),
         Happening::SourceAway => {
             world.view.app.generation += 1;
             world.view.bundle = Bundle::Failed(problem("BundleServerUnreachable", true));
@@ -92,7 +102,7 @@ fn happen(world: &mut World, what: &Happening, joined: &mut u32) {
 
 /// A world after everything in `story`, in which version 3 cannot be loaded.
 fn after(story: &[Happening]) -> World {
-    let mut world = world().runtime("a").runtime("b").settled();
+    let mut world = world().check().runtime("a").runtime("b").settled();
     world.break_version("3.0.0");
     let mut joined = 0;
     story.iter().for_each(|what| happen(&mut world, what, &mut joined));
@@ -160,6 +170,7 @@ proptest! {
             world.see(&runtime, |runtime| if runtime.pod != Pod::Terminating { runtime.pod = Pod::Ready });
         }
         world.join("fresh");
+        world.names().iter().for_each(|runtime| world.set_fit("2.0.0", runtime, true));
         world.view.app.replicas = 2;
         world.publish_version(VERSIONS[version]);
         for _ in 0..4 {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Two runtimes that serve version 1.
-fn serving() -> World {
+pub(super) fn serving() -> World {
     world().runtime("r1").runtime("r2").settled()
 }
 
@@ -46,6 +46,10 @@ fn served_app_says_so_in_every_part_of_its_status() {
     assert!(status.active_revision.is_some() && status.active_revision == status.latest_revision);
     assert_eq!(status.observed_generation, Some(world.view.app.generation));
     for condition in C::ALL {
+        if matches!(condition, C::Reconciling | C::Stalled) {
+            assert!(status.conditions.iter().all(|found| found.type_ != condition.as_str()), "{condition}");
+            continue;
+        }
         let expected = if matches!(condition, C::Progressing | C::Degraded) { "False" } else { "True" };
         assert_eq!(world.condition(condition).status, expected, "{condition}");
     }
@@ -607,7 +611,8 @@ fn scaled_to_zero_loses_its_endpoints_first_and_its_runtimes_later() {
     world.pass(10);
     world.settle();
     assert!(!world.is_running("r1") && !world.is_running("r2"));
-    assert_eq!(world.says(C::Ready), "False ScaledToZero");
+    assert_eq!(world.says(C::Ready), "True ScaledToZero");
+    assert_eq!(world.says(C::Available), "False NotServing");
     assert_eq!(world.says(C::Degraded), "False AsExpected");
     let mut world = world.replicas(2);
     world.settle();
