@@ -5,7 +5,6 @@ use serde_json::Value;
 use tests::{
     cluster::{SYSTEM, condition},
     command, expect,
-    fleet::{OPERATORS, RUNTIMES, name_of, restarts},
     prober::{client, get},
     until,
 };
@@ -161,13 +160,9 @@ async fn the_lease_and_the_certificates_come_back_and_nothing_crashes() -> Resul
     let namespace = "e2e-lease";
     cluster.namespace(namespace).await?;
     let traffic = world.called(namespace, "steady", 2).await?;
-    let pods = async || {
-        let (operators, runtimes) = (cluster.pods(OPERATORS).await?, cluster.pods(RUNTIMES).await?);
-        anyhow::Ok(operators.iter().chain(&runtimes).map(|pod| (name_of(pod), restarts(pod))).collect::<Vec<_>>())
-    };
     let authority = ["-n", SYSTEM, "secret", "spindle-ca"];
     let runtime = ["-n", SYSTEM, "secret", "spindle-runtime-tls"];
-    let before = (cluster.get(&authority).await?, cluster.get(&runtime).await?, pods().await?);
+    let before = (cluster.get(&authority).await?, cluster.get(&runtime).await?, world.restarts().await?);
 
     cluster.kubectl(&["-n", SYSTEM, "delete", "lease", "spindle-operator"]).await?;
     until("somebody leads", PATIENCE, || async { cluster.leader().await?.context("nobody leads") }).await?;
@@ -187,7 +182,7 @@ async fn the_lease_and_the_certificates_come_back_and_nothing_crashes() -> Resul
     put_right(world, &authority, &before.0, &["/data"]).await?;
 
     world.deploy(namespace, "steady", "2.0.0", 2).await?;
-    let after = pods().await?;
+    let after = world.restarts().await?;
     expect(after == before.2, || format!("something crashed: {:?} to {after:?}", before.2))?;
     traffic.lost_nothing("lease and certificates deleted and edited").await.map(drop)
 }

@@ -22,7 +22,9 @@ use anyhow::{Result, anyhow};
 use serde_json::Value;
 use tests::{
     cluster::{Cluster, spin_app},
-    expect, package,
+    expect,
+    fleet::{Endpoint, OPERATORS, RUNTIMES, name_of, restarts},
+    package,
     publisher::Publisher,
     traffic::Traffic,
     until,
@@ -78,6 +80,12 @@ impl World {
         Ok(object)
     }
 
+    /// How often the container of each operator and runtime was started again.
+    async fn restarts(&self) -> Result<Vec<(String, u64)>> {
+        let (operators, runtimes) = (self.cluster.pods(OPERATORS).await?, self.cluster.pods(RUNTIMES).await?);
+        Ok(operators.iter().chain(&runtimes).map(|pod| (name_of(pod), restarts(pod))).collect())
+    }
+
     /// An app with callers.
     async fn called(&self, namespace: &str, app: &str, replicas: u32) -> Result<Traffic> {
         self.deploy(namespace, app, "1.0.0", replicas).await?;
@@ -85,7 +93,7 @@ impl World {
     }
 
     /// Waits until exactly these many endpoints of an app are ready and none is on its way out.
-    async fn settled(&self, namespace: &str, app: &str, endpoints: usize) -> Result<Vec<tests::fleet::Endpoint>> {
+    async fn settled(&self, namespace: &str, app: &str, endpoints: usize) -> Result<Vec<Endpoint>> {
         until(&format!("{endpoints} endpoints of {app}"), PATIENCE * 2, || async {
             let found = self.cluster.endpoints(namespace, app).await?;
             let good = found.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating).count();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::{
     cluster::{Cluster, SYSTEM, condition},
     command, expect,
-    fleet::{self, OPERATORS, RUNTIMES, is_ready, items, name_of, restarts},
+    fleet::{self, OPERATORS, is_ready, items, name_of, restarts},
     prober::{client, get, report},
     until,
 };
@@ -31,7 +31,7 @@ async fn children(world: &World, namespace: &str, app: &str) -> Result<Vec<Strin
         world.cluster.get(&["-n", namespace, "services,endpointslices,controllerrevisions", "-l", &selector]).await?;
     let version = |object: &Value| {
         let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
-        format!("{} {} {version}", object["kind"], name_of(object))
+        format!("{} {} {version} {}", object["kind"], name_of(object), object["endpoints"])
     };
     Ok(items(&all).iter().map(version).collect())
 }
@@ -187,7 +187,7 @@ async fn an_api_server_that_is_restarted_and_then_refuses_the_operators_costs_no
     cluster.namespace(namespace).await?;
     let traffic = world.called(namespace, "patient", 2).await?;
     let update = world.publish("patient", "2.0.0").await?;
-    let pods_before = restarts_of_all(world).await?;
+    let pods_before = world.restarts().await?;
 
     cluster.component("restart-component", "kube-apiserver").await?;
     until("the API server answers", PATIENCE, || async { cluster.nodes().await.map(drop) }).await?;
@@ -210,7 +210,7 @@ async fn an_api_server_that_is_restarted_and_then_refuses_the_operators_costs_no
     cluster.kubectl(&["delete", "flowschema,prioritylevelconfiguration", "starved"]).await?;
     world.ready(namespace, "patient", "3.0.0").await?;
 
-    let pods_after = restarts_of_all(world).await?;
+    let pods_after = world.restarts().await?;
     expect(pods_before == pods_after, || format!("something crashed: {pods_before:?} to {pods_after:?}"))?;
     traffic.lost_nothing("API server restarted, then refusing").await.map(drop)
 }
@@ -269,10 +269,4 @@ async fn operators_that_reach_no_runtime_take_nobody_out_and_say_so() -> Result<
     expect(during == before, || format!("{before:?} became {during:?}"))?;
     world.ready(namespace, "cut", "2.0.0").await?;
     traffic.lost_nothing("operators cut off from runtimes").await.map(drop)
-}
-
-/// How often each container of the installation was started again.
-async fn restarts_of_all(world: &World) -> Result<Vec<(String, u64)>> {
-    let (operators, runtimes) = (world.cluster.pods(OPERATORS).await?, world.cluster.pods(RUNTIMES).await?);
-    Ok(operators.iter().chain(&runtimes).map(|pod| (name_of(pod), restarts(pod))).collect())
 }

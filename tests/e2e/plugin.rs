@@ -81,13 +81,13 @@ async fn a_broken_update_is_explained_and_rolled_back_without_a_failed_request()
 
     let said = plugin.run(&["status", "shop"]).await?;
     expect(said.contains("RoutesProgrammed") && said.contains("1.0.0"), || said.clone())?;
-    // Fewer are kept when the spec says so.
-    let fewer = r#"{"spec": {"revisionHistoryLimit": 1}}"#;
+    // None beside the present one is kept when the spec says so.
+    let fewer = r#"{"spec": {"revisionHistoryLimit": 0}}"#;
     cluster.kubectl(&["-n", NAMESPACE, "patch", "spinapp", "shop", "--type=merge", "-p", fewer]).await?;
     until("the oldest is forgotten", PATIENCE, || async {
         let kept = cluster.get(&["-n", NAMESPACE, "controllerrevisions", "-l", "spindle.dev/app=shop"]).await?;
         let count = kept["items"].as_array().map_or(0, Vec::len);
-        expect(count <= 2, || format!("{count} are kept"))
+        expect(count <= 1, || format!("{count} are kept"))
     })
     .await?;
     let said = plugin.run(&["runtimes"]).await?;
