@@ -76,7 +76,7 @@ impl World {
     async fn ready(&self, namespace: &str, app: &str, version: &str) -> Result<Value> {
         let object = self.cluster.wait(namespace, app, "Ready", "True", PATIENCE).await?;
         let now = object.pointer("/status/version").and_then(Value::as_str);
-        expect(now == Some(version), || format!("{:#}", object["status"]))?;
+        expect(now == Some(version), || format!("{object:#}"))?;
         Ok(object)
     }
 

@@ -71,8 +71,8 @@ async fn another_value_in_a_secret_rolls_the_app_without_a_failed_request() -> R
 /// The authorities in the operators' Secret, by name.
 async fn authorities(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let secret = cluster.get(&["-n", SYSTEM, "secret", "spindle-ca"]).await?;
-    let keys = secret["data"].as_object().context("an empty Secret")?.keys();
-    Ok(keys.filter_map(|key| key.strip_suffix(".crt")).map(str::to_owned).collect())
+    let data = secret.get("data").and_then(Value::as_object).context("an empty Secret")?;
+    Ok(data.keys().filter_map(|key| key.strip_suffix(".crt")).map(str::to_owned).collect())
 }
 
 #[tokio::test]
