@@ -102,6 +102,15 @@ impl Mandate {
     }
 }
 
+/// The lease as last seen.
+#[derive(Debug, Clone)]
+struct Seen {
+    observed: Observed,
+    /// Which object in which state: what is written over it must be written over this.
+    version: String,
+    uid: String,
+}
+
 /// One candidate.
 #[derive(Debug)]
 pub struct Elector {
@@ -110,8 +119,8 @@ pub struct Elector {
     me: String,
     settings: Settings,
     clock: Clock,
-    /// The lease as last seen, with its resource version.
-    seen: Option<(Observed, String)>,
+    /// The lease as last seen.
+    seen: Option<Seen>,
     held: Option<Held>,
     mandate: Option<Mandate>,
 }
@@ -236,7 +245,7 @@ impl Elector {
     }
 
     fn decide(&self) -> Decision {
-        let observed = self.seen.as_ref().map(|(observed, _)| observed);
+        let observed = self.seen.as_ref().map(|seen| &seen.observed);
         decide(&self.settings, &self.me, self.clock.now(), observed, self.held.as_ref())
     }
 
@@ -257,9 +266,8 @@ impl Elector {
     async fn write(&mut self, record: &Record) -> kube::Result<()> {
         let started = self.clock.now();
         let params = PostParams::default();
-        let version = self.seen.as_ref().map(|(_, version)| version.clone());
-        let lease = self.lease(record, version.clone());
-        let written = match version {
+        let lease = self.lease(record);
+        let written = match self.seen {
             None => self.api.create(&params, &lease).await?,
             Some(_) => self.api.replace(&self.name, &params, &lease).await?,
         };
@@ -274,8 +282,10 @@ impl Elector {
     /// Gives the lease back so that another can take it at once.
     async fn give_back(&mut self) {
         let Some(held) = self.held.take() else { return };
-        let Some((_, version)) = self.seen.clone() else { return };
-        let lease = self.lease(&release(&self.settings, &held, self.clock.now()), Some(version));
+        if self.seen.is_none() {
+            return;
+        }
+        let lease = self.lease(&release(&self.settings, &held, self.clock.now()));
         match timeout(RELEASE, self.api.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(Ok(_)) => tracing::info!(term = held.term, "gave the lease back"),
             Ok(Err(error)) => tracing::warn!(error = failure::sentence(&error), "could not give the lease back"),
@@ -289,18 +299,27 @@ impl Elector {
         self.seen = found.map(|lease| {
             let record = record_of(lease);
             let since = match &self.seen {
-                Some((old, _)) if old.record == record => old.since,
+                Some(old) if old.observed.record == record => old.observed.since,
                 _ => now,
             };
-            (Observed { record, since }, lease.metadata.resource_version.clone().unwrap_or_default())
+            let version = lease.metadata.resource_version.clone().unwrap_or_default();
+            let uid = lease.metadata.uid.clone().unwrap_or_default();
+            Seen { observed: Observed { record, since }, version, uid }
         });
     }
 
-    fn lease(&self, record: &Record, version: Option<String>) -> Lease {
+    /// The object with `record` that takes the place of the one last seen, and of no other: an API server makes a Lease
+    /// that is replaced after it was deleted, unless it is told which one is meant.
+    fn lease(&self, record: &Record) -> Lease {
         let renewed = record.renewed.map(MicroTime);
         let seconds = record.duration.as_secs().max(1);
         Lease {
-            metadata: ObjectMeta { name: Some(self.name.clone()), resource_version: version, ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                resource_version: self.seen.as_ref().map(|seen| seen.version.clone()),
+                uid: self.seen.as_ref().map(|seen| seen.uid.clone()).filter(|uid| !uid.is_empty()),
+                ..ObjectMeta::default()
+            },
             spec: Some(LeaseSpec {
                 holder_identity: record.holder.clone(),
                 lease_duration_seconds: i32::try_from(seconds).ok(),

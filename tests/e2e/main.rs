@@ -10,6 +10,7 @@ mod operators;
 mod plugin;
 mod refusals;
 mod resilience;
+mod rollouts;
 mod rotation;
 mod runtime_config;
 mod upgrade;

@@ -160,6 +160,7 @@ async fn a_broken_revision_is_reported_while_the_old_one_serves() {
 }
 
 /// Why a revision failed, once it has.
+#[expect(clippy::unwrap_used, reason = "it was waited for")]
 async fn problem_of(operator: &mut harness::Operator, app: &AppKey, revision: &str) -> control::Problem {
     let failed = |report: &control::AppReport| match report.revisions.get(&RevisionId(revision.to_owned())) {
         Some(RevisionState::Failed(problem)) => Some(problem.clone()),

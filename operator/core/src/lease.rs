@@ -10,6 +10,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+/// 2025-01-01, in seconds since 1970: when the terms of new Lease objects begin.
+const FIRST_TERM: i64 = 1_735_689_600;
+
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -94,7 +97,8 @@ pub fn decide(
 fn lead(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>, held: &Held) -> Decision {
     let ours = |observed: &Observed| observed.record.holder.as_deref() == Some(me) && observed.record.term == held.term;
     let age = now.duration_since(held.renewed);
-    if observed.is_some_and(|observed| !ours(observed)) || age >= settings.deadline {
+    // Where there is no Lease any more, another may have made one and led a higher term before that went, too.
+    if !observed.is_some_and(ours) || age >= settings.deadline {
         return Decision::Lost;
     }
     if age < settings.retry {
@@ -104,9 +108,9 @@ fn lead(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observe
 }
 
 fn follow(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>) -> Decision {
-    // A new object starts above every term that one before it can have reached: minutes since 1970 fit the
-    // field's 31 bits for 4,000 years.
-    let first = u64::try_from(now.as_second() / 60).unwrap_or_default();
+    // A new object starts above every term that one before it can have reached, also one that was deleted a second
+    // ago: seconds since 2025 fit the field's 31 bits until 2093.
+    let first = u64::try_from(now.as_second() - FIRST_TERM).unwrap_or_default();
     let Some(observed) = observed else { return Decision::Acquire(record(settings, me, now, first)) };
     let next = record(settings, me, now, observed.record.term + 1);
     let free = match observed.record.holder.as_deref() {
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + second).unwrap()
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
     fn held_by(holder: &str, term: u64, since: i64) -> Observed {
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     fn lease_that_was_deleted_starts_above_earlier_terms() {
         let Decision::Acquire(first) = follow_at(0, None) else { panic!("no acquire") };
-        let Decision::Acquire(later) = follow_at(120, None) else { panic!("no acquire") };
+        let Decision::Acquire(later) = follow_at(1, None) else { panic!("no acquire") };
         assert!(later.term > first.term && later.term < u64::from(i32::MAX.unsigned_abs()));
     }
 
@@ -192,5 +196,10 @@ mod tests {
     fn leader_that_sees_another_holder_or_term_stops() {
         assert_eq!(lead_at(1, Some(&held_by("other", 8, 1)), 0), Decision::Lost);
         assert_eq!(lead_at(1, Some(&held_by("me", 8, 1)), 0), Decision::Lost);
+    }
+
+    #[test]
+    fn leader_whose_lease_is_gone_stops_because_another_may_have_led_meanwhile() {
+        assert_eq!(lead_at(1, None, 0), Decision::Lost);
     }
 }
