@@ -122,6 +122,8 @@ pub struct Elector {
     /// The lease as last seen.
     seen: Option<Seen>,
     held: Option<Held>,
+    /// The highest term that was ever ours.
+    led: u64,
     mandate: Option<Mandate>,
 }
 
@@ -129,7 +131,17 @@ impl Elector {
     /// The candidate `me` for the lease called `name`.
     #[must_use]
     pub fn new(api: Api<Lease>, name: &str, me: String, settings: Settings) -> Self {
-        Self { api, name: name.to_owned(), me, settings, clock: Clock::start(), seen: None, held: None, mandate: None }
+        Self {
+            api,
+            name: name.to_owned(),
+            me,
+            settings,
+            clock: Clock::start(),
+            seen: None,
+            held: None,
+            led: 0,
+            mandate: None,
+        }
     }
 
     /// Leads whenever it can until `stop`: `lead` is given the mandate, and what it returns is polled while the
@@ -246,7 +258,11 @@ impl Elector {
 
     fn decide(&self) -> Decision {
         let observed = self.seen.as_ref().map(|seen| &seen.observed);
-        decide(&self.settings, &self.me, self.clock.now(), observed, self.held.as_ref())
+        match decide(&self.settings, &self.me, self.clock.now(), observed, self.held.as_ref()) {
+            // Runtimes refuse a term that is over, whatever became of the object that it was in.
+            Decision::Acquire(record) => Decision::Acquire(Record { term: record.term.max(self.led + 1), ..record }),
+            other => other,
+        }
     }
 
     /// How long the lease may still be treated as ours.
@@ -273,6 +289,7 @@ impl Elector {
         };
         self.saw(Some(&written));
         self.held = Some(Held { term: record.term, renewed: started });
+        self.led = self.led.max(record.term);
         if let Some(mandate) = self.mandate.as_ref().filter(|mandate| mandate.term == record.term) {
             mandate.extend(self.time_left());
         }

@@ -27,10 +27,10 @@ async fn children_that_are_edited_or_deleted_are_put_right() -> Result<()> {
     let world = world().await?;
     let (cluster, namespace, client) = (&world.cluster, "e2e-children", client()?);
     cluster.namespace(namespace).await?;
-    world.deploy(namespace, "shop", "1.0.0", 2).await?;
-    world.settled(namespace, "shop", 2).await?;
-    let slice = ["-n", namespace, "endpointslice", "shop-ipv4"];
-    let service = ["-n", namespace, "service", "shop"];
+    world.deploy(namespace, "edited", "1.0.0", 2).await?;
+    world.settled(namespace, "edited", 2).await?;
+    let slice = ["-n", namespace, "endpointslice", "edited-ipv4"];
+    let service = ["-n", namespace, "service", "edited"];
     let (slice_before, service_before) = (cluster.get(&slice).await?, cluster.get(&service).await?);
     let of_slice = ["/endpoints", "/ports", "/addressType", "/metadata/labels", "/metadata/ownerReferences"]
         .map(|field| if field == "/metadata/ownerReferences" { "/metadata/ownerReferences/0/uid" } else { field });
@@ -70,27 +70,27 @@ async fn children_that_are_edited_or_deleted_are_put_right() -> Result<()> {
     .await?;
     // One too many, which says that it is the app's.
     let mut another = slice_before.clone();
-    another["metadata"]["name"] = "shop-ipv4-2".into();
+    another["metadata"]["name"] = "edited-ipv4-2".into();
     another["endpoints"][0]["addresses"][0] = "10.9.9.9".into();
     for field in ["resourceVersion", "uid", "managedFields"] {
         another["metadata"].as_object_mut().context("no metadata")?.remove(field);
     }
     command::succeed("kubectl", &["create", "-f", "-"], &another.to_string()).await?;
     until("the slice that is too many is gone", PATIENCE, || async {
-        let found = cluster.endpoints(namespace, "shop").await?;
+        let found = cluster.endpoints(namespace, "edited").await?;
         expect(found.iter().all(|endpoint| endpoint.address != "10.9.9.9"), || format!("{found:?}"))
     })
     .await?;
-    cluster.kubectl(&["-n", namespace, "delete", "endpointslice,service", "-l", "spindle.dev/app=shop"]).await?;
+    cluster.kubectl(&["-n", namespace, "delete", "endpointslice,service", "-l", "spindle.dev/app=edited"]).await?;
     put_right(world, &slice, &slice_before, &of_slice).await?;
     put_right(world, &service, &service_before, &of_service).await?;
-    let url = format!("{}/v", cluster.service_url(namespace, "shop").await?);
+    let url = format!("{}/v", cluster.service_url(namespace, "edited").await?);
     until(&url, PATIENCE, || async {
         let (status, body) = get(&client, &url, None).await?;
         expect((status, body.trim()) == (200, "1.0.0"), || format!("{status} {body}"))
     })
     .await?;
-    world.ready(namespace, "shop", "1.0.0").await.map(drop)
+    world.ready(namespace, "edited", "1.0.0").await.map(drop)
 }
 
 #[tokio::test]
@@ -145,11 +145,11 @@ async fn an_app_whose_children_were_orphaned_takes_them_back() -> Result<()> {
     let world = world().await?;
     let (cluster, namespace) = (&world.cluster, "e2e-orphans");
     cluster.namespace(namespace).await?;
-    world.deploy(namespace, "shop", "1.0.0", 1).await?;
-    let address = cluster.service_url(namespace, "shop").await?;
-    cluster.kubectl(&["-n", namespace, "delete", "spinapp", "shop", "--cascade=orphan"]).await?;
-    world.deploy(namespace, "shop", "2.0.0", 1).await?;
-    let now = cluster.service_url(namespace, "shop").await?;
+    world.deploy(namespace, "orphaned", "1.0.0", 1).await?;
+    let address = cluster.service_url(namespace, "orphaned").await?;
+    cluster.kubectl(&["-n", namespace, "delete", "spinapp", "orphaned", "--cascade=orphan"]).await?;
+    world.deploy(namespace, "orphaned", "2.0.0", 1).await?;
+    let now = cluster.service_url(namespace, "orphaned").await?;
     expect(now == address, || format!("the Service was made anew: {address} became {now}"))
 }
 

@@ -237,11 +237,13 @@ impl Store {
     fn replace(&mut self, path: &str, name: &str, body: &[u8]) -> Answer {
         let object: Value = serde_json::from_slice(body).unwrap();
         match self.objects.get(path) {
-            None => return not_found(name),
+            // A real server makes what it is to replace, for Leases, unless the one that is meant has a uid.
+            None if !path.contains("/leases/") => return not_found(name),
+            None if object["metadata"]["uid"].is_string() => return Answer::Refused(409, "Conflict".to_owned()),
             Some(known) if known["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] => {
                 return Answer::Refused(409, "Conflict".to_owned());
             }
-            Some(_) => {}
+            None | Some(_) => {}
         }
         self.put(path, object);
         Answer::Object(StatusCode::OK, self.objects[path].clone())
