@@ -272,8 +272,9 @@ impl HttpServer {
         let mut connection = pin!(self.protocols.serve_connection(io, service));
         tokio::select! {
             biased;
-            ended = connection.as_mut() => return ended,
+            // First, so that whatever is answered from now on says that the connection closes.
             () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            ended = connection.as_mut() => return ended,
         }
         connection.await
     }
@@ -324,4 +325,44 @@ where
         tracing::debug!(%peer, %error, "connection broke");
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_answered_after_the_stop_says_that_the_connection_closes() {
+        let (mut client, io) = tokio::io::duplex(4096);
+        let (tasks, stop) = (Tasks::new("test"), CancellationToken::new());
+        let server = HttpServer::new(&HttpSettings::default(), tasks.clone());
+        let stopped = stop.clone();
+        tasks.spawn("connection", async move {
+            let service = service_fn(async |request: Request<Incoming>| {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::new(body)))
+            });
+            server.serve(io, service, &stopped).await.unwrap();
+            Ok::<_, Infallible>(())
+        });
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n")
+            .await
+            .unwrap();
+        let mut go_on = [0; 25];
+        client.read_exact(&mut go_on).await.unwrap();
+        // The connection hears of both at the same time.
+        stop.cancel();
+        client.write_all(b"body").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("body"), "{answer}");
+    }
 }
