@@ -258,11 +258,7 @@ impl Elector {
 
     fn decide(&self) -> Decision {
         let observed = self.seen.as_ref().map(|seen| &seen.observed);
-        match decide(&self.settings, &self.me, self.clock.now(), observed, self.held.as_ref()) {
-            // Runtimes refuse a term that is over, whatever became of the object that it was in.
-            Decision::Acquire(record) => Decision::Acquire(Record { term: record.term.max(self.led + 1), ..record }),
-            other => other,
-        }
+        decide(&self.settings, &self.me, self.clock.now(), observed, self.held.as_ref(), self.led)
     }
 
     /// How long the lease may still be treated as ours.

@@ -79,7 +79,8 @@ pub enum Decision {
     Lost,
 }
 
-/// Decides what `me` does about the lease; `observed` is `None` when there is no Lease object.
+/// Decides what `me` does about the lease; `observed` is `None` when there is no Lease object. `led` is the highest term
+/// that was ever its own, 0 for none.
 #[must_use]
 pub fn decide(
     settings: &Settings,
@@ -87,10 +88,11 @@ pub fn decide(
     now: Timestamp,
     observed: Option<&Observed>,
     held: Option<&Held>,
+    led: u64,
 ) -> Decision {
     match held {
         Some(held) => lead(settings, me, now, observed, held),
-        None => follow(settings, me, now, observed),
+        None => follow(settings, me, now, observed, led),
     }
 }
 
@@ -107,12 +109,14 @@ fn lead(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observe
     Decision::Renew(record(settings, me, now, held.term))
 }
 
-fn follow(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>) -> Decision {
+fn follow(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>, led: u64) -> Decision {
+    // Runtimes refuse a term that is over, whatever became of the object that it was in.
+    let next = |term: u64| record(settings, me, now, term.max(led.saturating_add(1)));
     // A new object starts above every term that one before it can have reached, also one that was deleted a second
     // ago: seconds since 2025 fit the field's 31 bits until 2093.
     let first = u64::try_from(now.as_second() - FIRST_TERM).unwrap_or_default();
-    let Some(observed) = observed else { return Decision::Acquire(record(settings, me, now, first)) };
-    let next = record(settings, me, now, observed.record.term + 1);
+    let Some(observed) = observed else { return Decision::Acquire(next(first)) };
+    let next = next(observed.record.term.saturating_add(1));
     let free = match observed.record.holder.as_deref() {
         None | Some("") => true,
         // The process before this one, in the same pod: it is gone, or this one could not run.
@@ -146,11 +150,11 @@ mod tests {
     }
 
     fn follow_at(second: i64, observed: Option<&Observed>) -> Decision {
-        decide(&Settings::default(), "me", at(second), observed, None)
+        decide(&Settings::default(), "me", at(second), observed, None, 0)
     }
 
     fn lead_at(second: i64, observed: Option<&Observed>, renewed: i64) -> Decision {
-        decide(&Settings::default(), "me", at(second), observed, Some(&Held { term: 7, renewed: at(renewed) }))
+        decide(&Settings::default(), "me", at(second), observed, Some(&Held { term: 7, renewed: at(renewed) }), 7)
     }
 
     #[test]
@@ -172,6 +176,15 @@ mod tests {
         let Decision::Acquire(first) = follow_at(0, None) else { panic!("no acquire") };
         let Decision::Acquire(later) = follow_at(1, None) else { panic!("no acquire") };
         assert!(later.term > first.term && later.term < u64::from(i32::MAX.unsigned_abs()));
+    }
+
+    #[test]
+    fn operator_never_leads_a_term_that_it_has_led_whatever_the_lease_says() {
+        let led = u64::from(i32::MAX.unsigned_abs()) / 2;
+        for observed in [None, Some(held_by("me", 7, 0)), Some(held_by("other", 7, 0))] {
+            let decision = decide(&Settings::default(), "me", at(15), observed.as_ref(), None, led);
+            assert!(matches!(&decision, Decision::Acquire(record) if record.term == led + 1), "{decision:?}");
+        }
     }
 
     #[test]

@@ -466,7 +466,7 @@ impl World {
         it.listed = false;
         it.cache.clear();
         it.resolved.clear();
-        it.lease = None;
+        (it.lease, it.led) = (None, 0);
         it.frozen_until = now + milliseconds;
         self.after(milliseconds, Event::Relist(operator));
     }

@@ -45,6 +45,8 @@ pub(crate) struct Operator {
     pub(crate) cache: Objects,
     pub(crate) lease: Option<lease::Observed>,
     pub(crate) held: Option<lease::Held>,
+    /// The highest term that was its own.
+    pub(crate) led: u64,
     pub(crate) leading: Option<Leading>,
     /// The versions of bundles that it has resolved, and those that it asks for.
     pub(crate) resolved: BTreeMap<String, bool>,

@@ -357,13 +357,14 @@ impl World {
             });
         }
         let retry = i64::try_from(settings.retry.as_millis()).unwrap_or_default();
-        let wait = match lease::decide(&settings, &me, time, it.lease.as_ref(), it.held.as_ref()) {
+        let wait = match lease::decide(&settings, &me, time, it.lease.as_ref(), it.held.as_ref(), it.led) {
             LeaseDecision::Acquire(record) | LeaseDecision::Renew(record) if reachable => {
                 let term = record.term;
                 self.api.version += 1;
                 self.api.lease = Some((self.api.version, record.clone()));
                 it.lease = Some(lease::Observed { record, since: time });
                 it.held = Some(lease::Held { term, renewed: time });
+                it.led = term;
                 if it.leading.as_ref().is_none_or(|leading| leading.term != term) {
                     self.end_leading(operator);
                     self.begin_leading(operator, term);
