@@ -5,7 +5,7 @@
 //! for the other. What was written is in the caches before this returns. Reports of what happened (events)
 //! keep nobody waiting. Nothing is written without a [`Mandate`] that holds.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use control::{AppKey, Problem};
 use k8s_openapi::{
@@ -106,6 +106,17 @@ impl WriteError {
     }
 }
 
+/// A kind of object that is made for an app.
+trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Serialize + DeserializeOwned
+{
+}
+
 /// Something to tell about an object.
 #[derive(Debug)]
 pub struct News {
@@ -123,8 +134,8 @@ pub struct Applier {
     mandate: Mandate,
 }
 
-impl std::fmt::Debug for Applier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Applier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Applier").finish_non_exhaustive()
     }
 }
@@ -177,15 +188,12 @@ impl Applier {
 
     /// Writes the Service; ports that somebody has added to the `known` one are taken away first.
     async fn write_service(&self, app: &App, object: &Service, known: Option<&Service>) -> Result<Service, WriteError> {
-        self.check()?;
         if let Some(known) = known.filter(|known| has_strange_ports(known)) {
-            let api: Api<Service> = Api::namespaced(self.client.clone(), app.key.namespace());
+            let api: Api<Service> = self.api(&app.key);
             let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_ref());
             let patch = json!({ "metadata": { "uid": known.metadata.uid }, "spec": { "ports": ports } });
             let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let written = api.patch(app.key.name(), &params, &Patch::Merge(&patch)).await;
-            self.metrics.wrote("Service", written.is_ok());
-            written?;
+            self.write("Service", api.patch(app.key.name(), &params, &Patch::Merge(&patch))).await?;
         }
         self.apply(&app.key, app.key.name(), object).await
     }
@@ -206,7 +214,7 @@ impl Applier {
 
     /// Writes over a slice that exists and is not in the cache, if it is ours all the same.
     async fn claim_slice(&self, app: &App, slice: &Slice, caches: &Caches) -> Result<(), Problem> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), app.key.namespace());
+        let api: Api<EndpointSlice> = self.api(&app.key);
         let found = api.get(&slice.name).await;
         let found = found.map_err(|error| refused("EndpointSlice", &slice.name, &error.into()))?;
         if possession(app, &found.metadata) == Possession::Foreign {
@@ -234,7 +242,6 @@ impl Applier {
         caches: &Caches,
     ) -> Result<(), WriteError> {
         let (Some(namespace), name) = (object.namespace(), object.name_any()) else { return Ok(()) };
-        self.check()?;
         let api: Api<SpinApp> = Api::namespaced(self.client.clone(), &namespace);
         let patch = json!({
             "apiVersion": SpinApp::api_version(&()),
@@ -242,15 +249,13 @@ impl Applier {
             "metadata": { "name": name, "uid": object.uid() },
             "status": status,
         });
-        let written = api.patch_status(&name, &params(), &Patch::Apply(&patch)).await;
-        self.metrics.wrote("status", written.is_ok());
-        match written {
+        match self.write("status", api.patch_status(&name, &params(), &Patch::Apply(&patch))).await {
             Ok(object) => {
                 caches.apps.wrote(AppObject::Readable(Arc::new(object)));
                 Ok(())
             }
-            Err(error) if failure::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -281,49 +286,35 @@ impl Applier {
         }
     }
 
+    fn api<K: Child>(&self, app: &AppKey) -> Api<K> {
+        Api::namespaced(self.client.clone(), app.namespace())
+    }
+
     fn check(&self) -> Result<(), WriteError> {
         if self.may_write() { Ok(()) } else { Err(WriteError::Fenced) }
     }
 
-    async fn apply<K>(&self, app: &AppKey, name: &str, object: &K) -> Result<K, WriteError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + Serialize
-            + DeserializeOwned,
-    {
+    /// Makes a request that writes, if that may be done, and counts it as one of `what`.
+    async fn write<T>(&self, what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
         self.check()?;
-        let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
-        let written = api.patch(name, &params(), &Patch::Apply(object)).await;
-        self.metrics.wrote(&K::kind(&()), written.is_ok());
+        let written = request.await;
+        self.metrics.wrote(what, written.is_ok());
         Ok(written?)
+    }
+
+    async fn apply<K: Child>(&self, app: &AppKey, name: &str, object: &K) -> Result<K, WriteError> {
+        self.write(&K::kind(&()), self.api(app).patch(name, &params(), &Patch::Apply(object))).await
     }
 
     /// Makes an object that must not exist.
-    async fn create<K>(&self, app: &AppKey, object: &K) -> Result<K, WriteError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + Serialize
-            + DeserializeOwned,
-    {
-        self.check()?;
-        let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
+    async fn create<K: Child>(&self, app: &AppKey, object: &K) -> Result<K, WriteError> {
         let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let written = api.create(&params, object).await;
-        self.metrics.wrote(&K::kind(&()), written.is_ok());
-        Ok(written?)
+        self.write(&K::kind(&()), self.api(app).create(&params, object)).await
     }
 
-    async fn delete<K>(&self, app: &AppKey, name: &str) -> Result<(), WriteError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
-    {
+    async fn delete<K: Child>(&self, app: &AppKey, name: &str) -> Result<(), WriteError> {
         self.check()?;
-        let api: Api<K> = Api::namespaced(self.client.clone(), app.namespace());
-        match api.delete(name, &DeleteParams::default()).await.map_err(WriteError::from) {
+        match self.api::<K>(app).delete(name, &DeleteParams::default()).await.map_err(WriteError::from) {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
