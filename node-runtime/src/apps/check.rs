@@ -138,20 +138,16 @@ impl Probe {
 async fn judge(response: Response<ResponseBody>) -> Result<(), Miss> {
     let status = response.status();
     let mut body = response.into_body();
-    let (mut read, mut broken) = (Vec::new(), false);
+    let mut read = Vec::new();
     while read.len() < BODY {
         match body.frame().await {
             None => break,
             Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
             Some(Err(_)) => {
-                broken = true;
-                break;
+                let what = format!("was answered with {status}, and the body broke off");
+                return Err(Miss { what, excerpt: excerpt(&read) });
             }
         }
-    }
-    if broken {
-        let what = format!("was answered with {status}, and the body broke off");
-        return Err(Miss { what, excerpt: excerpt(&read) });
     }
     if (StatusCode::OK..StatusCode::BAD_REQUEST).contains(&status) {
         return Ok(());

@@ -25,6 +25,15 @@ fn vault(server: &Vault) -> VariablesProvider {
     }
 }
 
+fn vault_over_tls(server: &Vault) -> VariablesProvider {
+    VariablesProvider::Vault {
+        url: format!("https://{}/", server.address),
+        token: SecretString::new("hunter2"),
+        mount: "secret".to_owned(),
+        prefix: None,
+    }
+}
+
 fn fixed(name: &str, value: &str) -> VariablesProvider {
     VariablesProvider::Static { values: BTreeMap::from([(name.to_owned(), SecretString::new(value))]) }
 }
@@ -150,12 +159,7 @@ async fn a_vault_that_does_not_answer_keeps_nobody_beyond_the_deadline() {
 async fn a_vault_is_believed_by_its_certificate_only() {
     let server = Vault::start_with_tls().await;
     server.put("/v1/secret/data/who", "TLS");
-    let provider = VariablesProvider::Vault {
-        url: format!("https://{}/", server.address),
-        token: SecretString::new("hunter2"),
-        mount: "secret".to_owned(),
-        prefix: None,
-    };
+    let provider = vault_over_tls(&server);
     let mut app = with(&guest("http-spin-sdk"), [provider.clone()]);
     app.settings.provider_trust = Trust::Only(server.authority.clone());
     assert_eq!(app.serve().await.get("/var/greeting").await.text(), "Hello, TLS!\n");
@@ -167,12 +171,7 @@ async fn a_vault_is_believed_by_its_certificate_only() {
 async fn a_vault_behind_a_private_authority_is_believed_where_the_runtime_configuration_has_that() {
     let server = Vault::start_with_tls().await;
     server.put("/v1/secret/data/who", "TLS");
-    let provider = VariablesProvider::Vault {
-        url: format!("https://{}/", server.address),
-        token: SecretString::new("hunter2"),
-        mount: "secret".to_owned(),
-        prefix: None,
-    };
+    let provider = vault_over_tls(&server);
     let entry = ClientTls {
         component_ids: vec!["main".to_owned()],
         hosts: vec![server.address.ip().to_string()],
