@@ -82,7 +82,7 @@ pub enum HostError {
     #[error("`{0}://self` is not possible: the application itself is reached by `http://self` or `https://self`")]
     OwnScheme(String),
     /// The port is none of the known forms.
-    #[error("`{0}` is not a port: use a number from 1 to 65535, a range such as `8000..8010`, or `*`")]
+    #[error("`{0}` is not a port: use a number up to 65535, a range such as `8000..8010`, or `*`")]
     Port(String),
     /// There is no port, and the scheme has no default one.
     #[error("`{0}` needs a port: `{1}` has no default one; write `:*` for every port")]
@@ -198,7 +198,8 @@ fn is_name(name: &str) -> bool {
 fn parse_ports(text: &str) -> Result<Ports, HostError> {
     let bad = || HostError::Port(text.to_owned());
     let number = |digits: &str| match digits.parse::<u32>() {
-        Ok(port @ 1..=65_535) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
+        // As in Spin, where 0 stands for a port that nothing has.
+        Ok(port @ 0..=65_535) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
         _ => Err(bad()),
     };
     if text == "*" {
@@ -342,6 +343,7 @@ mod tests {
                 ports: Ports::Range(8080..8081),
             }
         );
+        assert_eq!(host("no://no:0000").ports, Ports::Range(0..1));
         assert_eq!(host("http://self").host, HostPattern::Own);
         assert_eq!(host("http://*.spin.internal").host, HostPattern::Below("spin.internal".to_owned()));
     }
@@ -359,7 +361,6 @@ mod tests {
             ("http://", "is not a host"),
             ("http://a..b", "is not a host"),
             ("http://10.0.0.0/33", "is not a host"),
-            ("http://a:0", "is not a port"),
             ("http://a:65536", "is not a port"),
             ("http://a:20..10", "is not a port"),
             ("http://a:+1", "is not a port"),

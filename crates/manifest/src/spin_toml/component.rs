@@ -107,10 +107,10 @@ fn read_glob(field: &Field<'_>, text: &str) -> Option<String> {
     None
 }
 
-/// A path below the directory of the manifest, without `./`; empty for the directory itself.
+/// A path below the directory of the manifest, without `./`; empty, as `.`, for the directory itself.
 fn read_below(field: &Field<'_>, text: &str) -> Option<String> {
     let trimmed = if text == "." { "" } else { text.strip_prefix("./").unwrap_or(text) };
-    let problem = if text.is_empty() || trimmed.contains('\0') {
+    let problem = if trimmed.contains('\0') {
         "must name something below the directory of the manifest"
     } else if trimmed.starts_with('/') || trimmed.contains('\\') {
         "must be relative to the directory of the manifest, with `/` between its parts"

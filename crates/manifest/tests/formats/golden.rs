@@ -90,6 +90,7 @@ golden! { FILES;
     v1_allow_all_and_manifest_version,
     v1_source_in_another_bundle_and_outbound_hosts,
     v2_minimal,
+    v2_as_templates_and_generators_leave_it,
     v2_with_everything,
     v2_components_inside_triggers,
     v2_without_its_profile,
