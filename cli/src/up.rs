@@ -21,7 +21,7 @@ mod watch;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
 use daemon::{LogArgs, Signals, StillRunning, Tasks, logs::LogFormat};
 use node_runtime::{
     metrics::Metrics,
@@ -63,7 +63,7 @@ pub(crate) struct UpArgs {
     refused: refused::RefusedArgs,
 
     /// Run the build commands of the components first
-    #[arg(long, help_heading = "Development")]
+    #[arg(long, env = "SPIN_ALWAYS_BUILD", value_parser = FalseyValueParser::new(), help_heading = "Development")]
     build: bool,
     /// Run what changes: manifest, wasm and files; with --build, build again when what is in `build.watch` changes
     #[arg(long, help_heading = "Development")]

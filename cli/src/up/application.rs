@@ -28,10 +28,11 @@ const MANIFEST: &str = "spin.toml";
 /// Which application.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// The application: a spin.toml, the directory that it is in, or the id of a bindle [default: spin.toml, here or above]
+    /// The application: a spin.toml, the directory that it is in, a wasm file that answers every path, or the id of a bindle
+    /// [default: spin.toml, here or above]
     #[arg(short = 'f', long, group = "application", value_name = "SOURCE")]
     from: Option<String>,
-    /// The application: a spin.toml, or the directory that it is in
+    /// The application: a spin.toml, the directory that it is in, or a wasm file
     #[arg(long, alias = "file", group = "application", value_name = "FILE")]
     from_file: Option<PathBuf>,
     /// The application, as the id of a bindle: name/version
@@ -62,10 +63,20 @@ struct ServerArgs {
 /// Where the application is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A manifest.
+    /// A manifest, or a wasm file that stands for one.
     Local(PathBuf),
     /// A bindle.
     Bindle(BindleId),
+}
+
+impl Source {
+    /// The directory of its author's, where state may be kept; none for a wasm file alone, as in Spin.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Local(manifest) if !local::is_wasm(manifest) => Some(manifest.parent().unwrap_or(Path::new(""))),
+            Self::Local(_) | Self::Bindle(_) => None,
+        }
+    }
 }
 
 /// An application whose content is in the store.
@@ -101,10 +112,6 @@ impl SourceArgs {
     fn infer(&self, from: &str) -> anyhow::Result<Source> {
         let path = Path::new(from);
         if path.exists() {
-            anyhow::ensure!(
-                path.extension().is_none_or(|extension| extension != "wasm"),
-                "--from {from}: a wasm file alone is no application: write a spin.toml with it as a component's source"
-            );
             return Ok(Source::Local(manifest_at(path)));
         }
         match from.parse::<BindleId>() {
@@ -113,7 +120,7 @@ impl SourceArgs {
                 "--from {from}: there is no such file or directory; if it is the id of a bindle, add --bindle-server URL"
             ),
             Err(_) => anyhow::bail!(
-                "--from {from}: there is no such file or directory; name a spin.toml or the directory that it is in, or a bindle as NAME/VERSION \
+                "--from {from}: there is no such file or directory; name a spin.toml, the directory that it is in or a wasm file, or a bindle as NAME/VERSION \
                  (OCI registries are not supported yet)"
             ),
         }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, builder::FalseyValueParser};
+use clap::{
+    Args,
+    builder::{BoolishValueParser, FalseyValueParser},
+};
 use manifest::{Application, Digest};
 use node_runtime::engine::{Engine, EngineConfig};
 use serde::Deserialize;
@@ -20,6 +23,8 @@ use sources::{Blob, Store};
 
 /// How long content stays that nobody uses.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How many guests have room in the address space.
+const MOST_INSTANCES: i64 = 20_000;
 /// How much content stays, in bytes.
 const LARGEST: u64 = 4 << 30;
 
@@ -39,6 +44,11 @@ pub(super) struct CacheArgs {
     /// Do not take guests' memories from a pool: starts use less address space, requests take longer
     #[arg(long)]
     disable_pooling: bool,
+    #[arg(long, env = "SPIN_WASMTIME_POOLING", hide = true, value_parser = BoolishValueParser::new())]
+    wasmtime_pooling: Option<bool>,
+    /// How many guests may run at once [default: 1000]
+    #[arg(long, env = "SPIN_MAX_INSTANCE_COUNT", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=MOST_INSTANCES))]
+    max_instance_count: Option<u32>,
     /// Have compiled code tell native debuggers and profilers about the guest's source
     #[arg(long)]
     debug_info: bool,
@@ -86,11 +96,13 @@ impl CacheArgs {
         let lock = lock_file(&dir).context("no place for content (--cache-dir)")?;
         let alone = lock.try_lock().is_ok();
         let store = Store::open(dir.join("content")).context("no place for content (--cache-dir)")?;
+        let defaults = EngineConfig::default();
         let engine = Engine::new(EngineConfig {
             cache_dir: self.compiled(&dir)?,
-            pooling: !self.disable_pooling,
+            pooling: !self.disable_pooling && self.wasmtime_pooling.unwrap_or(true),
             debug_info: self.debug_info,
-            ..EngineConfig::default()
+            max_instances: self.max_instance_count.unwrap_or(defaults.max_instances),
+            ..defaults
         })?;
         if alone {
             if let Err(error) = sweep(&store, &engine) {
@@ -209,6 +221,8 @@ mod tests {
             disable_cache: true,
             cache: None,
             disable_pooling: true,
+            wasmtime_pooling: None,
+            max_instance_count: None,
             debug_info: false,
             xdg_cache_home: None,
             home: None,
@@ -234,6 +248,8 @@ mod tests {
             disable_cache: false,
             cache: Some(file.clone()),
             disable_pooling: true,
+            wasmtime_pooling: None,
+            max_instance_count: None,
             debug_info: false,
             xdg_cache_home: None,
             home: None,

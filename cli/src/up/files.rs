@@ -108,10 +108,13 @@ fn direct_mounts(project: &Project, spec: &ComponentSpec, writable: bool) -> any
     let mut mounts: Vec<Mount> = Vec::new();
     for entry in &spec.files {
         let at = format!("{file}:{}", entry.place);
-        let FilesPattern::Placed { source, destination } = &entry.pattern else {
-            anyhow::bail!(
+        let (source, destination) = match &entry.pattern {
+            FilesPattern::Placed { source, destination } => (source, destination.as_str()),
+            // The name of a directory is no pattern.
+            FilesPattern::Glob(name) if project.dir.join(name).is_dir() => (name, name.trim_end_matches('/')),
+            FilesPattern::Glob(_) => anyhow::bail!(
                 "{at}: --direct-mounts mounts directories, not patterns: write {{ source = \"…\", destination = \"/…\" }}, or leave the flag out"
-            );
+            ),
         };
         let dir = project.dir.join(source);
         let real = dir.canonicalize().with_context(|| format!("{at}: cannot mount {source}"))?;

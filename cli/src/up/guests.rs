@@ -1,6 +1,6 @@
 //! Which components run, and what they are given: environment, variables, memory.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use clap::Args;
 use control::{Limits, SecretString};
@@ -45,6 +45,11 @@ impl GuestArgs {
         for component in application.components.values_mut() {
             component.environment.extend(self.environment.iter().cloned());
         }
+    }
+
+    /// The files that values of variables are in.
+    pub(super) fn variable_files(&self) -> impl Iterator<Item = &Path> {
+        self.variables.iter().filter_map(VariableFlag::file)
     }
 
     /// The values of variables.

@@ -49,7 +49,7 @@ pub(super) struct OutputArgs {
     #[arg(long, conflicts_with = "follow")]
     follow_all: bool,
     /// Do not show what components print
-    #[arg(short = 'q', long, aliases = ["sh", "shush"], conflicts_with_all = ["follow", "follow_all"])]
+    #[arg(short = 'q', long, aliases = ["sh", "shush", "silence-component-logs"], conflicts_with_all = ["follow", "follow_all"])]
     quiet: bool,
 }
 

@@ -13,8 +13,8 @@ use manifest::{
 /// A manifest and where it is.
 #[derive(Debug, Clone)]
 pub(super) struct Project {
-    /// The manifest's path, absolute.
-    pub(super) file: PathBuf,
+    /// The manifest's path as it was named: there may be symbolic links on the way.
+    pub(super) named: PathBuf,
     /// Its directory, without symbolic links.
     pub(super) dir: PathBuf,
     /// What it says about what was chosen.
@@ -28,8 +28,7 @@ impl Project {
     /// When there is none, or it is wrong; all its problems at once.
     pub(super) fn read(path: &Path, profile: Option<&str>, components: &[String]) -> anyhow::Result<Self> {
         let shown = path.display();
-        let file = path.canonicalize().with_context(|| format!("cannot read {shown}"))?;
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
+        let text = sources::local::read_manifest(path)?;
         let mut manifest = spin_toml::parse(&text, &shown.to_string())?;
         if let Some(profile) = profile {
             manifest = manifest.with_profile(profile)?;
@@ -38,7 +37,7 @@ impl Project {
             manifest = manifest.select(components)?;
         }
         let dir = sources::local::dir_of(path).with_context(|| format!("cannot read {shown}"))?;
-        Ok(Self { file, dir, manifest })
+        Ok(Self { named: path.to_path_buf(), dir, manifest })
     }
 
     /// The wasm files that its components name, as their own or as a dependency's.

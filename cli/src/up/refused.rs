@@ -5,6 +5,8 @@ use clap::Args;
 /// The flags, known so that their refusal can say why.
 #[derive(Debug, Args)]
 pub(super) struct RefusedArgs {
+    #[arg(hide = true, value_name = "SOURCE")]
+    unnamed: Option<String>,
     #[arg(long, hide = true, value_name = "REFERENCE")]
     from_registry: Option<String>,
     #[arg(long, hide = true, value_name = "COUNT")]
@@ -19,6 +21,8 @@ pub(super) struct RefusedArgs {
     experimental_wasm_feature: Vec<String>,
 }
 
+/// Spin's experimental features of wasm, all of which guests have anyway.
+const FEATURES: [&str; 4] = ["gc", "reference-types", "exceptions", "function-references"];
 /// Why instances are not reused.
 const FRESH: &str = "every request gets a fresh instance here, so that nothing leaks from one request to the next";
 
@@ -34,6 +38,8 @@ impl RefusedArgs {
     }
 
     fn reasons(&self) -> impl Iterator<Item = String> {
+        let unnamed = self.unnamed.as_ref();
+        let unnamed = unnamed.map(|source| format!("{source}: to name the application, write --from {source}"));
         let registry = self.from_registry.is_some().then(|| {
             "--from-registry: OCI registries are not supported yet: publish the application to a Bindle server \
              (`spindle bindle push`) and use --bindle, or name its spin.toml with --from"
@@ -53,13 +59,15 @@ impl RefusedArgs {
         let otel = self.experimental_wasi_otel.then(|| {
             "--experimental-wasi-otel: wasi:otel is not provided: leave it out; what guests print is kept".to_owned()
         });
-        let features = self.experimental_wasm_feature.first().map(|feature| {
+        let mut features = self.experimental_wasm_feature.iter();
+        let features = features.find(|feature| !FEATURES.contains(&feature.as_str())).map(|feature| {
             format!(
-                "--experimental-wasm-feature {feature}: the features of wasm are those that runtimes on a cluster have: \
-                 leave it out"
+                "--experimental-wasm-feature {feature}: the features of wasm are those that runtimes on a cluster have, \
+                 among them {}: leave it out",
+                FEATURES.join(", ")
             )
         });
-        registry.into_iter().chain(reuse).chain(idle).chain(otel).chain(features)
+        unnamed.into_iter().chain(registry).chain(reuse).chain(idle).chain(otel).chain(features)
     }
 }
 
@@ -83,6 +91,8 @@ mod tests {
     #[test]
     fn what_happens_anyway_is_not_refused() {
         assert_eq!(refusal(&["--max-instance-reuse-count", "1", "--max-instance-concurrent-reuse-count", "1"]), "");
+        let features = FEATURES.map(|feature| ["--experimental-wasm-feature", feature]);
+        assert_eq!(refusal(features.as_flattened()), "");
         assert_eq!(refusal(&[]), "");
     }
 
@@ -95,6 +105,8 @@ mod tests {
             "3s",
             "--max-instance-reuse-count",
             "1..8",
+            "--experimental-wasm-feature",
+            "stack-switching",
         ]);
         for part in [
             "--from-registry: ",
@@ -102,9 +114,10 @@ mod tests {
             "--idle-instance-timeout",
             "--max-instance-reuse-count: ",
             "set it to 1",
+            "--experimental-wasm-feature stack-switching: ",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(text.lines().count(), 3);
+        assert_eq!(text.lines().count(), 4);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -155,11 +155,15 @@ impl Revisions {
     }
 
     /// Where variables of the environment are that are not in the environment: `.env` beside the manifest.
-    pub(super) fn dotenv(&self) -> Option<PathBuf> {
-        match &self.source {
-            Source::Local(manifest) => Some(manifest.with_file_name(".env")),
-            Source::Bindle(_) => None,
-        }
+    fn dotenv(&self) -> Option<PathBuf> {
+        Some(self.source.dir()?.join(".env"))
+    }
+
+    /// The files that flags name and that are read again for each revision.
+    pub(super) fn named_files(&self) -> Vec<PathBuf> {
+        let config = self.args.state.runtime_config_file().map(Path::to_path_buf);
+        let variables = self.args.guests.variable_files().map(Path::to_path_buf);
+        self.dotenv().into_iter().chain(config).chain(variables).collect()
     }
 
     /// Compiles and links; tells so if that takes long.

@@ -21,7 +21,7 @@ use super::application::Source;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "State")]
 pub(super) struct StateArgs {
-    /// Where stores and logs are; '' for nowhere [default: .spin beside the manifest, nowhere for a bindle]
+    /// Where stores and logs are; '' for nowhere [default: .spin beside the manifest, nowhere for a bindle or a wasm file]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<OsString>,
     /// Stores, databases, providers of variables and limits: Spin's runtime-config.toml
@@ -54,13 +54,16 @@ impl StateArgs {
         if let Some(dir) = &self.state_dir {
             return Some(PathBuf::from(dir)).filter(|dir| !dir.as_os_str().is_empty());
         }
-        match (&config.state_dir, source) {
-            (Directory::At(dir), _) => Some(dir.clone()),
-            (Directory::None, _) | (Directory::Default, Source::Bindle(_)) => None,
-            (Directory::Default, Source::Local(manifest)) => {
-                Some(manifest.parent().unwrap_or(Path::new("")).join(".spin"))
-            }
+        match &config.state_dir {
+            Directory::At(dir) => Some(dir.clone()),
+            Directory::None => None,
+            Directory::Default => Some(source.dir()?.join(".spin")),
         }
+    }
+
+    /// The file of the runtime configuration, if a flag names one.
+    pub(super) fn runtime_config_file(&self) -> Option<&Path> {
+        self.runtime_config_file.as_deref()
     }
 
     /// Writes into the stores of `context` what the flags say.

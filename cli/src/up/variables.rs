@@ -1,6 +1,10 @@
 //! The flags of variables: `--variable`.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::Context as _;
 use control::SecretString;
@@ -15,6 +19,16 @@ pub(super) enum VariableFlag {
     FromFile(String, PathBuf),
     /// `@file`: a JSON object or a TOML table of names and values.
     File(PathBuf),
+}
+
+impl VariableFlag {
+    /// The file that it names.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Value(..) => None,
+            Self::FromFile(_, file) | Self::File(file) => Some(file),
+        }
+    }
 }
 
 impl FromStr for VariableFlag {
@@ -60,7 +74,7 @@ pub(super) fn values(flags: &[VariableFlag]) -> anyhow::Result<BTreeMap<String, 
     Ok(values)
 }
 
-fn read_table(file: &std::path::Path) -> anyhow::Result<BTreeMap<String, String>> {
+fn read_table(file: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     // What the parsers say of wrong values could show them, so only the place is told.
     let text = std::fs::read_to_string(file).context("cannot read it")?;
     match file.extension().and_then(|extension| extension.to_str()) {

@@ -217,7 +217,7 @@ fn tell_blind_spots(project: &Project) {
 
 fn interest_of(revisions: &Revisions, project: &Project) -> Interest {
     let args = &revisions.args;
-    Interest::of(project, args.build, !args.files.are_direct(), revisions.dotenv().as_deref(), revisions.written())
+    Interest::of(project, args.build, !args.files.are_direct(), revisions.named_files(), revisions.written())
 }
 
 /// Whether something was written, made, moved or removed: reading tells events too.

@@ -36,6 +36,9 @@ async fn directories_that_are_mounted_are_seen_as_they_are() {
     assert_eq!(body(up.address, "/").await, "ychanged+");
     up.stopped().await;
     assert_eq!(std::fs::read_to_string(app.path().join("assets/note.txt")).unwrap(), "changed+");
+    change_manifest(app.path(), "{ source = \"assets\", destination = \"/\" }", "\"./assets/\"");
+    let up = Up::start(app.path(), cache.path(), &["--direct-mounts"]).await;
+    assert_eq!(body(up.address, "/").await, "nchanged+", "a directory may be named without a destination");
 }
 
 #[tokio::test]

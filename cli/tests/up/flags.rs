@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Up, application, body, change_manifest, get, run, spindle};
+use crate::harness::{Up, application, body, change_manifest, get, greeter, run, spindle, until};
 
 #[tokio::test]
 async fn what_cannot_be_run_is_one_error_and_exit_code_1() {
@@ -17,7 +17,6 @@ async fn what_cannot_be_run_is_one_error_and_exit_code_1() {
     let app = app.path().to_str().unwrap();
     let cases: &[(&[&str], &str)] = &[
         (&["-f", "/nowhere"], "/nowhere"),
-        (&["-f", &wasm], "a wasm file alone is no application"),
         (&["-f", "ghcr.io/someone/app:v1"], "OCI registries are not supported yet"),
         (&["-f", "someone/1.0.0"], "add --bindle-server"),
         (&["-b", "someone/1.0.0"], "add --bindle-server"),
@@ -30,6 +29,7 @@ async fn what_cannot_be_run_is_one_error_and_exit_code_1() {
         (&["-f", app, "--profile", "nobody"], "nobody"),
         (&["-f", app, "--log-dir", &wasm], "(--log-dir)"),
         (&["-f", app, "--from-registry", "ghcr.io/a/b:1"], "--from-registry: "),
+        (&[app], "write --from "),
         (&["-f", app, "--max-instance-reuse-count", "128"], "--max-instance-reuse-count: "),
         (&["-f", app, "--idle-instance-timeout", "1s"], "--idle-instance-timeout"),
         (&["--bindle", "a/1.0.0", "--bindle-server", "http://127.0.0.1:1/v1"], "127.0.0.1:1"),
@@ -59,6 +59,7 @@ async fn wrong_usage_is_exit_code_2() {
         (&["--http1-max-buf-size", "8191"], "8192"),
         (&["--request-timeout", "1..8s"], "a range is not supported"),
         (&["--max-instance-memory", "0"], "--max-instance-memory"),
+        (&["--max-instance-count", "0"], "--max-instance-count"),
         (&["--quiet", "--follow", "a"], "--follow"),
         (&["--disable-cache", "--cache", "x"], "--cache"),
         (&["--tls-cert", "x"], "--tls-key"),
@@ -83,6 +84,11 @@ async fn the_environment_and_the_cache_are_what_the_flags_say() {
     let up = Up::start(app.path(), other.path(), &["--disable-cache", "--disable-pooling", "--debug-info"]).await;
     assert!(get(up.address, "/exact").await.starts_with("HTTP/1.1 200"));
     assert!(!other.path().join("compiled").exists());
+    up.stopped().await;
+    let mut command = spindle(other.path());
+    command.args(["-f", app.path().to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    let up = Up::spawn(command.env("SPIN_WASMTIME_POOLING", "0").env("SPIN_MAX_INSTANCE_COUNT", "1")).await;
+    assert!(get(up.address, "/exact").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -128,6 +134,20 @@ async fn only_the_components_that_are_named_run() {
     up.stopped().await;
     let up = Up::start(app.path(), cache.path(), &["-c", "other"]).await;
     assert!(get(up.address, "/hello").await.starts_with("HTTP/1.1 200"), "`other` calls it");
+}
+
+#[tokio::test]
+async fn a_wasm_file_alone_answers_every_path_and_leaves_nothing_beside_it() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    let wasm = app.path().join("hello.wasm");
+    let mut up = Up::start(&wasm, cache.path(), &["--watch", "--key-value", "a=b"]).await;
+    assert_eq!(up.line().await, "Available Routes:");
+    assert_eq!(up.line().await, format!("  http-trigger1-component: http://{} (wildcard)", up.address));
+    assert_eq!(body(up.address, "/any/where").await, "Hello from WAT\n");
+    std::fs::write(&wasm, greeter("Howdy")).unwrap();
+    until("the new version", async || body(up.address, "/").await == "Howdy from WAT\n").await;
+    up.stopped().await;
+    assert!(!app.path().join(".spin").exists());
 }
 
 #[tokio::test]

@@ -85,3 +85,33 @@ async fn a_directory_that_a_build_makes_anew_is_seen() {
     until("the new version", async || body(up.address, "/exact").await == "Again from WAT\n").await;
     up.stopped().await;
 }
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_and_a_file_that_a_flag_names_are_changes() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    let (wasm, config) = (app.path().join("hello.wasm"), cache.path().join("runtime.toml"));
+    for greeting in ["First", "Other"] {
+        std::fs::create_dir(app.path().join(greeting)).unwrap();
+        std::fs::write(app.path().join(greeting).join("hello.wasm"), greeter(greeting)).unwrap();
+    }
+    let lead = |link: &str, target: &str| {
+        let new = app.path().join("new-link");
+        std::os::unix::fs::symlink(target, &new).unwrap();
+        std::fs::rename(new, app.path().join(link)).unwrap();
+    };
+    std::fs::remove_file(&wasm).unwrap();
+    lead("current", "First");
+    lead("hello.wasm", "current/hello.wasm");
+    std::fs::write(&config, "").unwrap();
+    let flags = ["--watch", "--runtime-config-file", config.to_str().unwrap()];
+    let mut up = Up::start(app.path(), cache.path(), &flags).await;
+    assert_eq!(body(up.address, "/exact").await, "First from WAT\n");
+    lead("current", "Other");
+    until("what the directory's link leads to", async || body(up.address, "/exact").await == "Other from WAT\n").await;
+    lead("hello.wasm", "First/hello.wasm");
+    until("what the file's link leads to", async || body(up.address, "/exact").await == "First from WAT\n").await;
+    std::fs::write(&config, "nonsense = 1\n").unwrap();
+    up.told("nonsense").await;
+    assert_eq!(body(up.address, "/exact").await, "First from WAT\n");
+    up.stopped().await;
+}

@@ -15,6 +15,7 @@ mod wasm;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -23,6 +24,7 @@ use manifest::{
     Application, ComponentId, File, Manifest, ManifestError, Place, UnknownComponents,
     spin_toml::{self, Build, ComponentSpec, IntoApplicationError, Location, ProfileError, Resolved},
 };
+use toml::Value;
 
 use crate::{
     bindle::BindleClient,
@@ -78,7 +80,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// There is no manifest.
-    #[error("there is no application at {path}: name a spin.toml, or a directory with one")]
+    #[error("there is no application at {path}: name a spin.toml, a directory with one, or a wasm file")]
     NoManifest {
         /// Where one was expected.
         path: PathBuf,
@@ -165,16 +167,13 @@ pub fn load(path: &Path, store: &Store) -> Result<Loaded, LocalError> {
     load_with(path, &Options::default(), store)
 }
 
-/// Loads the application whose manifest, or whose directory, is `path`. Its content is in `store` afterwards.
+/// Loads the application whose manifest, whose directory or whose only wasm file is `path`. Its content is in `store` afterwards.
 ///
 /// # Errors
 /// When the manifest is wrong or what it names is not there; the text says where and what to do.
 pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded, LocalError> {
     let path = if path.is_dir() { path.join("spin.toml") } else { path.to_path_buf() };
-    let text = open(&path).and_then(io::read_to_string).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => LocalError::NoManifest { path: path.clone() },
-        _ => LocalError::Read { path: path.clone(), source },
-    })?;
+    let text = read_manifest(&path)?;
     let file = path.display().to_string();
     let mut manifest = spin_toml::parse(&text, &file)?;
     if let Some(profile) = &options.profile {
@@ -197,6 +196,36 @@ pub fn load_with(path: &Path, options: &Options, store: &Store) -> Result<Loaded
     let file = app.file;
     let application = manifest.into_application(contents).map_err(|source| LocalError::Application { file, source })?;
     Ok(Loaded { application, wasm_names })
+}
+
+/// The text of the manifest at `path`; of a wasm file, that of the manifest that it stands for, as in Spin: one component
+/// that answers every path.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn read_manifest(path: &Path) -> Result<String, LocalError> {
+    let read = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => LocalError::NoManifest { path: path.to_path_buf() },
+        _ => LocalError::Read { path: path.to_path_buf(), source },
+    };
+    if !is_wasm(path) {
+        return open(path).and_then(io::read_to_string).map_err(read);
+    }
+    open(path).map_err(read)?;
+    let as_text = |name: Option<&OsStr>| name.and_then(OsStr::to_str).map(|name| Value::from(name).to_string());
+    match (as_text(path.file_stem()), as_text(path.file_name())) {
+        (Some(name), Some(source)) => Ok(format!(
+            "spin_manifest_version = 2\napplication.name = {name}\n\
+             [[trigger.http]]\nroute = \"/...\"\ncomponent = {{ source = {source} }}\n"
+        )),
+        _ => Err(read(io::Error::other("its name is not UTF-8"))),
+    }
+}
+
+/// Whether `path` names a wasm file, which stands for a manifest ([`read_manifest`]).
+#[must_use]
+pub fn is_wasm(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wasm")
 }
 
 /// The directory, without symbolic links, that the paths in `manifest` are relative to. It is where the manifest was found, also

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    ffi::OsString,
+    path::{Component, Path, PathBuf},
 };
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -25,7 +26,7 @@ pub(super) struct Change {
 /// The paths that decide what runs.
 #[derive(Debug)]
 pub(super) struct Interest {
-    manifest: Paths,
+    manifest: Vec<Paths>,
     /// What runs: wasm and files.
     content: Vec<Paths>,
     /// What components are built of.
@@ -49,29 +50,34 @@ enum Paths {
 
 impl Interest {
     /// What decides about `project`: with what it is built of if `is_building`, and the files of components if `with_files`;
-    /// and one file `more`.
+    /// and the files `more`.
     pub(super) fn of(
         project: &Project,
         is_building: bool,
         with_files: bool,
-        more: Option<&Path>,
+        more: impl IntoIterator<Item = PathBuf>,
         ignored: impl IntoIterator<Item = PathBuf>,
     ) -> Self {
-        let mut content: Vec<Paths> = more.into_iter().map(|file| Paths::File(settled(file))).collect();
+        let mut content: Vec<Paths> = more.into_iter().flat_map(|file| Paths::of_file(&file)).collect();
         let mut sources = BTreeMap::new();
         let mut wasm = BTreeSet::new();
         for file in project.wasm() {
-            // Both the link and what it leads to.
-            let real = file.canonicalize().unwrap_or_else(|_| settled(&file));
-            content.extend([Paths::File(real.clone()), Paths::File(settled(&file))]);
-            wasm.insert(real);
+            content.extend(Paths::of_file(&file));
+            wasm.insert(settled(&file));
         }
         for (id, component) in &project.manifest.components {
-            if with_files {
-                content.extend(component.files.iter().map(|entry| match &entry.pattern {
-                    FilesPattern::Placed { source, .. } => Paths::Tree(settled(&project.dir.join(source))),
-                    FilesPattern::Glob(pattern) => Paths::of_pattern(&project.dir, pattern),
-                }));
+            for entry in component.files.iter().filter(|_| with_files) {
+                let (start, paths) = match &entry.pattern {
+                    FilesPattern::Placed { source, .. } => {
+                        let source = project.dir.join(source);
+                        (source.clone(), Paths::Tree(settled(&source)))
+                    }
+                    FilesPattern::Glob(pattern) => {
+                        (project.dir.join(pattern), Paths::of_pattern(&project.dir, pattern))
+                    }
+                };
+                content.push(paths);
+                content.extend(way_to(&start).links.into_iter().map(Paths::File));
             }
             if let Some(build) = component.build.as_ref().filter(|_| is_building) {
                 let dir = project.dir.join(build.workdir.as_deref().unwrap_or_default());
@@ -80,17 +86,18 @@ impl Interest {
             }
         }
         let ignored = ignored.into_iter().map(|dir| settled(&dir)).collect();
-        Self { manifest: Paths::File(project.file.clone()), content, sources, wasm, ignored }
+        Self { manifest: Paths::of_file(&project.named), content, sources, wasm, ignored }
     }
 
     /// Adds to `change` what a change of `paths` means; false if nothing.
     pub(super) fn note(&self, paths: &[PathBuf], change: &mut Change) -> bool {
         let mut is_seen = false;
         for path in paths.iter().filter(|path| !self.ignored.iter().any(|dir| path.starts_with(dir))) {
-            let (content, manifest) = (self.content.iter().any(|paths| paths.have(path)), self.manifest.have(path));
+            let have = |paths: &[Paths]| paths.iter().any(|paths| paths.have(path));
+            let (content, manifest) = (have(&self.content), have(&self.manifest));
             change.manifest |= manifest;
             change.content |= content || manifest;
-            let built = self.sources.iter().filter(|(_, sources)| sources.iter().any(|paths| paths.have(path)));
+            let built = self.sources.iter().filter(|(_, sources)| have(sources));
             let built: Vec<_> = built.filter(|_| !self.wasm.contains(path)).map(|(id, _)| id.clone()).collect();
             is_seen |= content || manifest || !built.is_empty();
             change.built.extend(built);
@@ -107,7 +114,7 @@ impl Interest {
     /// The directories to watch: of what does not exist, the nearest one above that does.
     pub(super) fn directories(&self) -> BTreeMap<PathBuf, RecursiveMode> {
         let mut directories = BTreeMap::new();
-        let all = std::iter::once(&self.manifest).chain(&self.content).chain(self.sources.values().flatten());
+        let all = self.manifest.iter().chain(&self.content).chain(self.sources.values().flatten());
         for paths in all {
             let (path, mode) = paths.directory();
             let known = directories.entry(path).or_insert(mode);
@@ -120,6 +127,12 @@ impl Interest {
 }
 
 impl Paths {
+    /// A file: where it really is, and each link on the way there, for whichever of them changes, it is another file then.
+    fn of_file(file: &Path) -> Vec<Self> {
+        let Way { links, end } = way_to(file);
+        links.into_iter().chain([end]).map(Self::File).collect()
+    }
+
     /// What `pattern` means below `dir`; what is no pattern, or exists under this very name, is taken literally.
     fn of_pattern(dir: &Path, pattern: &str) -> Self {
         let exact = dir.join(pattern);
@@ -184,15 +197,51 @@ fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }
 
-/// `path` without symbolic links and `..`, as far as it exists.
-fn settled(path: &Path) -> PathBuf {
-    for above in path.ancestors() {
-        let base = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        if let (Ok(real), Ok(rest)) = (base.canonicalize(), path.strip_prefix(above)) {
-            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+/// Where a path leads.
+struct Way {
+    /// The symbolic links on the way, each at its own place.
+    links: Vec<PathBuf>,
+    /// The path without symbolic links and `..`; what does not exist is no link.
+    end: PathBuf,
+}
+
+/// So many symbolic links lead nowhere, as for the operating system.
+const MOST_LINKS: usize = 40;
+
+fn way_to(path: &Path) -> Way {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (mut links, mut end) = (Vec::new(), PathBuf::from("/"));
+    // The next part is the last one.
+    let mut parts = parts_of(&absolute);
+    while let Some(part) = parts.pop() {
+        if part == ".." {
+            end.pop();
+            continue;
+        }
+        let next = end.join(&part);
+        match next.read_link() {
+            Ok(target) if links.len() < MOST_LINKS => {
+                if target.is_absolute() {
+                    end = PathBuf::from("/");
+                }
+                parts.extend(parts_of(&target));
+                links.push(next);
+            }
+            _ => end = next,
         }
     }
-    path.to_path_buf()
+    Way { links, end }
+}
+
+/// The parts of a path that lead somewhere, the last one first.
+fn parts_of(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    parts.rev().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+/// `path` without symbolic links and `..`, as far as it exists.
+fn settled(path: &Path) -> PathBuf {
+    way_to(path).end
 }
 
 #[cfg(test)]
@@ -234,7 +283,7 @@ mod tests {
     #[test]
     fn each_path_means_what_the_manifest_says() {
         let (_dir, project) = project();
-        let interest = Interest::of(&project, true, true, Some(&project.dir.join(".env")), [project.dir.join(".spin")]);
+        let interest = Interest::of(&project, true, true, [project.dir.join(".env")], [project.dir.join(".spin")]);
         for (path, expected) in [
             ("spin.toml", "mc"),
             ("spin.toml~", ""),
@@ -258,7 +307,7 @@ mod tests {
         ] {
             assert_eq!(meaning(&interest, &project, path), expected, "{path}");
         }
-        let without = Interest::of(&project, false, false, None, None);
+        let without = Interest::of(&project, false, false, [], []);
         assert_eq!(meaning(&without, &project, "api/src/lib.rs"), "");
         assert_eq!(meaning(&without, &project, "assets/a"), "");
     }
@@ -266,7 +315,7 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_waited_for_in_the_directory_above() {
         let (_dir, project) = project();
-        let interest = Interest::of(&project, true, true, None, None);
+        let interest = Interest::of(&project, true, true, [], []);
         let directories = interest.directories();
         let mode = |path: &str| directories.get(&project.dir.join(path)).copied();
         assert_eq!(mode(""), Some(RecursiveMode::NonRecursive));
@@ -274,5 +323,35 @@ mod tests {
         assert_eq!(mode("assets"), Some(RecursiveMode::Recursive));
         assert_eq!(mode("api/target"), None);
         assert_eq!(mode("pages"), None);
+    }
+
+    #[test]
+    fn a_link_on_the_way_to_something_is_as_good_as_that_itself() {
+        use std::os::unix::fs::symlink;
+        let (_dir, project) = project();
+        let at = |path: &str| project.dir.join(path);
+        std::fs::create_dir_all(at("releases/1")).unwrap();
+        std::fs::rename(at("spin.toml"), at("releases/1/real.toml")).unwrap();
+        std::fs::write(at("releases/1/api.wasm"), "").unwrap();
+        symlink("releases/1", at("current")).unwrap();
+        symlink("current/real.toml", at("spin.toml")).unwrap();
+        std::fs::create_dir(at("api/target")).unwrap();
+        symlink("../../current/api.wasm", at("api/target/api.wasm")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let project = Project::read(&at("spin.toml"), None, &[]).unwrap();
+        let interest = Interest::of(&project, false, true, [at("loop")], []);
+        for (path, expected) in [
+            ("spin.toml", "mc"),
+            ("current", "mc"),
+            ("releases/1", "mc"),
+            ("releases/1/real.toml", "mc"),
+            ("releases/1/api.wasm", "c"),
+            ("api/target/api.wasm", "c"),
+            ("loop", "c"),
+            ("releases/2", ""),
+            ("releases/1/notes", ""),
+        ] {
+            assert_eq!(meaning(&interest, &project, path), expected, "{path}");
+        }
     }
 }

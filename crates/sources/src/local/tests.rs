@@ -121,6 +121,16 @@ fn a_file_or_a_directory_is_placed_where_the_manifest_says() {
 }
 
 #[test]
+fn the_whole_directory_of_the_manifest_can_be_given() {
+    for source in ["", ".", "./"] {
+        let files =
+            format!("files = [{{ source = {source:?}, destination = \"/all\" }}]\nexclude_files = [\"*.toml\"]\n");
+        let dir = Dir::new(&files).write("a/b.txt", b"");
+        assert_eq!(dir.files(), ["all/a/b.txt", "all/hello.wasm"], "{source:?}");
+    }
+}
+
+#[test]
 fn two_files_for_one_path_are_refused_and_the_same_file_twice_is_not() {
     let dir = Dir::new("files = [\"a/x\", \"a/*\", { source = \"b\", destination = \"/a\" }]\n")
         .write("a/x", b"1")
@@ -259,6 +269,19 @@ fn a_directory_without_a_manifest_and_a_wrong_manifest_say_so() {
     fs::remove_file(dir.path("spin.toml")).unwrap();
     let error = dir.load_with(&Options::default()).unwrap_err();
     assert_eq!(error.reason(), "NoManifest");
+}
+
+#[test]
+fn a_wasm_file_stands_for_an_application_that_answers_every_path_with_it() {
+    let dir = Dir::new("").write("it's \"mine\".wasm", WASM);
+    let loaded = load(&dir.path("it's \"mine\".wasm"), &dir.store()).unwrap();
+    assert_eq!(loaded.application.name, "it's \"mine\"");
+    let patterns: Vec<_> = loaded.application.routes.into_iter().map(|route| route.pattern).collect();
+    assert_eq!(patterns, [manifest::Pattern::Path("/...".to_owned())]);
+    let wasm = loaded.application.components.into_values().map(|component| component.source.digest);
+    assert_eq!(wasm.collect::<Vec<_>>(), [Digest::of(WASM)]);
+    let error = load(&dir.path("none.wasm"), &dir.store()).unwrap_err();
+    assert!(error.to_string().starts_with("there is no application at "), "{error}");
 }
 
 #[test]
