@@ -304,6 +304,29 @@ print(os.path.join(os.path.dirname(wasi["manifest_path"]), "wit"))')
     )
   fi
   put "$made/http-py.wasm" "$out/http-py.wasm"
+  build_py_sdk
+}
+
+# The SDK wants a componentize-py of its own time, which finds it through the active environment.
+build_py_sdk() {
+  local made=$work/py-sdk
+  mkdir -p "$made"
+  if ! cmp -s "$here/py/requirements-sdk.txt" "$made/installed"; then
+    say "installing Spin's SDK for Python"
+    rm -rf "$made/venv"
+    python3 -m venv "$made/venv"
+    "$made/venv/bin/pip" install -q --disable-pip-version-check -r "$here/py/requirements-sdk.txt"
+    cp "$here/py/requirements-sdk.txt" "$made/installed"
+  fi
+  if stale "$made/spin-py.wasm" "$here/py/databases.py" "$made/installed" "$0"; then
+    cp "$here/py/databases.py" "$made/"
+    (
+      cd "$made"
+      VIRTUAL_ENV=$made/venv PATH=$made/venv/bin:$PATH \
+        componentize-py -q -w spin-http componentize databases -o "$made/spin-py.wasm"
+    )
+  fi
+  put "$made/spin-py.wasm" "$out/spin-py.wasm"
 }
 
 started=$SECONDS

@@ -1,8 +1,9 @@
 //! Guests with the Spin HTTP ABI of 2022 and 2023: core modules that export `handle-http-request`.
 //!
 //! The host writes the request into memory that the guest allocates (`canonical_abi_realloc`), and reads the result from
-//! where it says. The instance is thrown away, so nothing is ever freed. `_start` and `_initialize` are not called: such
-//! modules initialise themselves.
+//! where it says. The instance is thrown away, so nothing is ever freed. `_start` is not called: modules that have one
+//! initialise themselves. `_initialize` is, by the rules of WASI for modules that are no programs: nothing of such a module
+//! may be called before.
 
 use bytes::Bytes;
 use http::{Response, request::Parts};
@@ -30,6 +31,7 @@ const REDIS_HANDLER: &str = "handle-redis-message";
 /// A legacy guest, linked.
 pub(crate) struct LegacyGuest {
     pre: InstancePre<RuntimeContext>,
+    initialize: Option<ModuleExport>,
     memory: ModuleExport,
     realloc: ModuleExport,
     handler: ModuleExport,
@@ -65,6 +67,7 @@ impl LegacyGuest {
         }
         let export = |name| module.get_export_index(name).ok_or_else(|| LinkError(format!("it exports no `{name}`")));
         Ok(Self {
+            initialize: link::initialize(module),
             memory: export("memory")?,
             realloc: export(REALLOC)?,
             handler: export(handler)?,
@@ -107,6 +110,7 @@ impl LegacyGuest {
         let realloc = realloc.ok_or_else(|| wasmtime::format_err!("the guest has no allocator"))?.typed(&store)?;
         let layout = self.era.imports();
         store.data_mut().set_layout(layout);
+        link::call_initialize(&instance, self.initialize.as_ref(), &mut store).await?;
         Ok(Live { store, instance, heap: GuestHeap { memory, realloc, layout } })
     }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use wasmtime::{
-    ExternType, FuncType, Linker, Module, ValType,
+    ExternType, FuncType, Instance, Linker, Module, ModuleExport, Store, ValType,
     component::{
         Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker as ComponentLinker,
         LinkerInstance, Lower, ResourceType, types::ComponentItem,
@@ -213,6 +213,32 @@ where
     ty.typecheck::<P, R>(&pre.instance_type())
         .map_err(|error| wrong(&format!("has another `{function}` than is called here: {error:#}")))?;
     Ok(index)
+}
+
+/// What a module exports by the rules of WASI that is no program: nothing else of it may be called before.
+const INITIALIZE: &str = "_initialize";
+
+/// The function that must be called first, if `module` has one.
+pub(super) fn initialize(module: &Module) -> Option<ModuleExport> {
+    match module.get_export(INITIALIZE) {
+        Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => {
+            module.get_export_index(INITIALIZE)
+        }
+        _ => None,
+    }
+}
+
+/// Calls what [`initialize`] found.
+pub(super) async fn call_initialize(
+    instance: &Instance,
+    function: Option<&ModuleExport>,
+    store: &mut Store<RuntimeContext>,
+) -> wasmtime::Result<()> {
+    let function = function.and_then(|export| instance.get_module_export(&mut *store, export)?.into_func());
+    match function {
+        Some(function) => function.typed::<(), ()>(&*store)?.call_async(store, ()).await,
+        None => Ok(()),
+    }
 }
 
 /// How many names of a guest's are told, and how much of each: messages end in conditions and events of Kubernetes.

@@ -31,7 +31,7 @@ pub(crate) struct WagiGuest {
 }
 
 enum Program {
-    Module { pre: InstancePre<RuntimeContext>, entry: ModuleExport },
+    Module { pre: InstancePre<RuntimeContext>, initialize: Option<ModuleExport>, entry: ModuleExport },
     Component(CommandPre<RuntimeContext>),
 }
 
@@ -66,7 +66,9 @@ impl WagiGuest {
         }
         let entry = module.get_export_index(name).ok_or_else(|| LinkError(format!("no such function '{name}'")))?;
         let pre = link::complete_module(linker, module)?.instantiate_pre(module).map_err(LinkError::of)?;
-        Ok(Self { program: Program::Module { pre, entry }, argv: settings.argv.clone() })
+        // What begins with `_start` initialises itself.
+        let initialize = link::initialize(module).filter(|_| name != START);
+        Ok(Self { program: Program::Module { pre, initialize, entry }, argv: settings.argv.clone() })
     }
 
     /// Links a component.
@@ -134,8 +136,9 @@ impl WagiGuest {
 
     async fn run(&self, mut store: Store<RuntimeContext>) -> wasmtime::Result<()> {
         let result = match &self.program {
-            Program::Module { pre, entry } => {
+            Program::Module { pre, initialize, entry } => {
                 let instance = pre.instantiate_async(&mut store).await?;
+                link::call_initialize(&instance, initialize.as_ref(), &mut store).await?;
                 let entry = instance.get_module_export(&mut store, entry).and_then(Extern::into_func);
                 let entry = entry.ok_or_else(|| wasmtime::format_err!("the entrypoint is gone"))?;
                 entry.typed::<(), ()>(&store)?.call_async(&mut store, ()).await

@@ -1,8 +1,12 @@
 //! Guests as users build them: other languages, SDKs, and what their builds leave.
 
 use http::Request;
+use test_services::{mariadb, postgres, redis};
 
-use crate::support::{App, guest, legacy_with};
+use crate::{
+    databases::everywhere,
+    support::{App, guest, legacy_with},
+};
 
 #[tokio::test]
 async fn components_of_other_languages_answer() {
@@ -41,6 +45,48 @@ async fn stores_are_the_same_in_every_language() {
         assert_eq!(query("select * from t").await, "i,s,n\n9007199254740993,zwölf,null\n", "{name}");
         let broken = served.send_body(Request::post("/sqlite"), "no sql at all").await;
         assert_eq!(broken.status, 502, "{name}: {}", broken.text());
+    }
+}
+
+#[tokio::test]
+async fn databases_are_the_same_in_every_language() {
+    for name in ["http-js", "spin-py"] {
+        let served = everywhere(App::of(&guest(name))).serve().await;
+        let ask = async |path: &str, lines: &[&str]| {
+            let reply = served.send_body(Request::post(path), lines.join("\n")).await;
+            (reply.status, reply.text().to_owned())
+        };
+        let told = ask("/redis", &[&redis().unwrap().url(), name, "zwölf"]).await;
+        let expected = "zwölf\nnone 2\n2 a,b 1\nstatus:PONG int64:1 binary:66 binary:37 nil\n4\n";
+        assert_eq!(told, (200, expected.to_owned()), "{name}");
+
+        let database = format!("of-{name}");
+        postgres().unwrap().create(&database).unwrap();
+        mariadb().unwrap().create(&database).unwrap();
+        let servers = [
+            ("/postgres", postgres().unwrap().url(&database), "bytea", "($1, $2, $3, $4, $5)"),
+            ("/mysql", mariadb().unwrap().url(&database), "blob", "(?, ?, ?, ?, ?)"),
+        ];
+        for (path, address, bytes, places) in servers {
+            let make = format!("!create table t (i bigint, s text, f double precision, b {bytes}, n text)");
+            let fill = format!("!insert into t values {places}\ti:9007199254740993\ts:zwölf 'it''s'\tf:0.5\tb:~\tn:");
+            let told = ask(path, &[&address, &make, &fill, "select * from t"]).await;
+            let expected = "i int64,s str,f floating64,b binary,n str\n\
+                            int64:9007199254740993,str:zwölf 'it''s',floating64:0.5,binary:7e,dbnull\n";
+            assert_eq!(told, (200, expected.to_owned()), "{name} {path}");
+            let (status, error) = ask(path, &[&address, "select * from nowhere"]).await;
+            assert!(status == 502 && error.replace('-', "").starts_with("queryfailed"), "{name} {path}: {error}");
+        }
+
+        let denied = App::of(&guest(name)).serve().await;
+        for (path, error) in
+            [("/redis", "invalid-address"), ("/postgres", "connection-failed"), ("/mysql", "connection-failed")]
+        {
+            let address = format!("{}://127.0.0.1:9/x", path.trim_start_matches('/'));
+            let reply = denied.send_body(Request::post(path), format!("{address}\nkey\nvalue")).await;
+            let told = reply.text().replace('-', "");
+            assert!(reply.status == 502 && told.starts_with(&error.replace('-', "")), "{name} {path}: {told}");
+        }
     }
 }
 

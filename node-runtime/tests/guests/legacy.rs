@@ -228,6 +228,16 @@ async fn imports_that_the_host_does_not_have_matter_only_when_called() {
 }
 
 #[tokio::test]
+async fn a_module_that_must_be_initialised_is_before_anything_else() {
+    let initialize = |body: &str| format!(r#"(func (export "_initialize") {body})"#);
+    let only_after = "(if (i32.eqz (i32.load8_u (i32.const 999))) (then unreachable)) (i32.const 1000)";
+    let sets = initialize("(i32.store8 (i32.const 999) (i32.const 1))");
+    assert_eq!(App::of(&legacy_with(&sets, only_after)).serve().await.get("/").await.text(), "hello");
+    let traps = legacy_with(&initialize("unreachable"), "(i32.const 1000)");
+    assert_eq!(App::of(&traps).serve().await.get("/").await.status, 500);
+}
+
+#[tokio::test]
 async fn files_are_at_the_root_and_cannot_be_written() {
     let served = App::of(&guest("legacy-rust")).file("a.txt", "alpha").file("dir/b.txt", "beta").serve().await;
     assert_eq!(served.get("/files/a.txt").await.text(), "alpha");

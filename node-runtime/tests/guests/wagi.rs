@@ -43,6 +43,18 @@ async fn another_export_can_be_the_entrypoint() {
 }
 
 #[tokio::test]
+async fn a_module_that_is_no_program_is_initialised_before_its_entrypoint_runs() {
+    let only_after = "(if (i32.eqz (i32.load8_u (i32.const 999))) (then unreachable)))
+        (func (export \"_initialize\") (i32.store8 (i32.const 999) (i32.const 1))";
+    for (entrypoint, status) in [("serve", 204), ("_start", 500)] {
+        let wagi = WagiExecutor { entrypoint: entrypoint.to_owned(), ..WagiExecutor::default() };
+        let wasm = program(entrypoint, "status: 204\\n\\n", only_after);
+        let reply = App::of(&wasm).wagi_with(&wagi).serve().await.get("/").await;
+        assert_eq!(reply.status, status, "{entrypoint} initialises what it needs itself");
+    }
+}
+
+#[tokio::test]
 async fn an_entrypoint_with_parameters_is_refused() {
     let wasm = text(r#"(module (func (export "_start") (param i32)))"#);
     let error = App::of(&wasm).wagi().refused().await;
