@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what runs: our binaries, bindle-server, the guests; installs the databases that tests start.
-# Usage: tests/build.sh [binaries] [guests] [services] [cluster]
-# Without arguments: all but the services, the long Go build of the cluster's parts in the background first.
+# Usage: tests/build.sh [binaries] [guests] [languages] [services] [cluster]
+# Without arguments: all but the services and the guests that only tests need (languages), the long Go build of the cluster's parts in the background first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/env.sh
@@ -37,6 +37,10 @@ fi
 if wants guests; then
   say "guests: building WebAssembly from source"
   quietly "$logs/guests-build.log" tests/guests/build.sh
+fi
+if wants languages; then
+  say "languages: building the guests in JavaScript and Python (installs their toolchains when cold)"
+  quietly "$logs/languages-build.log" tests/guests/build.sh js py
 fi
 if wants registry; then
   say "registry: building the OCI registry for tests"

@@ -9,7 +9,11 @@ cluster=${SPINDLE_E2E_CLUSTER:-spindle-e2e}
 need_tools
 [ "$what" = unit ] || reason=$(can_cluster) || die "the end-to-end tests need a cluster: $reason (\`make unit\` runs the rest)"
 
-if [ "$what" = unit ]; then tests/build.sh services guests binaries; else tests/build.sh services cluster guests binaries; fi
+parts="services guests"
+[ "$what" = e2e ] || parts="$parts languages"
+[ "$what" = unit ] || parts="$parts cluster"
+# shellcheck disable=SC2086  # several words
+tests/build.sh $parts binaries
 
 if [ "$what" != e2e ]; then
   say "unit: the workspace"
