@@ -94,9 +94,10 @@ async fn an_app_is_published_applied_updated_broken_and_deleted_without_a_failed
 }
 
 /// The versions that callers saw: ones, then twos. Two runtimes switch within a moment of each other, so a
-/// request that left in that moment may still see the old one.
+/// request that left in that moment may still see the old one. How long it is depends on what else the machine does: the
+/// second runtime has the word, and may have no processor.
 fn only_one_then_only_two(samples: &[Sample]) -> Result<()> {
-    const MOMENT: Duration = Duration::from_millis(100);
+    const MOMENT: Duration = Duration::from_secs(1);
     let bodies: Vec<(Duration, &str)> = samples
         .iter()
         .filter_map(|sample| sample.outcome.as_ref().ok().map(|(_, body)| (sample.at, body.trim())))

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use bindle::{
@@ -26,7 +27,7 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut child = command()
             .args(["--unauthenticated", "--address", &format!("127.0.0.1:{port}"), "--directory"])
             .arg(dir)
@@ -59,6 +60,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _already_ended = self.child.kill();
         let _already_reaped = self.child.wait();
+    }
+}
+
+/// A port that nobody listens at, and that the system gives to nobody who asks for any.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
@@ -125,7 +138,7 @@ fn a_certificate_that_is_none_is_an_error() {
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut server = command();
     server.args(["--unauthenticated", "--address", &format!("127.0.0.1:{port}"), "--directory"]).arg(dir.path());
     let output = server.arg("--tls-cert").arg(cert).arg("--tls-key").arg(key).output().unwrap();

@@ -270,8 +270,10 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(60);
         let network = blocking(&[]);
         network.connect("localhost", port, until).await.unwrap();
-        drop(listener);
-        let refused = network.connect("127.0.0.1", port, until).await;
+        // Taken, so that no other test listens there, and nobody listens.
+        let taken = tokio::net::TcpSocket::new_v4().unwrap();
+        taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let refused = network.connect("127.0.0.1", taken.local_addr().unwrap().port(), until).await;
         assert!(
             matches!(refused, Err(NetworkError::Connect { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused)
         );

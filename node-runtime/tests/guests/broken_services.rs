@@ -126,7 +126,7 @@ async fn a_server_that_goes_in_the_middle_of_a_call_fails_that_call_and_the_next
 
 #[tokio::test]
 async fn a_server_that_was_restarted_between_two_requests_is_connected_to_again() {
-    let served = everywhere(App::of(&guest("http-spin-sdk"))).serve().await;
+    let served = everywhere(App::on(engine_with(|_| {}), &guest("http-spin-sdk"))).serve().await;
     let (redis, postgres) = (redis().unwrap(), postgres().unwrap());
     postgres.create("restarted").unwrap();
     let cases = [

@@ -9,7 +9,7 @@ use hyper::body::Frame;
 use manifest::runtime_config::{BlockedNetwork, ClientTls, Pem};
 
 use crate::{
-    servers::{Certificates, HttpServer, raw},
+    servers::{Certificates, HttpServer, nobody, raw},
     support::{App, Reply, Served, collect, engine_with, guest},
 };
 
@@ -107,9 +107,7 @@ async fn what_is_no_request_to_an_allowed_server_is_refused_with_its_code() {
 #[tokio::test]
 async fn a_guest_is_told_precisely_what_went_wrong() {
     let served = caller().serve().await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = listener.local_addr().unwrap();
-    drop(listener);
+    let (closed, _taken) = nobody();
     assert_eq!(refusal(&served, &format!("http://{closed}/")).await, "ErrorCode::ConnectionRefused");
     let unknown = refusal(&served, "http://name.invalid/").await;
     assert!(unknown.starts_with("ErrorCode::DnsError"), "{unknown}");

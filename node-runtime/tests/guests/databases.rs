@@ -13,7 +13,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{App, SHORT, Served, engine_with, guest, text};
+use crate::support::{AMPLE, App, Served, engine_with, guest, text};
 
 /// A place where nothing listens.
 const NOBODY: &str = "127.0.0.1:9";
@@ -129,7 +129,8 @@ async fn redis_connections(database: u32) -> Vec<String> {
 
 #[tokio::test]
 async fn connections_are_used_again_unless_a_guest_has_changed_them() {
-    let (served, url) = (sdk().await, format!("{}/9", redis().unwrap().url()));
+    let app = App::on(engine_with(|_| {}), &guest("http-spin-sdk"));
+    let (served, url) = (everywhere(app).serve().await, format!("{}/9", redis().unwrap().url()));
     ask(&served, "/db/redis", &[&url, "PING"]).await;
     served.idle().await;
     let first = redis_connections(9).await;
@@ -431,7 +432,7 @@ async fn servers_that_are_not_what_they_should_be_fail_one_call() {
 async fn a_server_that_never_answers_costs_the_request_and_its_connection() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
-    let served = everywhere(App::of(&guest("http-spin-sdk"))).timeout(SHORT).serve().await;
+    let served = everywhere(App::of(&guest("http-spin-sdk"))).timeout(AMPLE).serve().await;
     let lines = format!("redis://127.0.0.1:{port}\nget\nk");
     let reply = served.send_body(Request::post("/db/redis"), lines).await;
     assert!(reply.status == 504 || reply.text().contains("in time"), "{} {}", reply.status, reply.text());

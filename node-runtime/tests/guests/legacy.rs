@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 
-use crate::support::{App, SHORT, Served, guest, legacy_with, text};
+use crate::support::{AMPLE, App, Served, guest, legacy_with, text};
 
 /// A guest whose handler has this body.
 fn legacy(handler: &str) -> Vec<u8> {
@@ -55,7 +55,7 @@ async fn a_guest_that_loops_costs_its_own_request_only() {
     // It loops unless it is asked for `/x`, whose second byte is 120.
     let handler = r"(loop $again
         (br_if $again (i32.ne (i32.load8_u offset=1 (local.get $uri)) (i32.const 120)))) (i32.const 1000)";
-    let served = App::of(&legacy(handler)).timeout(SHORT).serve().await;
+    let served = App::of(&legacy(handler)).timeout(AMPLE).serve().await;
     let (looping, fine) = tokio::join!(served.get("/loop"), served.get("/x"));
     assert_eq!((looping.status, looping.text()), (504, ""));
     assert_eq!((fine.status, fine.text()), (200, "hello"));

@@ -2,7 +2,10 @@
 
 use http::Request;
 
-use crate::support::{App, SHORT, Served, engine_with, guest, legacy_with};
+use crate::{
+    servers::nobody,
+    support::{App, SHORT, Served, engine_with, guest, legacy_with},
+};
 
 const IMPORT: &str = r#"(import "wasi-outbound-http" "request"
     (func $request (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
@@ -82,10 +85,7 @@ async fn what_is_no_url_and_who_does_not_answer_are_told_apart() {
     for url in ["/", "/path", "/ftp://127.0.0.1/", "/http://user@127.0.0.1/"] {
         assert_eq!(served.get(url).await.status, 402, "{url}");
     }
-    // Nobody listens where a listener has just been closed.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (address, _taken) = nobody();
     assert_eq!(served.get(&format!("/http://{address}/")).await.status, 403);
 }
 

@@ -97,7 +97,7 @@ async fn a_body_that_breaks_never_looks_complete() {
 async fn a_guest_may_go_on_after_its_response_and_leaves_then() {
     let served = App::on(engine_with(|_| {}), &guest("http-p3")).serve().await;
     assert_eq!(served.get("/after?ms=50").await.text(), "done\n");
-    tokio::time::timeout(Duration::from_secs(10), served.idle()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), served.idle()).await.unwrap();
     assert_eq!(served.lines(), ["stdout: after the response"]);
 }
 

@@ -22,7 +22,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsa
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
 };
 
@@ -133,6 +133,13 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "/never" => std::future::pending().await,
         _ => full("hello\n".to_owned()),
     }
+}
+
+/// A port that is taken and at which nobody listens, as long as the socket lives.
+pub(crate) fn nobody() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 /// A server that reads what comes and answers each connection with `answer`, then closes it or keeps it open.

@@ -1,6 +1,6 @@
 //! Key-value stores and SQLite databases, by every interface that guests have for them.
 
-use std::{net::TcpListener, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use http::Request;
 use manifest::{
@@ -9,7 +9,10 @@ use manifest::{
 };
 use node_runtime::engine::BuildError;
 
-use crate::support::{App, Served, engine_with, guest, legacy_with};
+use crate::{
+    servers::nobody,
+    support::{App, Served, engine_with, guest, legacy_with},
+};
 
 /// An application whose component may use the store and the database `default`.
 fn app(name: &str) -> App {
@@ -270,12 +273,12 @@ async fn what_whoever_runs_the_application_sets_is_there() {
 
 #[tokio::test]
 async fn a_redis_that_is_away_fails_calls_and_works_again_when_it_is_back() {
-    // A port that nobody listens at yet.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Nobody listens there yet.
+    let (address, socket) = nobody();
     let redis = test_services::redis().unwrap().port;
     let mut app = App::of(&guest("http-spin-sdk"));
     app.main().key_value_stores.push("default".to_owned());
-    let url = format!("redis://:{}@127.0.0.1:{port}/7", test_services::PASSWORD);
+    let url = format!("redis://:{}@{address}/7", test_services::PASSWORD);
     let mut config = RuntimeConfig::default();
     config.key_value_stores.insert("default".to_owned(), KeyValueStore::Redis { url: Secret::new(url), prefix: None });
     app.settings.runtime_config = Arc::new(config);
@@ -283,7 +286,7 @@ async fn a_redis_that_is_away_fails_calls_and_works_again_when_it_is_back() {
     let reply = served.get("/kv/a").await;
     assert!(reply.status == 502 && reply.text().contains("Redis"), "{}", reply.text());
     // Now somebody passes on what comes to Redis.
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let listener = socket.listen(64).unwrap();
     let mut relay = tokio::task::JoinSet::new();
     relay.spawn(async move {
         let mut connections = tokio::task::JoinSet::new();

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use crate::support::{App, SHORT, Served, collect, engine_with, guest};
+use crate::support::{AMPLE, App, Served, collect, engine_with, guest};
 
 /// One guest of each version. They answer the same paths.
 const BOTH: [&str; 2] = ["http-rust", "http-p3"];
@@ -36,7 +36,7 @@ pub(crate) fn data(text: &'static str) -> Frame<Bytes> {
 
 /// Waits until no instance is left, which must not take until a deadline.
 async fn idle(served: &Served) {
-    tokio::time::timeout(Duration::from_secs(10), served.idle()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), served.idle()).await.unwrap();
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_panic_is_an_empty_500_and_its_message_is_logged() {
 #[tokio::test]
 async fn a_guest_that_loops_or_sleeps_past_its_deadline_is_a_504_and_others_go_on() {
     for name in BOTH {
-        let served = app(name).timeout(SHORT).serve().await;
+        let served = app(name).timeout(AMPLE).serve().await;
         let (looping, sleeping, fine) =
             tokio::join!(served.get("/spin"), served.get("/sleep?ms=3600000"), served.get("/"));
         assert_eq!((looping.status, looping.text()), (504, ""), "{name}");
@@ -122,7 +122,7 @@ async fn a_guest_that_loops_or_sleeps_past_its_deadline_is_a_504_and_others_go_o
 #[tokio::test]
 async fn a_body_that_is_not_finished_at_the_deadline_is_cut_off() {
     for name in BOTH {
-        let served = app(name).timeout(SHORT).serve().await;
+        let served = app(name).timeout(AMPLE).serve().await;
         let (response, _connection) = served.begin(endless()).await;
         assert_eq!(response.status(), 200, "{name}");
         collect(response).await.unwrap_err();

@@ -23,8 +23,12 @@ use node_runtime::{
 use sources::Store;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// How long a guest of these tests may take where that is what a test is about.
+/// How long a guest of these tests may take that is stopped for it. Nothing that should succeed has this deadline.
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
+
+/// How long it may take where it is stopped in the middle of what it does, or others with the same deadline are not:
+/// enough for what takes milliseconds, also on a machine that does much else.
+pub(crate) const AMPLE: Duration = Duration::from_secs(3);
 
 /// One application in the making. Its first component is called `main` and answers every path.
 pub(crate) struct App {

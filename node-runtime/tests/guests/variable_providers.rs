@@ -1,6 +1,6 @@
 //! Variables whose values come from the providers of a runtime configuration.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use control::SecretString;
 use manifest::{
@@ -11,7 +11,7 @@ use node_runtime::engine::BuildError;
 use sources::http::Trust;
 
 use crate::{
-    support::{App, guest},
+    support::{AMPLE, App, guest},
     variables::{READ_KEY, app, legacy},
     vault::{Behaviour, Vault},
 };
@@ -148,7 +148,7 @@ async fn a_vault_that_does_not_answer_keeps_nobody_beyond_the_deadline() {
     let server = Vault::start().await;
     server.set("/v1/kv/data/apps/one/word", Behaviour::Hang);
     server.put("/v1/kv/data/apps/one/who", "Vault");
-    let app = with(&guest("http-spin-sdk"), [vault(&server)]).timeout(Duration::from_millis(300));
+    let app = with(&guest("http-spin-sdk"), [vault(&server)]).timeout(AMPLE);
     let served = app.serve().await;
     let reply = served.get("/var/greeting").await;
     assert!(matches!(reply.status, 404 | 500 | 504), "{reply:?}");

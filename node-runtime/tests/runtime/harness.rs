@@ -3,13 +3,10 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -561,18 +558,6 @@ pub(crate) fn checked(revision: RevisionSpec) -> RevisionSpec {
 pub(crate) fn assignment(app: &AppKey, port: u16, revisions: Vec<RevisionSpec>, active: &str) -> Assignment {
     let active = RevisionId(active.to_owned());
     Assignment { app: app.clone(), uid: "uid".to_owned(), port, revisions, active, hold: Hold::Nothing }
-}
-
-/// A port that nobody listens at.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let offset = u16::try_from(std::process::id() % 100).unwrap() * 100;
-        let port = 10_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if StdListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// One request on a connection of its own: status and body.

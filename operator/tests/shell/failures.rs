@@ -154,19 +154,20 @@ async fn a_server_that_wants_to_be_left_alone_is_and_then_everything_is_done() {
     let api = &installation.api;
     installation.apply("cart", "1.0.0");
     installation.becomes_ready("cart").await;
-    api.script(anything, Fault::Status(429, "too many requests", Some(2)));
+    api.script(anything, Fault::Status(429, "too many requests", Some(4)));
     api.take_seen();
     for number in 0..50 {
         installation.apply(&format!("new-{number}"), "1.0.0");
     }
     let first = until("a first refusal", || api.take_seen().into_iter().find(anything)).await;
-    until("the next request", || (api.count(anything) > 0).then_some(())).await;
-    let early: Vec<Seen> = api.take_seen().into_iter().filter(anything).collect();
     // Those that were on their way when the first was refused may still come; then there is quiet.
-    let settled = first.at + Duration::from_millis(500);
-    let quiet = first.at + Duration::from_millis(1900);
-    let between = early.iter().filter(|seen| (settled..quiet).contains(&seen.at)).count();
-    assert_eq!(between, 0, "{early:#?}");
+    let settled = first.at + Duration::from_millis(1500);
+    let quiet = first.at + Duration::from_millis(3900);
+    until("the server to be asked again", || (api.count(|seen| anything(seen) && seen.at >= quiet) > 0).then_some(()))
+        .await;
+    let mut early = api.take_seen();
+    early.retain(|seen| anything(seen) && (settled..quiet).contains(&seen.at));
+    assert!(early.is_empty(), "{early:#?}");
     api.mend();
     for number in 0..50 {
         installation.becomes_ready(&format!("new-{number}")).await;
@@ -273,8 +274,10 @@ async fn watches_that_end_as_soon_as_they_begin_are_begun_again_less_and_less_of
     api.take_seen();
     rounds(api, 5).await;
     let times: Vec<_> = api.take_seen().into_iter().filter(watches).map(|seen| seen.at).collect();
-    let (first, last) = (times[1] - times[0], times[4] - times[3]);
-    assert!(last > first && last > Duration::from_millis(500), "{first:?}, then {last:?}");
+    let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // One of the first may be long because the machine was busy, but not all of them.
+    let (first, last) = (pauses[..3].iter().min().unwrap(), pauses[3]);
+    assert!(last > *first && last > Duration::from_millis(500), "{pauses:?}");
     api.mend();
     installation.update("cart", "2.0.0");
     installation.becomes_ready("cart").await;
@@ -343,6 +346,8 @@ async fn a_leader_that_stops_hands_over_without_a_word_to_runtimes_that_are_righ
     let (installation, first) = Installation::with_runtimes(2).await;
     installation.apply("cart", "1.0.0");
     installation.becomes_ready("cart").await;
+    // The last word about an app, an event, is written after its status.
+    rounds(&installation.api, 1).await;
     let second = installation.operator("operator-1");
     let before = (installation.messages(), ready_addresses(&installation.api, "cart"));
     installation.api.take_seen();
@@ -374,8 +379,10 @@ async fn lists_come_in_pages_and_secrets_config_maps_and_nodes_as_metadata_alone
     };
     installation.apply("cart", "1.0.0");
     api.edit(&format!("{APPS}/cart"), with_secret);
-    until("the Secret to be watched", || {
-        (api.count(|seen| seen.is_watch() && seen.path == "/api/v1/secrets") > 0).then_some(())
+    until("the Secret to be watched and read", || {
+        let watched = api.count(|seen| seen.is_watch() && seen.path == "/api/v1/secrets");
+        let read = api.count(|seen| seen.path == "/api/v1/namespaces/shop/secrets/db");
+        (watched > 0 && read > 0).then_some(())
     })
     .await;
     let seen = api.take_seen();
@@ -388,6 +395,6 @@ async fn lists_come_in_pages_and_secrets_config_maps_and_nodes_as_metadata_alone
     }
     // The content of a Secret is read when an app names it, and that of no other.
     let read = |name: &str| seen.iter().any(|seen| seen.path == format!("/api/v1/namespaces/shop/secrets/{name}"));
-    assert!(read("db") && !read("other"));
+    assert!(!read("other"));
     assert!(api.get(&format!("{PODS}/r1")).is_some() && api.get(&format!("{SERVICES}/cart")).is_some());
 }

@@ -18,10 +18,11 @@ use operator::{
 };
 use rustls::ServerConfig;
 use serde_json::{Value, json};
+use test_services::free_port;
 
 use crate::{
     api::Api,
-    peer::{free_port, pod, secret_config},
+    peer::{pod, secret_config},
     simulated::Simulated,
 };
 
@@ -69,7 +70,7 @@ impl Drop for Replica {
 impl Replica {
     /// Stops it as a signal would.
     pub(crate) async fn stop(&self) {
-        self.tasks.stop(Duration::from_secs(5)).await.unwrap();
+        self.tasks.stop(PATIENCE).await.unwrap();
     }
 }
 

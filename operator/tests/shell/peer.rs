@@ -45,11 +45,6 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
 }
 
-/// A port that nobody has.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// One authority with everything that it has issued.
 pub(crate) struct Certificates {
     pub(crate) material: Material,

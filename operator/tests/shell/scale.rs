@@ -177,6 +177,7 @@ async fn one_change_costs_a_few_writes_and_messages_however_many_apps_and_runtim
     let phase = Phase::begin(&installation);
     installation.update(&name(7), "2.0.0");
     installation.becomes_ready(&name(7)).await;
+    until("the old revision to be forgotten", || installation.messages() >= phase.messages + 3 * REPLICAS).await;
     at_rest(&installation).await;
     let (writes, messages) = phase.end("one app changed");
     assert_eq!(messages, 3 * REPLICAS, "prepare, switch, forget the old one");

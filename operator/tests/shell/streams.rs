@@ -271,7 +271,7 @@ async fn a_refusal_is_kept_in_the_runtimes_words() {
 async fn a_runtime_that_hangs_is_given_up() {
     let mut world = World::new();
     let mut peer = world.peer(1).await;
-    let (ping, silence) = (Duration::from_millis(50), Duration::from_millis(200));
+    let (ping, silence) = (Duration::from_millis(50), Duration::from_secs(1));
     world.lead(Timings { ping, silence, ..Timings::default() });
     world.add(&peer, "r1");
     // Its HTTP/2 side lives on and answers pings there; the program behind it does not.

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,6 +15,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::free_port;
 
 /// Arguments: the signal that stops the server, its directory, then its command. The server's id goes to standard output.
 const KEEPER: &str = r#"signal=$1 directory=$2
@@ -126,8 +128,7 @@ impl Package {
         let mut problem = None;
         for _ in 0..ATTEMPTS {
             let directory = self.directory()?;
-            let ports = free_ports()?;
-            let (command, server) = attempt(&directory, ports)?;
+            let (command, server) = attempt(&directory, [free_port(), free_port()])?;
             let running = directory.run(&command)?;
             match running.wait_until(|| ready(&server)) {
                 Ok(()) => return Ok((running, server)),
@@ -222,13 +223,6 @@ pub(crate) fn talk(port: u16, say: &[u8], expected: &[u8]) -> Result<()> {
         bail!("it answers {:?}", String::from_utf8_lossy(&answer));
     }
     Ok(())
-}
-
-/// Two ports that nobody listens at.
-fn free_ports() -> Result<[u16; 2]> {
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }
 
 /// The logs of all servers that were started.

@@ -13,6 +13,7 @@ mod authority;
 mod keeper;
 mod mariadb;
 mod mosquitto;
+mod ports;
 mod postgres;
 mod redis;
 
@@ -23,6 +24,7 @@ use anyhow::{Result, anyhow};
 pub use authority::{Authority, authority};
 pub use mariadb::Mariadb;
 pub use mosquitto::Mosquitto;
+pub use ports::free_port;
 pub use postgres::Postgres;
 pub use redis::Redis;
 

@@ -2,7 +2,6 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -33,7 +32,7 @@ impl Server {
         keys.create("Alice");
         std::fs::write(dir.path().join("keyring.toml"), keys.public().unwrap().to_toml().unwrap()).unwrap();
         let more = prepare(dir.path());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = test_services::free_port();
         let binary = binary();
         let mut child = Command::new(&binary)
             .args(["--address", &format!("127.0.0.1:{port}"), "--directory"])

@@ -55,15 +55,16 @@ fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
     #[tokio::test]
     async fn an_address_that_refuses_is_followed_by_the_next() {
-        let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let closed = refusing.local_addr().unwrap();
-        drop(refusing);
+        // Taken, and nobody listens.
+        let taken = TcpSocket::new_v4().unwrap();
+        taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let closed = taken.local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = listener.local_addr().unwrap();
         let stream = first_of(vec![closed, open]).await.unwrap();

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -27,7 +28,8 @@ func TestAFileThatNamesNoNamespaceHasNoInode(t *testing.T) {
 }
 
 func TestANamespaceIsEnteredForOneCallAndLeavesNothingBehind(t *testing.T) {
-	const name = "spindle-netns-test"
+	// Another run of the same test may be on this machine, or have been killed there.
+	name := fmt.Sprintf("spindle-test-%d", os.Getpid())
 	if err := Create(name, []string{"ip", "link", "add", "probe0", "type", "bridge"}); err != nil {
 		t.Fatal(err)
 	}

@@ -57,14 +57,16 @@ func TestAnotherProcessWithTheSameIdIsNeitherAliveNorStopped(t *testing.T) {
 }
 
 func TestProcessesAreFoundByTheirWholeEnvironmentEntry(t *testing.T) {
-	_, id := start(t, "SPINDLE_PROC_TEST=/a/b")
-	if found := Running(HasEnv("SPINDLE_PROC_TEST", "/a/b")); len(found) != 1 || found[0] != id {
+	// Another run of the same test may be on this machine.
+	dir := t.TempDir()
+	_, id := start(t, "SPINDLE_PROC_TEST="+dir+"/b")
+	if found := Running(HasEnv("SPINDLE_PROC_TEST", dir+"/b")); len(found) != 1 || found[0] != id {
 		t.Fatalf("found %v, want %v", found, id)
 	}
-	if found := Running(HasEnv("SPINDLE_PROC_TEST", "/a")); len(found) != 0 {
+	if found := Running(HasEnv("SPINDLE_PROC_TEST", dir)); len(found) != 0 {
 		t.Fatalf("a prefix matched: %v", found)
 	}
-	if value, ok := Env(id.PID, "SPINDLE_PROC_TEST"); !ok || value != "/a/b" {
+	if value, ok := Env(id.PID, "SPINDLE_PROC_TEST"); !ok || value != dir+"/b" {
 		t.Fatalf("got %q %v", value, ok)
 	}
 }
