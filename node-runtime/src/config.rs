@@ -259,4 +259,24 @@ mod tests {
         let error = Config::try_from(flags).unwrap_err();
         assert!(daemon::chain(&error).starts_with("cannot read /nowhere/ca.pem (--source-ca-file): "), "{error}");
     }
+
+    #[test]
+    fn every_flag_is_in_the_reference_with_its_variable_and_default() {
+        let reference = include_str!("../../docs/reference/flags.md");
+        let rows: Vec<&str> = reference.lines().skip_while(|line| *line != "## node-runtime").collect();
+        for flag in
+            Flags::command().get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version"))
+        {
+            let name = format!("| `--{}", flag.get_long().unwrap());
+            let is_its = |row: &&&str| row.strip_prefix(&name).is_some_and(|rest| rest.starts_with([' ', '`']));
+            let row = rows.iter().find(is_its).unwrap_or_else(|| panic!("no row {name} in docs/reference/flags.md"));
+            let variable = flag.get_env().map(|variable| format!("`${}`", variable.to_string_lossy()));
+            // A long one is told in other words.
+            let default = flag.get_default_values().first().map(|default| default.to_string_lossy().into_owned());
+            let default = default.filter(|default| (1..100).contains(&default.len()));
+            for told in [variable, default].into_iter().flatten() {
+                assert!(row.contains(&told), "{told} is not in {row}");
+            }
+        }
+    }
 }

@@ -317,4 +317,19 @@ mod tests {
         Mirror::register(&registry, || Counts { ready: 3, ..Counts::default() }).unwrap();
         assert!(text(&registry).contains("spindle_revisions{state=\"ready\"} 3"));
     }
+
+    #[test]
+    fn every_metric_is_in_the_reference() {
+        let reference = include_str!("../../docs/reference/metrics.md");
+        let is_name = |text: &&str| {
+            text.strip_prefix("spindle_").is_some_and(|rest| {
+                !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        };
+        let names: Vec<&str> = include_str!("metrics.rs").split('"').filter(is_name).collect();
+        assert!(names.len() > 9, "{names:?}");
+        for name in names {
+            assert!(reference.contains(&format!("`{name}`")), "{name} is not in docs/reference/metrics.md");
+        }
+    }
 }

@@ -232,6 +232,8 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn args(more: &[&str]) -> Args {
@@ -275,5 +277,24 @@ mod tests {
     fn a_file_that_is_missing_is_named_with_its_flag() {
         let error = Config::try_from(args(&["--bindle-ca-file", "/nonexistent/ca.pem"])).unwrap_err();
         assert_eq!(error.to_string(), "cannot read /nonexistent/ca.pem, which --bindle-ca-file names");
+    }
+
+    #[test]
+    fn every_flag_is_in_the_reference_with_its_variable_and_default() {
+        let reference = include_str!("../../docs/reference/flags.md");
+        let rows: Vec<&str> = reference.lines().skip_while(|line| *line != "## operator").collect();
+        for flag in Args::command().get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version"))
+        {
+            let name = format!("| `--{}", flag.get_long().unwrap());
+            let is_its = |row: &&&str| row.strip_prefix(&name).is_some_and(|rest| rest.starts_with([' ', '`']));
+            let row = rows.iter().find(is_its).unwrap_or_else(|| panic!("no row {name} in docs/reference/flags.md"));
+            let variable = flag.get_env().map(|variable| format!("`${}`", variable.to_string_lossy()));
+            // A long one is told in other words.
+            let default = flag.get_default_values().first().map(|default| default.to_string_lossy().into_owned());
+            let default = default.filter(|default| (1..100).contains(&default.len()));
+            for told in [variable, default].into_iter().flatten() {
+                assert!(row.contains(&told), "{told} is not in {row}");
+            }
+        }
     }
 }

@@ -171,4 +171,19 @@ mod tests {
         assert!((value("spindle_operator_apps") - 3.0).abs() < f64::EPSILON);
         assert!((value("spindle_operator_leader") - 1.0).abs() < f64::EPSILON);
     }
+
+    #[test]
+    fn every_metric_is_in_the_reference() {
+        let reference = include_str!("../../docs/reference/metrics.md");
+        let is_name = |text: &&str| {
+            text.strip_prefix("spindle_").is_some_and(|rest| {
+                !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        };
+        let names: Vec<&str> = include_str!("metrics.rs").split('"').filter(is_name).collect();
+        assert!(names.len() > 9, "{names:?}");
+        for name in names {
+            assert!(reference.contains(&format!("`{name}`")), "{name} is not in docs/reference/metrics.md");
+        }
+    }
 }
