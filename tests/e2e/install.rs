@@ -65,6 +65,11 @@ async fn values_that_contradict_each_other_are_refused_with_what_to_do() -> Resu
         ("runtime.replicas=many", "want integer"),
         ("runtime.drainWaitSeconds=-1", "'/runtime/drainWaitSeconds'"),
         ("runtim.replicas=3", "'runtim' not allowed"),
+        ("bindleServer.extraVolumes[0].name=data", "the name \"data\" is taken"),
+        ("podSecurityContext.runAsNonRoot=false", "'/podSecurityContext/runAsNonRoot'"),
+        ("podSecurityContext.runAsUser=0", "'/podSecurityContext/runAsUser'"),
+        ("runtime.image.digest=latest", "'/runtime/image/digest'"),
+        ("podMonitor.interval=often", "'/podMonitor/interval'"),
     ] {
         let args = ["template", "x", &chart, "--kube-version", "1.34.4", "--set", values];
         let said = tests::command::run("helm", &args, "").await?;

@@ -3,6 +3,7 @@
 //! Promise: each test reads like what a user does and sees. `make e2e` starts the cluster and runs this
 //! inside the cluster's network namespace.
 
+mod chart;
 mod children;
 mod data_flow;
 mod install;

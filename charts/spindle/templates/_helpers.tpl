@@ -1,15 +1,23 @@
-{{/* The release's name, once: "spindle" stays "spindle", "prod" becomes "prod-spindle". */}}
+{{/* The chart's name, unless it is to have another. */}}
+{{- define "spindle.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* The release's name, once: "spindle" stays "spindle", "prod" becomes "prod-spindle". Short enough for what follows it. */}}
 {{- define "spindle.fullname" -}}
-{{- if contains .Chart.Name .Release.Name -}}
+{{- $name := include "spindle.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 {{- end }}
 
 {{/* Labels that never change: (dict "context" $ "component" "operator") */}}
 {{- define "spindle.selector" -}}
-app.kubernetes.io/name: {{ .context.Chart.Name }}
+app.kubernetes.io/name: {{ include "spindle.name" .context }}
 app.kubernetes.io/instance: {{ .context.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
@@ -29,8 +37,8 @@ helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version }}
 {{/* A full image name: (dict "context" $ "image" .Values.operator.image) */}}
 {{- define "spindle.image" -}}
 {{- $all := .context.Values.image -}}
-{{- $tag := .image.tag | default $all.tag | default .context.Chart.AppVersion -}}
-{{- with .image.registry | default $all.registry }}{{ . }}/{{ end }}{{ .image.repository }}:{{ $tag }}
+{{- with .image.registry | default $all.registry }}{{ . }}/{{ end }}{{ .image.repository }}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag | default $all.tag | default .context.Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{- define "spindle.operator.serviceAccount" -}}
@@ -89,7 +97,8 @@ http://{{ include "spindle.fullname" . }}-bindle-server.{{ .Release.Namespace }}
 {{- end }}
 {{- range $part, $own := dict
   "operator" (list "tmp" "runtime-config" "source-ca" "source-keyring")
-  "runtime" (list "data" "secrets" "tls" "tmp" "source-ca") }}
+  "runtime" (list "data" "secrets" "tls" "tmp" "source-ca")
+  "bindleServer" (list "data" "keyring" "htpasswd" "tmp") }}
 {{- range (index $.Values $part).extraVolumes }}
 {{- if has .name $own }}
 {{- fail (printf "%s.extraVolumes: the name %q is taken by a volume of the chart: choose another" $part .name) }}
@@ -107,17 +116,21 @@ http://{{ include "spindle.fullname" . }}-bindle-server.{{ .Release.Namespace }}
 {{- end -}}
 {{- end }}
 
-{{/* What the restricted Pod Security standard asks of a pod. */}}
-{{- define "spindle.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{/* Over nodes as evenly as possible: (dict "context" $ "values" .Values.operator "labels" $labels) */}}
+{{- define "spindle.spread" -}}
+topologySpreadConstraints:
+{{- if .values.topologySpreadConstraints }}
+  {{- toYaml .values.topologySpreadConstraints | nindent 2 }}
+{{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{ include "spindle.selector" .labels | nindent 8 }}
+{{- end }}
 {{- end }}
 
-{{/* What it asks of a container. */}}
+{{/* What the restricted Pod Security Standard asks of a container. */}}
 {{- define "spindle.containerSecurity" -}}
 securityContext:
   allowPrivilegeEscalation: false
