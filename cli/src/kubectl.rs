@@ -7,6 +7,7 @@
 mod app;
 mod explain;
 mod logs;
+mod output;
 mod port_forward;
 mod rollback;
 mod runtimes;

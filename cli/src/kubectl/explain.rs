@@ -3,16 +3,13 @@
 use kube::ResourceExt as _;
 use operator_api::{ConditionType, Reason, SpinApp};
 
-use super::{Place, app};
+use super::{Place, app, output};
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(super) async fn run(place: &Place, name: &str) -> anyhow::Result<()> {
     let object = app::get(place, name).await?;
     let serving = app::serving(place, name).await?;
     let ready = serving.iter().filter(|one| one.ready).count();
-    for sentence in sentences(&object, ready) {
-        println!("{sentence}");
-    }
+    output::print(&(sentences(&object, ready).join("\n") + "\n"))?;
     Ok(())
 }
 

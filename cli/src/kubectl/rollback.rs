@@ -14,7 +14,7 @@ use operator_api::{SpinApp, SpinAppSpec, names};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Place, app,
+    Place, app, output,
     table::{age, table},
 };
 
@@ -45,12 +45,11 @@ async fn entries(place: &Place, object: &SpinApp) -> anyhow::Result<Vec<Controll
     Ok(found)
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(super) async fn list(place: &Place, name: &str) -> anyhow::Result<()> {
     let object = app::get(place, name).await?;
     let entries = entries(place, &object).await?;
     if entries.is_empty() {
-        println!("{name} has no history: no revision of it has been ready yet.");
+        output::print(&format!("{name} has no history: no revision of it has been ready yet.\n"))?;
         return Ok(());
     }
     let spec = serde_json::to_value(&object.spec)?;
@@ -71,7 +70,7 @@ pub(super) async fn list(place: &Place, name: &str) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    print!("{}", table(&["REVISION", "SPEC", "VERSION", "SOURCE", "NAME", "FIRST READY"], &rows));
+    output::print(&table(&["REVISION", "SPEC", "VERSION", "SOURCE", "NAME", "FIRST READY"], &rows))?;
     Ok(())
 }
 

@@ -8,20 +8,19 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use operator_api::names;
 
 use super::{
-    Place, app,
+    Place, app, output,
     table::{age, table},
 };
 
 /// The pods of runtimes, as the chart labels them.
 const SELECTOR: &str = "app.kubernetes.io/part-of=spindle,app.kubernetes.io/component=node-runtime";
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(super) async fn run(place: &Place) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::all(place.client.clone());
     let pods =
         pods.list(&ListParams::default().labels(SELECTOR)).await.context("cannot read pods of all namespaces")?.items;
     if pods.is_empty() {
-        println!("No runtimes found: is the chart installed?");
+        output::print("No runtimes found: is the chart installed?\n")?;
         return Ok(());
     }
     let slices: Api<EndpointSlice> = Api::all(place.client.clone());
@@ -33,7 +32,7 @@ pub(super) async fn run(place: &Place) -> anyhow::Result<()> {
         .items;
     let serving = apps_by_pod(&slices);
     let rows: Vec<Vec<String>> = pods.iter().map(|pod| row(pod, &serving)).collect();
-    print!("{}", table(&["NAMESPACE", "NAME", "READY", "APPS", "NODE", "RESTARTS", "AGE"], &rows));
+    output::print(&table(&["NAMESPACE", "NAME", "READY", "APPS", "NODE", "RESTARTS", "AGE"], &rows))?;
     Ok(())
 }
 

@@ -5,9 +5,12 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use operator_api::{ConditionType, RolloutStatus, SpinApp};
 
 use super::{
-    Place, app,
+    Place, app, output,
     table::{age, table},
 };
+
+/// What is said of each app.
+const HEAD: [&str; 8] = ["NAMESPACE", "NAME", "READY", "REPLICAS", "VERSION", "REVISION", "SOURCE", "AGE"];
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -20,10 +23,9 @@ pub(super) struct StatusArgs {
     all_namespaces: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(super) async fn run(place: &Place, args: StatusArgs) -> anyhow::Result<()> {
     if let Some(name) = &args.app {
-        print!("{}", one(place, &app::get(place, name).await?).await?);
+        output::print(&one(place, &app::get(place, name).await?).await?)?;
         return Ok(());
     }
     let api: Api<SpinApp> = if args.all_namespaces {
@@ -33,19 +35,11 @@ pub(super) async fn run(place: &Place, args: StatusArgs) -> anyhow::Result<()> {
     };
     let apps = api.list(&ListParams::default()).await?.items;
     if apps.is_empty() {
-        println!(
-            "No SpinApps found{}.",
-            if args.all_namespaces { String::new() } else { format!(" in namespace {}", place.namespace) }
-        );
+        let place = if args.all_namespaces { String::new() } else { format!(" in namespace {}", place.namespace) };
+        output::print(&format!("No SpinApps found{place}.\n"))?;
         return Ok(());
     }
-    print!(
-        "{}",
-        table(
-            &["NAMESPACE", "NAME", "READY", "REPLICAS", "VERSION", "REVISION", "SOURCE", "AGE"],
-            &apps.iter().map(row).collect::<Vec<_>>()
-        )
-    );
+    output::print(&table(&HEAD, &apps.iter().map(row).collect::<Vec<_>>()))?;
     Ok(())
 }
 
@@ -67,8 +61,7 @@ fn row(object: &SpinApp) -> Vec<String> {
 
 /// Everything about one app.
 async fn one(place: &Place, object: &SpinApp) -> anyhow::Result<String> {
-    let mut text =
-        table(&["NAMESPACE", "NAME", "READY", "REPLICAS", "VERSION", "REVISION", "SOURCE", "AGE"], &[row(object)]);
+    let mut text = table(&HEAD, &[row(object)]);
     let status = object.status.clone().unwrap_or_default();
     let latest = status.latest_revision.filter(|latest| Some(latest) != status.active_revision.as_ref());
     if let Some(latest) = latest {
