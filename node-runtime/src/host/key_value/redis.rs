@@ -224,10 +224,10 @@ impl Store for RedisStore {
                 // Keys that are no text are not ours: no guest can name them.
                 let Some(key) = key.strip_prefix(self.prefix.as_bytes()) else { continue };
                 let Ok(key) = String::from_utf8(key.to_vec()) else { continue };
-                size = size.saturating_add(size_of::<String>() + key.len());
+                let held = size_of::<String>() + key.len();
                 // The server may name a key more than once.
-                if !keys.insert(key) {
-                    continue;
+                if keys.insert(key) {
+                    size = size.saturating_add(held);
                 }
                 if size > self.limit {
                     return Err(too_large(self.limit));
