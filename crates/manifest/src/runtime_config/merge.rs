@@ -6,8 +6,8 @@ impl RuntimeConfig {
     /// This configuration of the app `app`, on top of that of the pool that runs it.
     ///
     /// What the app names is the app's: its stores, databases, providers and models. What it does not name is the pool's;
-    /// a Redis store of the pool keeps the keys of each app and label apart. Limits are the lower of both, and networks
-    /// are blocked that either blocks: an app can ask for less, not for more.
+    /// a Redis store of the pool keeps the keys of each app and label apart. Whom the app trusts goes before whom the pool
+    /// does. Limits are the lower of both, and networks are blocked that either blocks: an app can ask for less, not for more.
     #[must_use]
     pub fn over_pool(self, pool: &Self, app: &str) -> Self {
         let mut key_value_stores = self.key_value_stores;
@@ -19,6 +19,8 @@ impl RuntimeConfig {
             let SqliteDatabase::Spin { .. } = database else { continue };
             sqlite_databases.entry(label.clone()).or_insert_with(|| database.clone());
         }
+        let mut client_tls = self.client_tls;
+        client_tls.extend(pool.client_tls.iter().cloned());
         let (mut http, mut networking) = (self.outbound_http, self.outbound_networking);
         http.connection_pooling &= pool.outbound_http.connection_pooling;
         http.max_connections = lower(http.max_connections, pool.outbound_http.max_connections);
@@ -44,7 +46,7 @@ impl RuntimeConfig {
             outbound_pg_connections: lower(self.outbound_pg_connections, pool.outbound_pg_connections),
             outbound_mysql_connections: lower(self.outbound_mysql_connections, pool.outbound_mysql_connections),
             outbound_mqtt_connections: lower(self.outbound_mqtt_connections, pool.outbound_mqtt_connections),
-            client_tls: self.client_tls,
+            client_tls,
         }
     }
 }
@@ -95,6 +97,19 @@ mod tests {
         let pool = of("[key_value_store.default]\ntype = \"redis\"\nurl = \"redis://pool\"", Origin::Pool);
         let app = of("[key_value_store.default]\ntype = \"redis\"\nurl = \"redis://mine\"", Origin::App);
         assert_eq!(app.clone().over_pool(&pool, "a/b"), app);
+    }
+
+    #[test]
+    fn authorities_that_the_pool_trusts_are_trusted_after_those_of_the_app() {
+        let tls = |pem: &str| {
+            format!(
+                "[[client_tls]]\ncomponent_ids = [\"a\"]\nhosts = [\"redis.example\"]\nca_roots_pem = \"-----BEGIN {pem}\""
+            )
+        };
+        let (app, pool) = (of(&tls("APP"), Origin::App), of(&tls("POOL"), Origin::Pool));
+        let expected = [app.client_tls.clone(), pool.client_tls.clone()].concat();
+        assert_eq!(app.over_pool(&pool, "a/b").client_tls, expected);
+        assert_eq!(RuntimeConfig::default().over_pool(&pool, "a/b").client_tls, pool.client_tls);
     }
 
     #[test]

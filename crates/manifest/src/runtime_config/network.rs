@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
-use super::read::Source;
+use super::{Origin, read::Source};
 use crate::{
     reader::{Field, Table},
     secret::Secret,
@@ -146,6 +146,11 @@ fn read_one_tls(table: &Table<'_>, source: Source<'_>) -> ClientTls {
         }
         (None, Some(alone)) => alone.report("needs its certificate: add `client_cert_file`, or `client_cert_pem`"),
         _ => {}
+    }
+    if source.0 == Origin::Pool
+        && let Some(field) = either(table, CLIENT_CERT)
+    {
+        field.report("would let every app pass for this client: give each app its own, in its `runtimeConfig`");
     }
     let (platform, webpki) = (table.boolean("ca_use_platform_roots"), table.boolean("ca_use_webpki_roots"));
     table.finish();
