@@ -21,6 +21,7 @@ mod context;
 mod drafts;
 mod guest;
 mod meter;
+mod outline;
 mod ticker;
 
 use std::{collections::BTreeSet, fmt, io, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ pub(crate) use drafts::Draft;
 #[cfg(test)]
 pub(crate) use drafts::number as number_drafts;
 pub(crate) use meter::{CpuExceeded, is_overdue};
+pub(crate) use outline::Outline;
 pub(crate) use ticker::Running;
 
 use crate::host::{Backlog, GuestLogs, MemoryBudget, Roots, RuntimeContext};

@@ -32,8 +32,11 @@ pub(crate) use link::LinkError;
 
 use crate::{
     application::{Caller, Connection, Subject},
-    engine::Guest,
-    host::{RuntimeContext, limits::Pass},
+    engine::{Guest, Outline},
+    host::{
+        RuntimeContext,
+        limits::{NoRoom, Pass},
+    },
 };
 use http_guest::{HandlerKind, HttpGuest};
 use inbound_http::InboundHttpGuest;
@@ -86,6 +89,18 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Executor {
+    /// Checks that wasm with this `outline` has what the executor calls, as far as that can be told before it is compiled.
+    pub(crate) fn expect(wanted: &manifest::Executor, outline: &Outline) -> Result<(), LinkError> {
+        match wanted {
+            manifest::Executor::Spin if outline.is_component => {
+                let exports: Vec<String> = outline.functions().map(str::to_owned).collect();
+                HandlerKind::of_exports(&exports).map(drop)
+            }
+            manifest::Executor::Spin => legacy::expect(outline),
+            manifest::Executor::Wagi(settings) => wagi::expect(settings, outline),
+        }
+    }
+
     /// The executor for a core module; `rustc` is the version of the compiler that it names, if any.
     pub(crate) fn of_module(
         wanted: &manifest::Executor,

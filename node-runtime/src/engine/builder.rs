@@ -19,6 +19,7 @@ use super::{
     allowance::{self, Allowance},
     compiler::{Code, CompileError},
     guest::Variant,
+    outline::Outline,
 };
 use crate::{
     application::OwnApplication,
@@ -406,10 +407,14 @@ impl Builder {
         };
         // Apps that bring the same wasm at once compile it once: whoever comes later finds it in the cache.
         let _turn = self.store.turn(&content.digest).await;
-        let compiled = self.engine.compiler().compile(content, &path, variant).await;
-        compiled.map_err(|error: CompileError| BuildError::Compile {
-            component: id.clone(),
-            problem: format!("{error} (wasm {})", content.digest),
+        let wanted = executor.clone();
+        let expected = move |outline: &Outline| Executor::expect(&wanted, outline);
+        let compiled = self.engine.compiler().compile(content, &path, variant, expected).await;
+        compiled.map_err(|error: CompileError| match error {
+            CompileError::NoGuest(error) => BuildError::Link { component: id.clone(), problem: error.to_string() },
+            error => {
+                BuildError::Compile { component: id.clone(), problem: format!("{error} (wasm {})", content.digest) }
+            }
         })
     }
 

@@ -19,7 +19,9 @@ use super::{
     compiled,
     config::TABLES_PER_GUEST,
     guest::{self, Variant},
+    outline::Outline,
 };
+use crate::executor::LinkError;
 
 /// The unit of linear memory, in bytes.
 const PAGE: u64 = 1 << 16;
@@ -79,6 +81,9 @@ pub(super) enum CompileError {
     /// It has a component type, but no component can be made of it.
     #[error("its core module cannot be made a component: {0}")]
     Componentize(String),
+    /// It is not what the executor calls.
+    #[error(transparent)]
+    NoGuest(LinkError),
     /// The engine stopped.
     #[error("the compiler was stopped")]
     Stopped,
@@ -93,8 +98,14 @@ impl Compiler {
         self.shared.cache.as_ref()
     }
 
-    /// The code of the wasm `content` in the file `path`, from the cache or compiled now.
-    pub(super) async fn compile(&self, content: Content, path: &Path, variant: Variant) -> Result<Code, CompileError> {
+    /// The code of the wasm `content` in the file `path`, from the cache or compiled now. What `expected` refuses is not compiled.
+    pub(super) async fn compile(
+        &self,
+        content: Content,
+        path: &Path,
+        variant: Variant,
+        expected: impl Fn(&Outline) -> Result<(), LinkError> + Send + 'static,
+    ) -> Result<Code, CompileError> {
         let shared = Arc::clone(&self.shared);
         let file = path.to_path_buf();
         let cached = tokio::task::spawn_blocking(move || shared.cached(&content, &file, variant)).await;
@@ -110,7 +121,7 @@ impl Compiler {
             sender.as_ref().is_some_and(|sender: &oneshot::Sender<_>| !sender.is_closed())
         };
         self.queue.push(Job::new(content.size, is_wanted, move || {
-            let code = shared.load(&content, &path, variant);
+            let code = shared.load(&content, &path, variant, expected);
             let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Nobody may be waiting any more: the code is in the cache then.
             let _unwanted = sender.map(|sender| sender.send(code));
@@ -120,7 +131,13 @@ impl Compiler {
 }
 
 impl Shared {
-    fn load(&self, content: &Content, path: &Path, variant: Variant) -> Result<Code, CompileError> {
+    fn load(
+        &self,
+        content: &Content,
+        path: &Path,
+        variant: Variant,
+        expected: impl Fn(&Outline) -> Result<(), LinkError>,
+    ) -> Result<Code, CompileError> {
         let wasm = std::fs::read(path).map_err(CompileError::Read)?;
         if !wasm.starts_with(guest::MAGIC) {
             // Wasmtime would take it for wasm in text form, and say what is wrong with that.
@@ -130,6 +147,14 @@ impl Shared {
         let wasm = variant.prepare(wasm)?;
         let component = guest::is_component(&wasm);
         let error_text = |error: wasmtime::Error| format!("{error:#}");
+        if let Some(Err(unexpected)) = Outline::of(&wasm).map(|outline| expected(&outline)) {
+            // What is wrong with a module is worth more than what it lacks.
+            let valid = if component { Ok(()) } else { Module::validate(&self.engine, &wasm) };
+            return Err(valid.map_or_else(
+                |error| CompileError::Invalid(error_text(error)),
+                |()| CompileError::NoGuest(unexpected),
+            ));
+        }
         let mut refused: fn(String) -> CompileError = CompileError::Invalid;
         if let Some(cache) = &self.cache {
             let code =

@@ -35,7 +35,7 @@ use super::{
     Exchange, RequestError, ResponseBody,
     body::Run,
     error::{check_headers, check_status, has_no_body},
-    link::{self, LinkError},
+    link::{self, Called, LinkError},
 };
 use crate::{
     engine::Guest,

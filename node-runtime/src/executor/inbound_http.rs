@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     Exchange, RequestError,
     http_guest::HandlerKind,
-    link::{self, LinkError},
+    link::{self, Called, LinkError},
 };
 use crate::host::{
     GuestStream, RuntimeContext,
@@ -50,8 +50,12 @@ impl InboundHttpGuest {
     /// Links `component`, which exports the interface.
     pub(super) fn link(component: &Component, linker: &Linker<RuntimeContext>) -> Result<Self, LinkError> {
         let pre = link::complete_component(linker, component)?.instantiate_pre(component).map_err(LinkError::of)?;
-        let function =
-            link::export::<(Request<'_>,), (http_types::Response,)>(&pre, HandlerKind::INBOUND_HTTP, FUNCTION)?;
+        let function = link::export::<(Request<'_>,), (http_types::Response,)>(
+            &pre,
+            HandlerKind::INBOUND_HTTP,
+            FUNCTION,
+            Called::Waiting,
+        )?;
         Ok(Self { pre, function })
     }
 

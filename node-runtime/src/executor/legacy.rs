@@ -15,9 +15,12 @@ use super::{
     era::Era,
     link::{self, LinkError},
 };
-use crate::host::{
-    GuestStream, RuntimeContext,
-    guest_memory::{GuestHeap, REALLOC},
+use crate::{
+    engine::Outline,
+    host::{
+        GuestStream, RuntimeContext,
+        guest_memory::{GuestHeap, REALLOC},
+    },
 };
 
 type Handler = TypedFunc<(i32, u32, u32, u32, u32, u32, u32, i32, u32, u32), u32>;
@@ -145,13 +148,21 @@ fn expect_function(module: &Module, name: &str, count: usize) -> Result<(), Link
             link::signature(&ty),
             expected()
         ))),
-        _ => Err(no_handler(module, name)),
+        _ => Err(no_handler(&module.exports().map(|export| export.name()).collect::<Vec<_>>(), name)),
     }
 }
 
+/// Checks that there is something to call, as far as names tell.
+pub(super) fn expect(outline: &Outline) -> Result<(), LinkError> {
+    if outline.functions().any(|name| [HANDLER, FIRST_HANDLER].contains(&name)) {
+        return Ok(());
+    }
+    Err(no_handler(&outline.names().collect::<Vec<_>>(), HANDLER))
+}
+
 /// What a module has instead.
-fn no_handler(module: &Module, name: &str) -> LinkError {
-    let has = |name| module.get_export(name).is_some();
+fn no_handler(exports: &[&str], name: &str) -> LinkError {
+    let has = |name| exports.contains(&name);
     let advice = if has("_start") {
         "; it exports `_start`: give its route the executor `{ type = \"wagi\" }`, or build it for the Spin HTTP trigger"
     } else if has(REDIS_HANDLER) {
@@ -162,6 +173,6 @@ fn no_handler(module: &Module, name: &str) -> LinkError {
     LinkError(format!(
         "it is a core module without a function `{name}`: expected a component that exports \
          `wasi:http/incoming-handler@0.2`, or a core module with `{HANDLER}`, `{REALLOC}` and `memory`{advice}. It exports: {}",
-        link::names(module.exports().map(|export| export.name()))
+        link::names(exports.iter())
     ))
 }

@@ -12,7 +12,7 @@ use wasmtime::{
 };
 
 use crate::{
-    engine::Draft,
+    engine::{Draft, Outline},
     host::{self, RuntimeContext},
 };
 
@@ -191,11 +191,28 @@ fn define(
     }
 }
 
-/// The function `function` of the exported interface `interface` (of any version), which must take `P` and return `R`.
+/// How a function of a component is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Called {
+    /// Its caller waits for it: those of WASI 0.2.
+    Waiting,
+    /// It is an `async func`: those of WASI 0.3.
+    Async,
+}
+
+/// Checks that the interface `interface` (of any version) is exported.
+pub(super) fn expect(outline: &Outline, interface: &str) -> Result<(), LinkError> {
+    let found = outline.functions().any(|name| name.split('@').next() == Some(interface));
+    if found { Ok(()) } else { Err(LinkError(format!("its `{interface}` is missing"))) }
+}
+
+/// The function `function` of the exported interface `interface` (of any version), which must take `P` and return `R`, and be
+/// one that is `called` in this way.
 pub(super) fn export<P, R>(
     pre: &InstancePre<RuntimeContext>,
     interface: &str,
     function: &str,
+    called: Called,
 ) -> Result<ComponentExportIndex, LinkError>
 where
     P: ComponentNamedList + Lower,
@@ -212,7 +229,15 @@ where
     };
     ty.typecheck::<P, R>(&pre.instance_type())
         .map_err(|error| wrong(&format!("has another `{function}` than is called here: {error:#}")))?;
-    Ok(index)
+    match (called, ty.async_()) {
+        (Called::Waiting, true) => {
+            Err(wrong(&format!("has a `{function}` that is an `async func`, and in this interface it is none")))
+        }
+        (Called::Async, false) => {
+            Err(wrong(&format!("has a `{function}` that is no `async func`, and in this interface it is one")))
+        }
+        (Called::Waiting, false) | (Called::Async, true) => Ok(index),
+    }
 }
 
 /// What a module exports by the rules of WASI that is no program: nothing else of it may be called before.

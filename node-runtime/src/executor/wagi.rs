@@ -17,12 +17,14 @@ use wasmtime_wasi::{
 use super::{
     Exchange, RequestError,
     buffer::{OutputBuffer, OutputTooLarge},
-    link::{self, LinkError},
+    link::{self, Called, LinkError},
 };
-use crate::host::RuntimeContext;
+use crate::{engine::Outline, host::RuntimeContext};
 
 /// What a program's entry point is called where nothing else is said.
 const START: &str = "_start";
+/// By which interface components are run.
+const RUN: &str = "wasi:cli/run";
 
 /// A program, linked.
 pub(crate) struct WagiGuest {
@@ -41,6 +43,34 @@ impl std::fmt::Debug for WagiGuest {
     }
 }
 
+/// Checks that there is something to run, as far as names tell.
+pub(super) fn expect(settings: &manifest::WagiExecutor, outline: &Outline) -> Result<(), LinkError> {
+    let name = &settings.entrypoint;
+    if !outline.is_component {
+        let found = outline.functions().any(|function| function == name);
+        return if found { Ok(()) } else { Err(no_entrypoint(name, outline.names())) };
+    }
+    check_entrypoint(settings)?;
+    link::expect(outline, RUN).map_err(|error| no_program(&error))
+}
+
+fn check_entrypoint(settings: &manifest::WagiExecutor) -> Result<(), LinkError> {
+    let name = &settings.entrypoint;
+    if name == START {
+        return Ok(());
+    }
+    Err(LinkError(format!("its entrypoint is `{name}`, but a component has only one: remove the setting")))
+}
+
+fn no_entrypoint<'a>(name: &str, exports: impl Iterator<Item = &'a str>) -> LinkError {
+    let exports = link::names(exports);
+    LinkError(format!("no such function '{name}', its Wagi entrypoint. It exports: {exports}"))
+}
+
+fn no_program(error: &LinkError) -> LinkError {
+    LinkError(format!("it is no program: expected a component that exports `wasi:cli/run@0.2` ({error})"))
+}
+
 impl WagiGuest {
     /// Links a core module.
     pub(super) fn of_module(
@@ -57,12 +87,7 @@ impl WagiGuest {
                     "its entrypoint `{name}` is {signature}: expected a function without parameters and results"
                 )));
             }
-            _ => {
-                let exports = link::names(module.exports().map(|export| export.name()));
-                return Err(LinkError(format!(
-                    "no such function '{name}', its Wagi entrypoint. It exports: {exports}"
-                )));
-            }
+            _ => return Err(no_entrypoint(name, module.exports().map(|export| export.name()))),
         }
         let entry = module.get_export_index(name).ok_or_else(|| LinkError(format!("no such function '{name}'")))?;
         let pre = link::complete_module(linker, module)?.instantiate_pre(module).map_err(LinkError::of)?;
@@ -77,18 +102,12 @@ impl WagiGuest {
         component: &Component,
         linker: &ComponentLinker<RuntimeContext>,
     ) -> Result<Self, LinkError> {
-        if settings.entrypoint != START {
-            let name = &settings.entrypoint;
-            return Err(LinkError(format!(
-                "its entrypoint is `{name}`, but a component has only one: remove the setting"
-            )));
-        }
+        check_entrypoint(settings)?;
         let linker = link::complete_component(linker, component)?;
         let pre = linker.instantiate_pre(component).map_err(LinkError::of)?;
-        let checked = link::export::<(), (Result<(), ()>,)>(&pre, "wasi:cli/run", "run");
-        let pre = checked.and_then(|_run| CommandPre::new(pre).map_err(LinkError::of)).map_err(|error| {
-            LinkError(format!("it is no program: expected a component that exports `wasi:cli/run@0.2` ({error})"))
-        })?;
+        let checked = link::export::<(), (Result<(), ()>,)>(&pre, RUN, "run", Called::Waiting);
+        let pre = checked.and_then(|_run| CommandPre::new(pre).map_err(LinkError::of));
+        let pre = pre.map_err(|error| no_program(&error))?;
         Ok(Self { program: Program::Component(pre), argv: settings.argv.clone() })
     }
 

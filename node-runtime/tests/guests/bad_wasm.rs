@@ -1,6 +1,6 @@
 //! Wasm that is not what it should be: refused when it is loaded, or stopped when it is called, and nothing else notices.
 
-use crate::support::{App, SHORT, engine, guest, legacy_with, text};
+use crate::support::{App, SHORT, engine, engine_with, guest, legacy_with, text};
 
 /// Why `wasm` is refused. Afterwards another application is served by the same engine.
 async fn refusal(wasm: &[u8]) -> (&'static str, String) {
@@ -36,9 +36,15 @@ async fn what_is_not_valid_is_refused_with_the_component_the_wasm_and_what_the_v
 #[tokio::test]
 async fn what_no_instance_has_room_for_is_refused_and_not_called_invalid() {
     for (said, wasm) in [
-        ("exceeds the limit", text("(module (table 100000000 funcref))")),
-        ("defined memories count of 2", text("(module (memory 1) (memory 1))")),
-        ("memory is shared", text("(component (core module (memory 1 1 shared)))")),
+        ("exceeds the limit", legacy_with("(table 100000000 funcref)", "(i32.const 1000)")),
+        ("defined memories count of 2", legacy_with("(memory 1)", "(i32.const 1000)")),
+        (
+            "memory is shared",
+            text(
+                r#"(component (core module (memory 1 1 shared)) (instance $i)
+                    (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#,
+            ),
+        ),
     ] {
         let (reason, message) = refusal(&wasm).await;
         assert_eq!(reason, "InvalidWasm", "{message}");
@@ -84,6 +90,76 @@ async fn what_is_no_guest_is_refused_with_what_is_expected() {
         assert_eq!(reason, "UnsupportedGuest", "{message}");
         assert!(message.contains(said), "`{said}` is not in {message}");
     }
+}
+
+/// A component whose handler of `wasi:http` has this type and is lifted in this way.
+fn handler(version: &str, ty: &str, lifted: &str, core: &str) -> Vec<u8> {
+    text(&format!(
+        r#"(component
+            (import "wasi:http/types@{version}" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $answer))
+            (core module $module
+                (memory (export "memory") 1)
+                (func (export "callback") (param i32 i32 i32) (result i32) (i32.const 0))
+                {core})
+            (core instance $guest (instantiate $module))
+            (func $handle {ty} (canon lift (core func $guest "handle") {lifted}))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@{version}" (instance $handler)))"#
+    ))
+}
+
+#[tokio::test]
+async fn a_handler_that_is_async_where_it_must_not_be_is_refused() {
+    let core = |result: &str| format!(r#"(func (export "handle") (param i32 i32) {result})"#);
+    let parameters = r#"(param "request" (own $request)) (param "response-out" (own $answer))"#;
+    let fine = handler("0.2.0", parameters, "", &core(""));
+    assert_eq!(App::of(&fine).serve().await.get("/").await.status, 500, "it answers nothing");
+    let callback = r#"async (callback (core func $guest "callback"))"#;
+    let odd = handler("0.2.0", &format!("async {parameters}"), callback, &core("(result i32) (i32.const 0)"));
+    let (reason, message) = refusal(&odd).await;
+    assert_eq!(reason, "UnsupportedGuest", "{message}");
+    let said =
+        "its `wasi:http/incoming-handler` has a `handle` that is an `async func`, and in this interface it is none";
+    assert!(message.contains(said), "{message}");
+}
+
+#[tokio::test]
+async fn what_has_nothing_to_call_is_refused_before_it_is_compiled() {
+    let cache = tempfile::tempdir().unwrap();
+    let dir = cache.path().join("compiled");
+    let engine = engine_with(|config| config.cache_dir = Some(dir.clone()));
+    let compiled = || std::fs::read_dir(&dir).unwrap().count();
+    let before = compiled();
+    for (said, wat) in [
+        ("it handles no HTTP", r#"(component (instance $i) (export "a:b/c" (instance $i)))"#),
+        (
+            "more than one handler",
+            r#"(component (instance $i)
+            (export "wasi:http/handler@0.3.0" (instance $i)) (export "fermyon:spin/inbound-http" (instance $i)))"#,
+        ),
+        (
+            "which this runtime does not call",
+            r#"(component (instance $i) (export "wasi:http/handler@0.4.0" (instance $i)))"#,
+        ),
+        ("without a function `handle-http-request`", r#"(module (func (export "main")))"#),
+    ] {
+        let error = App::on(engine.clone(), &text(wat)).refused().await;
+        assert_eq!(error.reason(), "UnsupportedGuest", "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    for (said, wat) in [
+        ("its `wasi:cli/run` is missing", r#"(component (instance $i) (export "a:b/c" (instance $i)))"#),
+        ("no such function '_start'", r#"(module (func (export "main")))"#),
+    ] {
+        let error = App::on(engine.clone(), &text(wat)).wagi().refused().await;
+        assert_eq!(error.reason(), "UnsupportedGuest", "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    assert_eq!(compiled(), before);
 }
 
 #[tokio::test]

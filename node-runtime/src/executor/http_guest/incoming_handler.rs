@@ -13,12 +13,12 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{Head, LinkError, RequestStore, RuntimeContext, answered_with, link};
+use super::{Called, Head, LinkError, RequestStore, RuntimeContext, answered_with, link};
 
 /// Checks that the guest's function is one that [`call`] can call.
 pub(super) fn check(pre: &InstancePre<RuntimeContext>) -> Result<(), LinkError> {
     type Parameters = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
-    link::export::<Parameters, ()>(pre, "wasi:http/incoming-handler", "handle").map(drop)
+    link::export::<Parameters, ()>(pre, "wasi:http/incoming-handler", "handle", Called::Waiting).map(drop)
 }
 
 /// Instantiates the guest and calls it. The future ends with the guest's function; the head comes through `head` before.

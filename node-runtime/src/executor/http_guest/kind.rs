@@ -40,7 +40,8 @@ impl HandlerKind {
         Self::of_exports(&exports)
     }
 
-    fn of_exports(exports: &[String]) -> Result<Self, LinkError> {
+    /// The kind of a component with these exports.
+    pub(in crate::executor) fn of_exports(exports: &[String]) -> Result<Self, LinkError> {
         let is_handler = |name: &&String| HANDLERS.iter().any(|handler| name.split('@').next() == Some(*handler));
         let handlers: Vec<&str> = exports.iter().filter(is_handler).map(String::as_str).collect();
         match handlers[..] {

@@ -22,12 +22,12 @@ use wasmtime_wasi_http::{
     p3::{self, bindings::http::types::ErrorCode},
 };
 
-use super::{Head, LinkError, RequestStore, RuntimeContext, answered_with, link};
+use super::{Called, Head, LinkError, RequestStore, RuntimeContext, answered_with, link};
 
 /// Checks that the guest's function is one that [`call`] can call.
 pub(super) fn check(pre: &InstancePre<RuntimeContext>) -> Result<(), LinkError> {
     type Answer = Result<Resource<p3::Response>, ErrorCode>;
-    link::export::<(Resource<p3::Request>,), (Answer,)>(pre, "wasi:http/handler", "handle").map(drop)
+    link::export::<(Resource<p3::Request>,), (Answer,)>(pre, "wasi:http/handler", "handle", Called::Async).map(drop)
 }
 
 /// Instantiates the guest, calls it, and goes on until nothing of it is left to do.
