@@ -160,6 +160,7 @@ impl Executor {
             parts.headers.remove(header::CONNECTION);
             exchange.inject(&mut parts.headers);
         }
+        let memory = exchange.guest.memory().clone();
         let response = match self {
             Self::Spin(SpinHttpExecutor::Component(guest)) => {
                 let (body, cap) = buffer::capped(body, exchange.guest.body_limit(), &parts.headers)?;
@@ -178,7 +179,10 @@ impl Executor {
                 Box::pin(guest.call(&exchange, &parts, body)).await?
             }
         };
-        finish(response, parts.method == ::http::Method::HEAD)
+        // It may wait for its client when the guest and its memory are gone.
+        let (head, body) = response.into_parts();
+        let body = memory.keep(body).map_err(|NoRoom| RequestError::Overloaded)?;
+        finish(Response::from_parts(head, body), parts.method == ::http::Method::HEAD)
     }
 }
 
@@ -198,7 +202,7 @@ impl Exchange<'_> {
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         let most = self.guest.body_limit().and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-        let body = Box::pin(buffer::collect(body, self.buffered_body.min(most), headers));
+        let body = Box::pin(buffer::collect(body, self.buffered_body.min(most), self.guest.memory(), headers));
         tokio::time::timeout_at(self.deadline.into(), body).await.map_err(|_| RequestError::RequestSlow)?
     }
 

@@ -31,8 +31,9 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 pub(crate) use databases::ConnectionPools;
 pub(crate) use grants::Grants;
+use limits::LastAnswer;
 pub use limits::Usage;
-pub(crate) use limits::{InstanceLimits, MemoryBudget};
+pub(crate) use limits::{HostMemory, InstanceLimits, MemoryBudget};
 pub(crate) use logs::{Backlog, GuestLogs, GuestOutput, LineStream};
 pub use logs::{GuestLine, GuestLog, GuestStream, LineFormat, LogLabels};
 pub use network::{BlockedNetworkError, BlockedNetworks};
@@ -62,6 +63,7 @@ pub struct RuntimeContext {
     connections: sqlite::Connections,
     open_connections: databases::OpenConnections,
     responses: outbound::OpenResponses,
+    answer: LastAnswer,
     limits: InstanceLimits,
     layout: guest_memory::Layout,
     deadline: Instant,
@@ -99,6 +101,7 @@ impl RuntimeContext {
             connections: sqlite::Connections::default(),
             open_connections: databases::OpenConnections::default(),
             responses: outbound::OpenResponses::default(),
+            answer: LastAnswer::new(grants.network.memory()),
             limits,
             layout: guest_memory::Layout::Canonical,
             deadline,
@@ -108,7 +111,7 @@ impl RuntimeContext {
         store.limiter(|context| &mut context.limits);
         store.set_max_component_handles(limits::HANDLES);
         if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(limits::RESOURCES);
+            table.set_max_capacity(limits::files::CONCURRENT);
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
@@ -118,7 +121,9 @@ impl RuntimeContext {
             if is_overdue() {
                 return Err(CpuExceeded.into());
             }
-            limits::files::check(WasiView::ctx(store.data_mut()).table)?;
+            let concurrent = store.concurrent_resource_table().map_or(0, |table| table.iter_mut().count());
+            let Self { wasi, limits, .. } = store.data_mut();
+            limits::files::check(wasi.ctx().table, concurrent, &mut limits.files)?;
             Ok(UpdateDeadline::Yield(1))
         });
         store
@@ -194,6 +199,7 @@ pub(crate) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Co
     let mut linker = ComponentLinker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    sockets::link_components(&mut linker)?;
     outbound::link_components(&mut linker)?;
     llm::link_components(&mut linker)?;
     variables::link_components(&mut linker)?;

@@ -20,6 +20,15 @@ pub fn raise_limit() {
 /// How many of them may be connections of callers: the rest is for guests' files, stores and the process itself.
 #[must_use]
 pub fn connections() -> usize {
-    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    usize::try_from(files / 4 * 3).unwrap_or(usize::MAX).max(1)
+    usize::try_from(most() / 4 * 3).unwrap_or(usize::MAX).max(1)
+}
+
+/// How many the guests of one app may have: half of what is left for guests, and at least what one of them may have.
+#[must_use]
+pub fn of_an_app() -> usize {
+    usize::try_from(most() / 8).unwrap_or(usize::MAX).max(512)
+}
+
+fn most() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }

@@ -7,7 +7,7 @@ use control::Limits;
 use super::{Engine, EngineConfig};
 use crate::host::{
     InstanceLimits, Usage,
-    limits::{Queue, Share},
+    limits::{Queue, Share, files::FileShare},
 };
 
 /// What one request may use, and how many there may be.
@@ -56,7 +56,8 @@ fn ticks(time: Duration, tick: Duration) -> u64 {
 /// What the instances of an app may grow to.
 pub(super) fn instance_limits(limits: &Limits, engine: &Engine, usage: &Arc<Usage>) -> InstanceLimits {
     let config = engine.config();
-    let limits = InstanceLimits::new(limits.memory.unwrap_or(config.default_memory), config.table_elements);
+    let files = FileShare::new(usage, config.open_files);
+    let limits = InstanceLimits::new(limits.memory.unwrap_or(config.default_memory), config.table_elements, files);
     match config.guests_memory {
         None => limits,
         Some(all) => {

@@ -260,9 +260,10 @@ impl Builder {
 
     async fn network(&self) -> Result<Arc<SharedNetwork>, BuildError> {
         let (config, engine) = (Arc::clone(&self.settings.runtime_config), self.engine.clone());
+        let memory = allowance::instance_limits(&self.settings.limits, &engine, &self.settings.usage).host_memory();
         let make = move || {
             let EngineConfig { blocked_networks, outbound_connections, .. } = engine.config();
-            SharedNetwork::new(&config, blocked_networks, *outbound_connections, engine.roots()).map(Arc::new)
+            SharedNetwork::new(&config, blocked_networks, *outbound_connections, memory, engine.roots()).map(Arc::new)
         };
         if self.settings.runtime_config.client_tls.is_empty() {
             return Ok(make()?);

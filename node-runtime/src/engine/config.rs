@@ -9,7 +9,10 @@ use std::{path::PathBuf, time::Duration};
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::host::{BlockedNetworks, LineFormat, limits};
+use crate::{
+    host::{BlockedNetworks, LineFormat, limits},
+    open_files,
+};
 
 /// How much of a used slot's memory stays mapped, in bytes.
 const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
@@ -85,6 +88,8 @@ pub struct EngineConfig {
     /// How many connections the guests of one app may have open at a time, of all kinds together, where its runtime
     /// configuration sets no `max_total_connections`; further ones wait. Default 256.
     pub outbound_connections: usize,
+    /// How many files and sockets the guests of one app may have open together. Default: an eighth of what the process may.
+    pub open_files: usize,
     /// Where no guest may connect to, whatever its manifest and its runtime configuration say. Default: nothing.
     pub blocked_networks: BlockedNetworks,
     /// How many bytes those lines may have together. Default 16 MiB.
@@ -121,6 +126,7 @@ impl Default for EngineConfig {
             compile_threads: cores.saturating_sub(1).max(1),
             log_queue_lines: 10_000,
             outbound_connections: 256,
+            open_files: open_files::of_an_app(),
             blocked_networks: BlockedNetworks::default(),
             log_queue_bytes: 16 << 20,
             log_format: LineFormat::Json,

@@ -11,7 +11,7 @@ use crate::{
     application::{Caller, OwnApplication},
     executor::{Executor, RequestError},
     host::{
-        Grants, GuestOutput, GuestStream, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services,
+        Grants, GuestOutput, GuestStream, HostMemory, InstanceLimits, LineStream, LogLabels, RuntimeContext, Services,
         StoreUseError, Usage, configure_sockets,
         limits::{Busy, Pass},
     },
@@ -128,6 +128,11 @@ impl Guest {
 
     pub(crate) fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// Where the host holds bodies for it.
+    pub(crate) fn memory(&self) -> &HostMemory {
+        self.grants.network.memory()
     }
 
     /// When a request that begins now must have ended.

@@ -17,12 +17,19 @@ use wasmtime_wasi::{
 pub(super) use capped::capped;
 
 use super::RequestError;
+use crate::host::limits::{Held, HostMemory, NoRoom};
 
 /// How much a guest may write at once, in bytes.
 const WRITE_PERMIT: usize = 1 << 20;
 
-/// Reads all of a request's body, up to `limit` bytes. A body that is announced as longer is not read at all.
-pub(super) async fn collect<B>(body: B, limit: usize, headers: &HeaderMap) -> Result<Bytes, RequestError>
+/// Reads all of a request's body, up to `limit` bytes, and holds it in `memory`. A body that is announced as longer is not
+/// read at all.
+pub(super) async fn collect<B>(
+    body: B,
+    limit: usize,
+    memory: &HostMemory,
+    headers: &HeaderMap,
+) -> Result<Bytes, RequestError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<wasmtime_wasi_http::Error>,
@@ -32,6 +39,7 @@ where
         return Err(too_large());
     }
     let mut body = std::pin::pin!(body);
+    let mut held = memory.hold();
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
@@ -43,13 +51,14 @@ where
         if first.len() + rest.as_ref().map_or(0, BytesMut::len) + data.len() > limit {
             return Err(too_large());
         }
+        held.add(data.len()).map_err(|NoRoom| RequestError::Overloaded)?;
         if first.is_empty() && rest.is_none() {
             first = data;
         } else {
             rest.get_or_insert_with(|| BytesMut::from(std::mem::take(&mut first))).extend_from_slice(&data);
         }
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(held.keep(rest.map_or(first, BytesMut::freeze)))
 }
 
 /// The length that a request's headers announce.
@@ -68,25 +77,29 @@ pub(super) struct OutputTooLarge {
 /// A standard output that is kept, up to a limit; beyond it the guest is stopped.
 #[derive(Debug, Clone)]
 pub(super) struct OutputBuffer {
-    kept: Arc<Mutex<BytesMut>>,
+    kept: Arc<Mutex<(BytesMut, Held)>>,
     limit: usize,
 }
 
 impl OutputBuffer {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { kept: Arc::default(), limit }
+    /// One of at most `limit` bytes, held in `memory`.
+    pub(super) fn new(limit: usize, memory: &HostMemory) -> Self {
+        Self { kept: Arc::new(Mutex::new((BytesMut::new(), memory.hold()))), limit }
     }
 
-    /// What was written; nothing is left.
+    /// What was written; nothing is left, and whoever has it counts it.
     pub(super) fn take(&self) -> Bytes {
-        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner)).freeze()
+        let (kept, _held) = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.freeze()
     }
 
-    fn add(&self, bytes: &[u8]) -> Result<(), OutputTooLarge> {
+    fn add(&self, bytes: &[u8]) -> wasmtime::Result<()> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, held) = &mut *kept;
         if kept.len() + bytes.len() > self.limit {
-            return Err(OutputTooLarge { limit: self.limit });
+            return Err(OutputTooLarge { limit: self.limit }.into());
         }
+        held.add(bytes.len())?;
         kept.extend_from_slice(bytes);
         Ok(())
     }
@@ -115,7 +128,7 @@ impl Pollable for OutputBuffer {
 
 impl OutputStream for OutputBuffer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.add(&bytes).map_err(|error| StreamError::Trap(error.into()))
+        self.add(&bytes).map_err(StreamError::Trap)
     }
 
     fn flush(&mut self) -> StreamResult<()> {

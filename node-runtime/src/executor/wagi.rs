@@ -130,7 +130,7 @@ impl WagiGuest {
             body_size: body.len(),
             found: exchange.found,
         };
-        let output = OutputBuffer::new(exchange.buffered_body);
+        let output = OutputBuffer::new(exchange.buffered_body, guest.memory());
         let mut wasi = guest.wasi().map_err(RequestError::of_wasmtime)?;
         wasi.stdin(MemoryInputPipe::new(body))
             .stdout(output.clone())

@@ -34,6 +34,7 @@ use wasmtime::{
 use super::{
     Network, RuntimeContext,
     handles::Handles,
+    limits::LastAnswer,
     sqlite::session::{DatabaseFile, FileLimits, Use},
     stores::{DEFAULT, Health, Places, StoreConfigError},
 };
@@ -148,7 +149,7 @@ pub(crate) use wasi::Swaps;
 
 /// An open store.
 #[derive(Debug, Clone)]
-pub(crate) struct Bucket(Arc<Labelled>);
+pub(crate) struct Bucket(Arc<Labelled>, LastAnswer);
 
 /// The table of the runtime configuration.
 const TABLE: &str = "key_value_store";
@@ -201,8 +202,8 @@ impl Stores {
     }
 
     /// The store `label`.
-    pub(super) fn open(&self, label: &str) -> Result<Bucket, Error> {
-        self.stores.get(label).map(|store| Bucket(Arc::clone(store))).ok_or(Error::NoSuchStore)
+    pub(super) fn open(&self, label: &str, answer: LastAnswer) -> Result<Bucket, Error> {
+        self.stores.get(label).map(|store| Bucket(Arc::clone(store), answer)).ok_or(Error::NoSuchStore)
     }
 }
 
@@ -213,7 +214,7 @@ impl RuntimeContext {
         if !grants.key_value_stores.iter().any(|allowed| allowed == label) {
             return Err(Error::AccessDenied);
         }
-        let bucket = grants.services.key_value.open(label)?;
+        let bucket = grants.services.key_value.open(label, self.answer.clone())?;
         self.buckets.insert(bucket).ok_or(Error::StoreTableFull)
     }
 
@@ -226,7 +227,9 @@ impl RuntimeContext {
 impl Bucket {
     pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
         self.check(&key)?;
-        self.noted(self.0.store.get(key).await)
+        let value = self.noted(self.0.store.get(key).await)?;
+        self.hold(value.as_ref().map_or(0, Vec::len))?;
+        Ok(value)
     }
 
     pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error> {
@@ -246,7 +249,9 @@ impl Bucket {
     }
 
     pub(super) async fn keys(&self) -> Result<Vec<String>, Error> {
-        self.noted(self.0.store.keys().await)
+        let keys = self.noted(self.0.store.keys().await)?;
+        self.hold(keys.iter().map(|key| size_of::<String>() + key.len()).sum())?;
+        Ok(keys)
     }
 
     pub(super) async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Pair>, Error> {
@@ -254,7 +259,10 @@ impl Bucket {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        self.noted(self.0.store.get_many(keys).await)
+        let pairs = self.noted(self.0.store.get_many(keys).await)?;
+        let size = |(key, value): &Pair| size_of::<Pair>() + key.len() + value.as_ref().map_or(0, Vec::len);
+        self.hold(pairs.iter().map(size).sum())?;
+        Ok(pairs)
     }
 
     pub(super) async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), Error> {
@@ -291,6 +299,11 @@ impl Bucket {
             return Ok(());
         }
         Err(Error::Other(format!("the key has {} bytes: {KEY} is the limit", key.len())))
+    }
+
+    /// An answer of so many bytes is held until the next one.
+    fn hold(&self, size: usize) -> Result<(), Error> {
+        self.1.is(size).map_err(|error| Error::Other(error.to_string()))
     }
 
     /// What is too large to be read is not written.

@@ -10,10 +10,11 @@ use std::{fmt, sync::Arc};
 use wasmtime::ResourceLimiter;
 
 pub(crate) use gate::{Busy, Pass, Queue};
-pub(crate) use memory::{MemoryBudget, NoRoom, Share};
+pub(crate) use memory::{Held, HostMemory, LastAnswer, MemoryBudget, NoRoom, Share};
 pub(crate) use output::Grant;
 
 use crate::metrics::AppMetrics;
+use files::{FileShare, OpenFiles};
 use gate::Gate;
 use output::OutputBudget;
 
@@ -36,6 +37,7 @@ pub struct Usage {
     inner: Gate,
     output: OutputBudget,
     memory: MemoryBudget,
+    files: OpenFiles,
     metrics: Option<AppMetrics>,
 }
 
@@ -61,45 +63,48 @@ pub(crate) struct InstanceLimits {
     memory_used: usize,
     table_elements_used: usize,
     shares: Option<Arc<[Share]>>,
+    pub(super) files: FileShare,
 }
 
 impl InstanceLimits {
-    /// Limits in bytes and elements.
-    pub(crate) fn new(memory: u64, table_elements: u32) -> Self {
+    /// Limits in bytes and elements, and of the files of the app.
+    pub(crate) fn new(memory: u64, table_elements: u32, files: FileShare) -> Self {
         Self {
             memory: usize::try_from(memory).unwrap_or(usize::MAX),
             table_elements: usize::try_from(table_elements).unwrap_or(usize::MAX),
             memory_used: 0,
             table_elements_used: 0,
             shares: None,
+            files,
         }
     }
 
     /// The same, within `process` of which this app has `share` bytes.
-    pub(crate) fn within(self, process: Share, usage: &Arc<Usage>, share: usize) -> Self {
+    pub(crate) fn within(mut self, process: Share, usage: &Arc<Usage>, share: usize) -> Self {
         let app = Share::of_app(usage, share);
-        Self { shares: Some(Arc::from([process, app])), ..self }
+        self.shares = Some(Arc::from([process, app]));
+        self
     }
 
     /// The limits of a new instance.
     pub(crate) fn fresh(&self) -> Self {
-        Self { memory_used: 0, table_elements_used: 0, shares: self.shares.clone(), ..*self }
+        Self {
+            memory_used: 0,
+            table_elements_used: 0,
+            shares: self.shares.clone(),
+            files: self.files.fresh(),
+            memory: self.memory,
+            table_elements: self.table_elements,
+        }
     }
 
     fn shares(&self) -> &[Share] {
         self.shares.as_deref().unwrap_or_default()
     }
 
-    /// Takes `bytes` of every share, or of none.
-    fn take(&self, bytes: usize) -> bool {
-        let shares = self.shares();
-        for (index, share) in shares.iter().enumerate() {
-            if !share.take(bytes) {
-                shares.iter().take(index).for_each(|share| share.give(bytes));
-                return false;
-            }
-        }
-        true
+    /// What the host may hold for guests with these limits.
+    pub(crate) fn host_memory(&self) -> HostMemory {
+        HostMemory::of(self.shares.as_ref())
     }
 }
 
@@ -123,7 +128,7 @@ impl ResourceLimiter for InstanceLimits {
             return Ok(false);
         }
         let Some(used) = grown(self.memory_used, current, desired, self.memory) else { return Ok(false) };
-        if !self.take(used - self.memory_used) {
+        if !memory::take_of_all(self.shares(), used - self.memory_used) {
             // Without its first memory no guest can begin: that is for lack of room here, not its fault.
             return if current == 0 { Err(NoRoom.into()) } else { Ok(false) };
         }
@@ -156,12 +161,20 @@ impl ResourceLimiter for InstanceLimits {
 }
 
 #[cfg(test)]
+impl InstanceLimits {
+    /// Limits in bytes and elements, of an app of its own.
+    pub(crate) fn of(memory: u64, table_elements: u32) -> Self {
+        Self::new(memory, table_elements, FileShare::new(&Arc::default(), usize::MAX))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn memories_of_one_guest_share_one_limit() {
-        let mut limits = InstanceLimits::new(100, 10);
+        let mut limits = InstanceLimits::of(100, 10);
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 60, None).unwrap());
         assert!(limits.memory_growing(0, 40, None).unwrap());
@@ -170,7 +183,7 @@ mod tests {
 
     #[test]
     fn growth_beyond_a_memory_s_own_maximum_is_refused_and_not_counted() {
-        let mut limits = InstanceLimits::new(100, 10);
+        let mut limits = InstanceLimits::of(100, 10);
         assert!(!limits.memory_growing(0, 60, Some(50)).unwrap());
         assert!(limits.memory_growing(0, 50, Some(50)).unwrap());
         assert!(limits.table_growing(0, 10, None).unwrap());
@@ -181,7 +194,7 @@ mod tests {
     fn guests_of_all_apps_share_the_processs_memory_and_each_app_has_a_share() {
         let process = Arc::new(MemoryBudget::default());
         let (one, other) = (Arc::new(Usage::default()), Arc::new(Usage::default()));
-        let limits = |usage| InstanceLimits::new(100, 0).within(Share::new(&process, 100), usage, 60);
+        let limits = |usage| InstanceLimits::of(100, 0).within(Share::new(&process, 100), usage, 60);
         let (of_one, of_other) = (limits(&one), limits(&other));
         let mut first = of_one.fresh();
         assert!(first.memory_growing(0, 50, None).unwrap());

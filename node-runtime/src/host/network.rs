@@ -27,7 +27,10 @@ pub use blocked::{BlockedNetworkError, BlockedNetworks};
 pub(crate) use connections::{ConnectionKind, ConnectionPermit, Connections};
 pub(crate) use server_client::ServerClient;
 
-use super::tls::{Roots, TlsError, TlsIdentities, TlsIdentity};
+use super::{
+    limits::HostMemory,
+    tls::{Roots, TlsError, TlsIdentities, TlsIdentity},
+};
 
 /// Where one component may connect to, and with what.
 #[derive(Clone)]
@@ -44,6 +47,7 @@ pub(crate) struct SharedNetwork {
     connections: Arc<Connections>,
     identities: TlsIdentities,
     lookups: Arc<Semaphore>,
+    memory: HostMemory,
 }
 
 /// How many names an application looks up at a time. Each takes a thread that others need too, and whoever answers may be
@@ -93,7 +97,7 @@ pub(crate) enum NetworkError {
 
 impl SharedNetwork {
     /// The network of a revision with `config`: `blocked` and what it blocks itself, `connections` at most unless it says
-    /// otherwise. Reads the files of `[[client_tls]]`, so this blocks.
+    /// otherwise. What servers answer is held in `memory`. Reads the files of `[[client_tls]]`, so this blocks.
     ///
     /// # Errors
     /// When a file is not usable.
@@ -101,6 +105,7 @@ impl SharedNetwork {
         config: &RuntimeConfig,
         blocked: &BlockedNetworks,
         connections: usize,
+        memory: HostMemory,
         roots: &Arc<Roots>,
     ) -> Result<Self, TlsError> {
         Ok(Self {
@@ -108,6 +113,7 @@ impl SharedNetwork {
             connections: Arc::new(Connections::new(config, connections)),
             identities: TlsIdentities::load(&config.client_tls, roots)?,
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            memory,
         })
     }
 
@@ -184,6 +190,15 @@ impl Network {
         Ok(addresses)
     }
 
+    /// The addresses of `name`, blocked ones too, when it is this lookup's turn among those of the application.
+    ///
+    /// # Errors
+    /// When there is none, or nobody who knows it answered.
+    pub(crate) async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let found = self.shared.look_up(name, 0).await?;
+        Ok(found.into_iter().map(|address| address.ip().to_canonical()).collect())
+    }
+
     /// A TCP connection to the first of the [addresses](Self::addresses) of `host` that takes one.
     ///
     /// # Errors
@@ -212,6 +227,11 @@ impl Network {
         &self.shared.connections
     }
 
+    /// Where answers of servers are held, and everything else that is held for the application's guests.
+    pub(crate) fn memory(&self) -> &HostMemory {
+        &self.shared.memory
+    }
+
     /// How the component proves itself to servers, and whom it trusts.
     pub(crate) fn identity(&self) -> &Arc<TlsIdentity> {
         &self.identity
@@ -229,7 +249,8 @@ impl Network {
     /// One that may connect to `allowed`, with no runtime configuration, for tests.
     pub(crate) fn allowing(allowed: &[&str]) -> Self {
         let roots = Arc::new(Roots::default());
-        let shared = SharedNetwork::new(&RuntimeConfig::default(), &BlockedNetworks::default(), 256, &roots).unwrap();
+        let (config, blocked) = (RuntimeConfig::default(), BlockedNetworks::default());
+        let shared = SharedNetwork::new(&config, &blocked, 256, HostMemory::default(), &roots).unwrap();
         Arc::new(shared).of_component("main", AllowedHosts::parse(allowed).unwrap())
     }
 }
@@ -244,7 +265,8 @@ mod tests {
         let mut config = RuntimeConfig::default();
         config.outbound_networking.block_networks = networks.iter().map(|network| network.parse().unwrap()).collect();
         let always = "127.0.0.2".parse().unwrap();
-        let shared = SharedNetwork::new(&config, &always, 1, &Arc::new(Roots::default())).unwrap();
+        let shared =
+            SharedNetwork::new(&config, &always, 1, HostMemory::default(), &Arc::new(Roots::default())).unwrap();
         Arc::new(shared).of_component("main", AllowedHosts::default())
     }
 
@@ -261,6 +283,18 @@ mod tests {
             assert!(matches!(closed.addresses(host, 80).await, Err(NetworkError::Blocked { .. })), "{host}");
         }
         assert!(matches!(open.addresses("no such name", 80).await, Err(NetworkError::Resolve { .. })));
+    }
+
+    #[tokio::test]
+    async fn no_more_names_are_looked_up_at_a_time_than_may_be() {
+        let network = blocking(&[]);
+        let turns: Vec<_> =
+            (0..LOOKUPS).map(|_| Arc::clone(&network.shared.lookups).try_acquire_owned().unwrap()).collect();
+        let mut look_up = std::pin::pin!(network.look_up("localhost"));
+        assert!(futures::poll!(look_up.as_mut()).is_pending());
+        assert_eq!(network.shared.lookups.available_permits(), 0);
+        drop(turns);
+        assert!(look_up.await.unwrap().iter().all(IpAddr::is_loopback));
     }
 
     #[tokio::test]

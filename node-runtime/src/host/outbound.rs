@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, Method};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
@@ -35,6 +35,7 @@ use body::Presence;
 use chain::Destination;
 pub(crate) use client::HttpPool;
 pub(super) use experimental_http::OpenResponses;
+use whole::BodyError;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
@@ -107,12 +108,13 @@ impl Outbound {
         let body = |body| self.presence.body(Full::new(body).map_err(|never| match never {}).boxed_unsync());
         let response = self.grants.http.send(request.map(body), RequestOptions::default(), self.deadline).await?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, limit).collect().await;
-        let body = body.map_err(|error| match error.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(_) => Error::HttpResponseBodySize(None),
+        let body = whole::collect(body, limit, self.grants.network.memory()).await;
+        let body = body.map_err(|error| match error {
+            BodyError::Broken(error) => error,
+            BodyError::TooLarge(_) => Error::HttpResponseBodySize(None),
+            BodyError::NoRoom(error) => Error::InternalError(Some(error.to_string())),
         })?;
-        Ok(http::Response::from_parts(parts, body.to_bytes()))
+        Ok(http::Response::from_parts(parts, body))
     }
 
     /// Whether it is a request, and the manifest allows it. Returns whose request it is for those who get it here.

@@ -80,7 +80,7 @@ impl RedisServer {
         patience: Option<Duration>,
         until: Instant,
     ) -> Result<RedisLink, RedisLinkError> {
-        let budget = Budget::new(most).with_lines(VALUE);
+        let budget = Budget::new(most, network.memory()).with_lines(VALUE);
         let settings = self.info.redis_settings().clone().set_skip_set_lib_name();
         let connect = async {
             let wire = Wire::connect(network, &self.host, self.port, self.tls, budget.clone(), until).await?;

@@ -5,6 +5,7 @@ use manifest::{RuntimeConfig, runtime_config::Directory};
 use super::{
     ConnectionPools, Network,
     key_value::Stores,
+    limits::LastAnswer,
     sqlite::{Databases, session::FileLimits},
     stores::{DEFAULT, Places, StoreConfigError, StoreUseError},
 };
@@ -54,7 +55,8 @@ impl Services {
 
     /// Gives `key` a value in the key-value store `default`.
     pub(crate) async fn set_key_value(&self, key: &str, value: &[u8]) -> Result<(), StoreUseError> {
-        let set = async { self.key_value.open(DEFAULT)?.set(key.to_owned(), value.to_vec()).await };
+        let set =
+            async { self.key_value.open(DEFAULT, LastAnswer::default())?.set(key.to_owned(), value.to_vec()).await };
         set.await.map_err(|error| StoreUseError::KeyValue { key: key.to_owned(), problem: error.to_string() })
     }
 

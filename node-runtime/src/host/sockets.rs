@@ -7,6 +7,8 @@
 //! Promise: no guest listens, or takes a port of its own choice. A connection counts as one of its application's until the
 //! request ends; a guest that would have too many is told that it may not.
 
+mod lookup;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -15,6 +17,8 @@ use std::{
 use wasmtime_wasi::{WasiCtxBuilder, sockets::SocketAddrUse};
 
 use super::{ConnectionKind, ConnectionPermit, Grants};
+
+pub(super) use lookup::{begin as begin_lookup, link as link_components};
 
 /// Sets up what the guest of one request may do.
 pub(crate) fn configure(wasi: &mut WasiCtxBuilder, grants: &Arc<Grants>) {

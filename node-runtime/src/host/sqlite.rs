@@ -34,6 +34,7 @@ use wasmtime::{
 use super::{
     Network, RuntimeContext,
     handles::Handles,
+    limits::LastAnswer,
     stores::{DEFAULT, Health, Places, StoreConfigError, check_label},
 };
 use libsql::LibsqlDatabase;
@@ -182,6 +183,7 @@ struct Labelled {
 pub(super) struct Opened {
     database: Arc<Labelled>,
     connection: Arc<dyn Connection>,
+    answer: LastAnswer,
 }
 
 /// The connections of one instance.
@@ -255,7 +257,8 @@ impl RuntimeContext {
             return Err(Error::AccessDenied);
         }
         let database = grants.services.sqlite.databases.get(label).ok_or(Error::NoSuchDatabase)?;
-        let opened = Opened { database: Arc::clone(database), connection: Arc::from(database.database.connect()) };
+        let connection = Arc::from(database.database.connect());
+        let opened = Opened { database: Arc::clone(database), connection, answer: self.answer.clone() };
         self.connections.insert(opened).ok_or_else(|| Error::Io("too many connections are open".to_owned()))
     }
 
@@ -267,7 +270,10 @@ impl RuntimeContext {
 
 impl Opened {
     async fn execute(&self, statement: String, parameters: Vec<Value>) -> Result<QueryResult, Error> {
-        self.database.noted(self.connection.execute(statement, parameters).await)
+        let result = self.database.noted(self.connection.execute(statement, parameters).await)?;
+        let size: usize = result.rows.iter().flat_map(|row| &row.values).map(Value::size).sum();
+        self.answer.is(size).map_err(|error| Error::Io(error.to_string()))?;
+        Ok(result)
     }
 
     async fn last_insert_rowid(&self) -> Result<i64, Error> {

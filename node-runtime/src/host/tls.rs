@@ -8,6 +8,8 @@
 //! Promise: files are read when a revision is built, so that a wrong one is known before it serves; its error names file and
 //! component.
 
+mod any_name;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -20,11 +22,13 @@ use manifest::runtime_config::{ClientTls, Pem};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
 
+use self::any_name::AnyName;
+
 /// The authorities that are trusted by default. Read when they are first needed: once in a process.
 #[derive(Default)]
 pub(crate) struct Roots {
     system: OnceLock<Vec<CertificateDer<'static>>>,
-    config: OnceLock<Arc<ClientConfig>>,
+    default: OnceLock<HostIdentity>,
 }
 
 /// The identities of a revision's components.
@@ -44,20 +48,7 @@ pub(crate) struct TlsIdentity {
 #[derive(Clone)]
 struct HostIdentity {
     config: Arc<ClientConfig>,
-    entry: Arc<ClientTls>,
-}
-
-/// What a [`TlsIdentity`] is made of, for clients that take no configuration of rustls.
-#[derive(Debug)]
-pub(crate) struct TlsParts {
-    /// Authorities to trust, beside Mozilla's.
-    pub(crate) authorities: Vec<CertificateDer<'static>>,
-    /// Further authorities.
-    pub(crate) own_authorities: Option<Pem>,
-    /// Whether to trust Mozilla's authorities.
-    pub(crate) webpki_roots: bool,
-    /// A certificate chain and its key.
-    pub(crate) certificate: Option<(Pem, Pem)>,
+    authorities: Arc<RootCertStore>,
 }
 
 /// Why a `[[client_tls]]` cannot be used.
@@ -147,19 +138,15 @@ impl Roots {
         store
     }
 
-    /// The system's authorities that rustls understands.
-    fn understood(&self) -> Vec<CertificateDer<'static>> {
-        let understood =
-            |authority: &&CertificateDer<'static>| RootCertStore::empty().add((*authority).clone()).is_ok();
-        self.system().iter().filter(understood).cloned().collect()
-    }
-
-    fn default_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        if let Some(config) = self.config.get() {
-            return Ok(Arc::clone(config));
+    /// The identity towards hosts of which nothing is said.
+    fn default(&self) -> Result<HostIdentity, TlsError> {
+        if let Some(identity) = self.default.get() {
+            return Ok(identity.clone());
         }
-        let config = builder()?.with_root_certificates(self.store(true, true)).with_no_client_auth();
-        Ok(Arc::clone(self.config.get_or_init(|| Arc::new(config))))
+        let authorities = Arc::new(self.store(true, true));
+        let config = builder()?.with_root_certificates(Arc::clone(&authorities)).with_no_client_auth();
+        let identity = HostIdentity { config: Arc::new(config), authorities };
+        Ok(self.default.get_or_init(|| identity).clone())
     }
 }
 
@@ -177,8 +164,7 @@ impl TlsIdentities {
                 return Err(TlsError::Entry("component_ids and hosts must each name at least one".to_owned()));
             }
             let hosts = entry.hosts.iter().map(|host| checked_host(host)).collect::<Result<Vec<_>, _>>()?;
-            let config = Arc::new(config(entry, &component, roots)?);
-            let identity = HostIdentity { config, entry: Arc::new(entry.clone()) };
+            let identity = identity(entry, &component, roots)?;
             for host in &hosts {
                 application.entry(host.clone()).or_insert_with(|| identity.clone());
             }
@@ -189,11 +175,11 @@ impl TlsIdentities {
                 }
             }
         }
-        let identity = |hosts| Arc::new(TlsIdentity { hosts, roots: Arc::clone(roots) });
+        let of = |hosts| Arc::new(TlsIdentity { hosts, roots: Arc::clone(roots) });
         Ok(Self {
-            components: components.into_iter().map(|(id, hosts)| (id, identity(hosts))).collect(),
-            other: identity(BTreeMap::new()),
-            application: identity(application),
+            components: components.into_iter().map(|(id, hosts)| (id, of(hosts))).collect(),
+            other: of(BTreeMap::new()),
+            application: of(application),
         })
     }
 
@@ -214,41 +200,48 @@ impl TlsIdentity {
     /// # Errors
     /// When TLS is not possible at all.
     pub(crate) async fn config(&self, host: &str) -> Result<Arc<ClientConfig>, TlsError> {
-        if let Some(config) = self.own_config(host) {
-            return Ok(config);
+        Ok(self.towards(host).await?.config)
+    }
+
+    /// The same, by which a server may have a certificate for any name.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub(crate) async fn config_for_any_name(&self, host: &str) -> Result<Arc<ClientConfig>, TlsError> {
+        let HostIdentity { config, authorities } = self.towards(host).await?;
+        let mut config = (*config).clone();
+        config.dangerous().set_certificate_verifier(Arc::new(AnyName::of(authorities)?));
+        Ok(Arc::new(config))
+    }
+
+    async fn towards(&self, host: &str) -> Result<HostIdentity, TlsError> {
+        if let Some(identity) = self.own(host) {
+            return Ok(identity.clone());
         }
-        if let Some(config) = self.roots.config.get() {
-            return Ok(Arc::clone(config));
+        if let Some(identity) = self.roots.default.get() {
+            return Ok(identity.clone());
         }
         // Reads many small files.
         let roots = Arc::clone(&self.roots);
-        let made = tokio::task::spawn_blocking(move || roots.default_config()).await;
+        let made = tokio::task::spawn_blocking(move || roots.default()).await;
         made.map_err(|stopped| TlsError::Provider(rustls::Error::General(stopped.to_string())))?
     }
 
     /// The configuration of connections to `host`, if the runtime configuration says something about it.
     pub(crate) fn own_config(&self, host: &str) -> Option<Arc<ClientConfig>> {
+        self.own(host).map(|identity| Arc::clone(&identity.config))
+    }
+
+    fn own(&self, host: &str) -> Option<&HostIdentity> {
         if self.hosts.is_empty() {
             return None;
         }
-        self.hosts.get(&comparable(host)).map(|identity| Arc::clone(&identity.config))
-    }
-
-    /// What the configuration of connections to `host` is made of. May read files, so this blocks.
-    pub(crate) fn parts(&self, host: &str) -> TlsParts {
-        let entry = self.hosts.get(&comparable(host)).map(|identity| &identity.entry);
-        let of_system = entry.is_none_or(|entry| entry.platform_roots);
-        TlsParts {
-            authorities: if of_system { self.roots.understood() } else { Vec::new() },
-            own_authorities: entry.and_then(|entry| entry.ca_roots.clone()),
-            webpki_roots: entry.is_none_or(|entry| entry.webpki_roots),
-            certificate: entry.and_then(|entry| entry.client_cert.clone().zip(entry.client_private_key.clone())),
-        }
+        self.hosts.get(&comparable(host))
     }
 }
 
-/// The configuration that `entry` describes, for `component`.
-fn config(entry: &ClientTls, component: &str, roots: &Roots) -> Result<ClientConfig, TlsError> {
+/// The identity that `entry` describes, for `component`.
+fn identity(entry: &ClientTls, component: &str, roots: &Roots) -> Result<HostIdentity, TlsError> {
     let part = |pem, key| Part { pem, key, component };
     let mut store = roots.store(entry.platform_roots, entry.webpki_roots);
     if let Some(authorities) = entry.ca_roots.as_ref().map(|pem| part(pem, "ca_roots_pem")) {
@@ -259,16 +252,18 @@ fn config(entry: &ClientTls, component: &str, roots: &Roots) -> Result<ClientCon
     if store.is_empty() {
         return Err(TlsError::NoRoots { component: component.to_owned() });
     }
-    let config = builder()?.with_root_certificates(store);
-    match (&entry.client_cert, &entry.client_private_key) {
-        (None, None) => Ok(config.with_no_client_auth()),
+    let authorities = Arc::new(store);
+    let config = builder()?.with_root_certificates(Arc::clone(&authorities));
+    let config = match (&entry.client_cert, &entry.client_private_key) {
+        (None, None) => config.with_no_client_auth(),
         (Some(chain), Some(key)) => {
             let (chain, key) = (part(chain, "client_cert_pem"), part(key, "client_private_key_pem"));
             let signed = config.with_client_auth_cert(chain.certificates()?, key.private_key()?);
-            signed.map_err(|source| key.unusable(source))
+            signed.map_err(|source| key.unusable(source))?
         }
-        _ => Err(TlsError::Half { component: component.to_owned() }),
-    }
+        _ => return Err(TlsError::Half { component: component.to_owned() }),
+    };
+    Ok(HostIdentity { config: Arc::new(config), authorities })
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsError> {

@@ -180,3 +180,113 @@ async fn a_reply_of_very_many_small_values_is_counted_as_what_it_takes() {
         assert_eq!(says.contains("RedisResult::Int64(1000)"), fits, "{}", says.get(..300).unwrap_or(&says));
     }
 }
+
+/// A packet of MySQL's protocol.
+fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    [&size[..3], &[number], payload].concat()
+}
+
+/// A server of MySQL's protocol that greets, and then says one of `answers` to each packet that it hears. After the last it is
+/// silent.
+async fn mysql_server(answers: Vec<Vec<u8>>) -> (u16, JoinSet<()>) {
+    let greeting = [
+        b"\x0a8.0.36\0\x01\0\0\0nonce678\0".as_slice(),
+        &[0xff, 0xf7, 45, 2, 0, 0xff, 0xff, 21],
+        &[0; 10],
+        b"nonce6789012\0mysql_native_password\0",
+    ]
+    .concat();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _greeted = client.write_all(&packet(0, &greeting)).await;
+            for answer in &answers {
+                let mut header = [0; 4];
+                if client.read_exact(&mut header).await.is_err() {
+                    break;
+                }
+                let mut payload = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8];
+                let _asked = client.read_exact(&mut payload).await;
+                let _answered = client.write_all(answer).await;
+            }
+            open.push(client);
+        }
+    });
+    (port, tasks)
+}
+
+#[tokio::test]
+async fn a_server_of_mysql_s_protocol_that_lies_fails_one_call() {
+    let served = everywhere(App::of(&guest("http-spin-sdk"))).serve().await;
+    let fine = |number| packet(number, &[0, 0, 0, 2, 0, 0, 0]);
+    let columns = |number, count: u64| packet(number, &[&[0xfe][..], &count.to_le_bytes()].concat());
+    let one_column = b"\x03def\0\0\0\x01a\0\x0c\x3f\0\x01\0\0\0\x08\0\0\0\0\0";
+    let begins = [packet(1, &[1]), packet(2, one_column), packet(3, &[0xfe, 0, 0, 2, 0])].concat();
+    let statement = |columns: u16, parameters: u16| {
+        packet(1, &[&[0, 1, 0, 0, 0][..], &columns.to_le_bytes(), &parameters.to_le_bytes(), &[0, 0, 0]].concat())
+    };
+    // The login, what the client library asks by itself, and the guest's statement: prepared, then executed.
+    let logged_in = |rest: &[Vec<u8>]| [&[fine(2), fine(1)][..], rest].concat();
+    let announced = "announces 18446744073709551615 columns";
+    let cases: [(Vec<Vec<u8>>, &str); 12] = [
+        (logged_in(&[statement(0, 0), columns(1, u64::MAX)]), announced),
+        (logged_in(&[statement(0, 0), columns(1, 1 << 40)]), "announces 1099511627776 columns"),
+        (
+            logged_in(&[
+                statement(0, 0),
+                [&begins[..], &packet(4, &[0xfe, 0, 0, 10, 0]), &columns(5, u64::MAX)].concat(),
+            ]),
+            announced,
+        ),
+        (vec![fine(2), columns(1, u64::MAX)], announced),
+        (logged_in(&[statement(0, 0), [&begins[..], &packet(4, b"")].concat()]), "not what MySQL's protocol has there"),
+        (logged_in(&[statement(0, 0), packet(1, b"\xfb/etc/passwd")]), "asks for a file"),
+        (logged_in(&[packet(1, b"")]), "not what MySQL's protocol has there"),
+        (logged_in(&[[statement(1, 0), packet(2, b"x")].concat()]), "QueryFailed"),
+        // Ways to log in that the client library takes for sound.
+        (vec![packet(2, b"\xfecaching_sha2_password\0"), packet(4, &[1, 4]), packet(6, b"\x01key")], "makes no sense"),
+        (
+            vec![packet(2, b"\xfecaching_sha2_password\0nonce"), packet(4, &[1, 4]), packet(6, b"\x01no key")],
+            "makes no sense",
+        ),
+        (vec![packet(2, b"\xfeparsec\0nonce"), packet(4, b"\xfeparsec\0nonce")], "ConnectionFailed"),
+        (vec![packet(2, &[0xff; 3])], "ConnectionFailed"),
+    ];
+    for (index, (answers, said)) in cases.into_iter().enumerate() {
+        let (port, _server) = mysql_server(answers).await;
+        let url = format!("mysql://user:password@127.0.0.1:{port}/app");
+        let says = ask(&served, "/db/mysql", &[&url, "select 1"]).await;
+        assert!(says.contains(said), "case {index}: {says}");
+    }
+    let server = mariadb().unwrap();
+    server.create("honest").unwrap();
+    let says = ask(&served, "/db/mysql", &[&server.url("honest"), "select 1"]).await;
+    assert!(says.contains("(1)"), "{says}");
+}
+
+#[tokio::test]
+async fn answers_come_out_of_the_memory_of_an_app_s_guests() {
+    // Half of it is for one app, and a guest begins with some of that.
+    let engine = engine_with(|config| config.guests_memory = Some(64 << 20));
+    let served = everywhere(App::on(engine.clone(), &guest("http-spin-sdk"))).memory(256 << 20).serve().await;
+    let (redis, postgres, mariadb) = (redis().unwrap(), postgres().unwrap(), mariadb().unwrap());
+    postgres.create("heavy").unwrap();
+    mariadb.create("heavy").unwrap();
+    let large = "select repeat('x', 1000000) from generate_series(1, 40)";
+    for (path, lines) in [
+        ("/db/redis", [redis.url().as_str(), "SETRANGE heavy i:40000000 x;get", "heavy"].as_slice()),
+        ("/db/pg", &[&postgres.url("heavy"), large]),
+        ("/db/pg4", &[&postgres.url("heavy"), large]),
+        ("/db/mysql", &[&mariadb.url("heavy"), "select repeat('x', 1000000) from seq_1_to_40"]),
+    ] {
+        let says = ask(&served, path, lines).await;
+        assert!(says.contains("guests have all the memory"), "{path}: {}", says.get(..300).unwrap_or(&says));
+    }
+    let says = ask(&served, "/db/pg", &[&postgres.url("heavy"), "select 1"]).await;
+    assert!(says.contains("(1)"), "{says}");
+    served.idle().await;
+}

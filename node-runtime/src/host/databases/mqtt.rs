@@ -88,7 +88,7 @@ impl MqttConnection {
         let failure = |text: String| MqttFailure::Connection(text);
         let permit = network.permit(ConnectionKind::Mqtt, until).await.map_err(|error| failure(error.to_string()))?;
         let connect = async {
-            let budget = Budget::new(asker.answer_limit());
+            let budget = Budget::new(asker.answer_limit(), network.memory());
             let wire = Wire::connect(network, &host, port, tls, budget.clone(), until).await;
             let wire = wire.map_err(|error| failure(error.to_string()))?;
             let session = BrokerSession::start(wire, budget, login).await;

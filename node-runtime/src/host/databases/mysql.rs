@@ -2,7 +2,7 @@
 //!
 //! Promise: a guest finds a session as it is after connecting. When a guest is done, `COM_RESET_CONNECTION` clears it
 //! (transaction, temporary tables, variables, prepared statements, locks); a server that does not know it has its connection
-//! closed.
+//! closed. What a server says is looked at before the client library hears it ([`relay`]).
 //!
 //! Absent on purpose: stopping a query on the server when its guest goes away. That needs a second login, and MySQL notices
 //! a closed connection when it next writes to it.
@@ -10,11 +10,13 @@
 mod address;
 mod components;
 mod legacy;
+mod protocol;
+mod relay;
 mod values;
 
 use std::{
     fmt,
-    path::PathBuf,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
@@ -23,17 +25,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, stream};
-use manifest::runtime_config::Pem;
+use futures::{FutureExt as _, Stream, stream};
 use mysql_async::{
-    Conn, DriverError, Error, OptsBuilder, Params, SslOpts,
+    Conn, DriverError, Error, OptsBuilder, Params,
     prelude::{Protocol, Queryable as _},
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use wasmtime_wasi::runtime::spawn;
 
 use self::{
-    address::{Address, TlsMode},
+    address::Address,
+    relay::{Relay, RelayError, Relayed},
     values::RowError,
 };
 use super::{
@@ -41,12 +43,18 @@ use super::{
     pool::{AfterUse, Call, Key, Lease, LeaseError, Session},
     rdbms::{Column, Failure, Parameter, Room, Row, RowSet},
 };
-use crate::host::{Network, network::ConnectionKind, tls::TlsParts};
+use crate::host::{
+    Network,
+    limits::{Held, HostMemory},
+    network::ConnectionKind,
+};
 
 pub(super) use legacy::link_modules;
 
 /// Connections that were idle for longer are asked whether they still are: nothing else tells that a server is gone.
 const FRESH: Duration = Duration::from_secs(1);
+/// What is said of a server whose answers cannot be.
+const NONSENSE: &str = "the server's answer makes no sense";
 /// The server's code for statements that cannot be prepared.
 const NOT_PREPARABLE: u16 = 1295;
 
@@ -56,12 +64,16 @@ const NOT_PREPARABLE: u16 = 1295;
 pub struct MysqlConnection {
     lease: Arc<Lease<MysqlSession>>,
     answer_limit: usize,
+    memory: HostMemory,
+    /// What the last answer took, until there is another.
+    held: Arc<Mutex<Held>>,
     _slot: Arc<Slot>,
 }
 
 /// One connection to a server.
 pub(super) struct MysqlSession {
     connection: Mutex<Conn>,
+    relayed: Relayed,
     used: AtomicBool,
 }
 
@@ -69,7 +81,7 @@ impl Session for MysqlSession {
     const KIND: ConnectionKind = ConnectionKind::Mysql;
 
     fn is_open(&self) -> bool {
-        self.connection.try_lock().is_ok_and(|connection| !connection.is_disconnected())
+        self.relayed.is_open() && self.connection.try_lock().is_ok_and(|connection| !connection.is_disconnected())
     }
 
     fn after_use(&self) -> AfterUse {
@@ -78,11 +90,11 @@ impl Session for MysqlSession {
 
     async fn reset(&mut self) -> bool {
         *self.used.get_mut() = false;
-        self.connection.get_mut().reset().await.unwrap_or(false)
+        caught(self.connection.get_mut().reset()).await.is_ok_and(|reset| reset.unwrap_or(false))
     }
 
     async fn check(&mut self, idle: Duration) -> bool {
-        idle < FRESH || self.connection.get_mut().ping().await.is_ok()
+        idle < FRESH || caught(self.connection.get_mut().ping()).await.is_ok_and(|answer| answer.is_ok())
     }
 }
 
@@ -116,11 +128,17 @@ impl MysqlConnection {
         let lease = lease.map_err(|error| {
             Failure::ConnectionFailed(match error {
                 LeaseError::Network(error) => error.to_string(),
-                LeaseError::Connect(text) => format!("no connection to `{host}`: {text}"),
+                LeaseError::Connect(text) => text,
                 LeaseError::Timeout => format!("`{host}` does not answer in time"),
             })
         })?;
-        Ok(Self { lease: Arc::new(lease), answer_limit: asker.answer_limit(), _slot: Arc::new(slot) })
+        Ok(Self {
+            lease: Arc::new(lease),
+            answer_limit: asker.answer_limit(),
+            memory: network.memory().clone(),
+            held: Arc::default(),
+            _slot: Arc::new(slot),
+        })
     }
 
     fn call(&self) -> Result<Call<MysqlSession>, Failure> {
@@ -133,7 +151,8 @@ impl MysqlConnection {
     pub(super) async fn query(&self, statement: &str, parameters: Vec<Parameter>) -> Result<RowSet, Failure> {
         let call = self.call()?;
         let (mut columns, mut rows) = (Vec::new(), Vec::new());
-        let mut room = Room::new(self.answer_limit);
+        self.held.lock().await.release();
+        let mut room = Room::new(self.answer_limit).within(&self.memory);
         let asked = async {
             let mut connection = call.connection.lock().await;
             let sink = |event| {
@@ -145,10 +164,10 @@ impl MysqlConnection {
             };
             ask(&mut connection, statement, parameters, &mut room, sink).await
         };
-        let asked = asked.await;
-        match asked {
+        match caught(asked).await.unwrap_or(Err(Problem::Nonsense)) {
             Ok(()) => {
                 call.finish();
+                *self.held.lock().await = room.into_held();
                 Ok(RowSet { columns, rows })
             }
             Err(problem) => Err(failed(problem, call)),
@@ -164,7 +183,7 @@ impl MysqlConnection {
         let call = self.call()?;
         let (first, columns) = oneshot::channel();
         let (rows, mut received) = mpsc::channel(1);
-        let room = Room::new(self.answer_limit).for_each_row();
+        let room = Room::new(self.answer_limit).within(&self.memory).for_each_row();
         let task = spawn(send(call, statement, parameters, room, first, rows));
         // The task says why there are none.
         match columns.await {
@@ -188,20 +207,20 @@ impl MysqlConnection {
         let asked = async {
             let mut connection = call.connection.lock().await;
             let bare = parameters.is_empty();
-            match connection.exec_drop(statement, positional(parameters)).await {
+            let done = match connection.exec_drop(statement, positional(parameters)).await {
                 Err(Error::Server(error)) if error.code == NOT_PREPARABLE && bare => {
                     connection.query_drop(statement).await
                 }
                 done => done,
-            }
+            };
+            done.map_err(Problem::Client)
         };
-        let asked = asked.await;
-        match asked {
+        match caught(asked).await.unwrap_or(Err(Problem::Nonsense)) {
             Ok(()) => {
                 call.finish();
                 Ok(())
             }
-            Err(error) => Err(failed(Problem::Client(error), call)),
+            Err(problem) => Err(failed(problem, call)),
         }
     }
 }
@@ -225,6 +244,17 @@ enum Problem {
     Row(RowError),
     /// Nobody wants it.
     Unwanted,
+    /// The client library takes it for what cannot be.
+    Nonsense,
+}
+
+/// A server's answer made the client library panic.
+struct Panicked;
+
+/// What the client library says. It takes for granted some of what servers say: what is not so then is the server's fault, and
+/// no end of a request. The connection is not used again.
+async fn caught<C: Future>(call: C) -> Result<C::Output, Panicked> {
+    AssertUnwindSafe(call).catch_unwind().await.map_err(|_| Panicked)
 }
 
 /// Runs a statement and hands over what comes; `sink` says whether it wants more.
@@ -285,9 +315,9 @@ async fn send(
                 }
             }
         };
-        ask(&mut connection, &statement, parameters, &mut room, sink).await
+        caught(ask(&mut connection, &statement, parameters, &mut room, sink)).await
     };
-    match asked {
+    match asked.unwrap_or(Err(Problem::Nonsense)) {
         Ok(()) => call.finish(),
         Err(problem) => {
             let failure = failed(problem, call);
@@ -305,6 +335,7 @@ fn failed(problem: Problem, call: Call<MysqlSession>) -> Failure {
         Problem::Row(RowError::TooLarge(text)) => return Failure::QueryFailed(text),
         Problem::Row(RowError::Value(text)) => return Failure::ValueConversionFailed(text),
         Problem::Unwanted => return Failure::Other("the answer was not wanted".to_owned()),
+        Problem::Nonsense => return Failure::QueryFailed(NONSENSE.to_owned()),
     };
     match error {
         Error::Server(error) => {
@@ -323,7 +354,7 @@ fn failed(problem: Problem, call: Call<MysqlSession>) -> Failure {
         Error::Driver(DriverError::PacketTooLarge) => Failure::QueryFailed(
             "the answer has a row that is larger than what this runtime holds for a guest: ask for less".to_owned(),
         ),
-        other => Failure::QueryFailed(other.to_string()),
+        other => Failure::QueryFailed(call.relayed.complaint().map_or_else(|| other.to_string(), str::to_owned)),
     }
 }
 
@@ -334,51 +365,22 @@ impl MysqlSession {
         answer_limit: usize,
         until: Instant,
     ) -> Result<Self, String> {
-        let opts = &address.opts;
-        let host = opts.ip_or_hostname().to_owned();
-        let addresses = tokio::time::timeout_at(until.into(), network.addresses(&host, opts.tcp_port())).await;
-        let addresses = addresses.map_err(|_| "its name is not resolved in time".to_owned())?;
-        let addresses = addresses.map_err(|error| error.to_string())?;
-        let addresses: Vec<_> = addresses.into_iter().map(|address| address.ip()).collect();
-        let opts =
-            OptsBuilder::from_opts(opts.clone()).resolved_ips(Some(addresses)).max_allowed_packet(Some(answer_limit));
-        let connection = match address.tls {
-            TlsMode::No => Conn::new(opts).await,
-            TlsMode::Preferred => {
-                let secured = opts.clone().ssl_opts(tls(network, &host).await?);
-                match Conn::new(secured).await {
-                    Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) => Conn::new(opts).await,
-                    connected => connected,
-                }
-            }
-            TlsMode::Required => Conn::new(opts.ssl_opts(tls(network, &host).await?)).await,
-            TlsMode::AnyName => {
-                let tls = tls(network, &host).await?.with_danger_skip_domain_validation(true);
-                Conn::new(opts.ssl_opts(tls)).await
-            }
+        let problem =
+            |error: &dyn fmt::Display| format!("no connection to `{}`: {error}", address.opts.ip_or_hostname());
+        let relay = Relay::open(network, address, until).await.map_err(|error| match error {
+            // It says where.
+            RelayError::Wire(error) => error.to_string(),
+            error => problem(&error),
+        })?;
+        let opts = OptsBuilder::from_opts(address.opts.clone()).max_allowed_packet(Some(answer_limit));
+        let opts = relay.lead(opts).map_err(|error| problem(&error))?;
+        let relayed = relay.start();
+        let connection = match caught(Conn::new(opts)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error @ Error::Server(_))) => return Err(problem(&error)),
+            Ok(Err(error)) => return Err(relayed.complaint().map_or_else(|| problem(&error), |why| problem(&why))),
+            Err(Panicked) => return Err(problem(&NONSENSE)),
         };
-        let connection = connection.map_err(|error| error.to_string())?;
-        Ok(Self { connection: Mutex::new(connection), used: AtomicBool::new(false) })
-    }
-}
-
-/// Whom the component trusts, in the client's words.
-async fn tls(network: &Network, host: &str) -> Result<SslOpts, String> {
-    let (identity, host) = (Arc::clone(network.identity()), host.to_owned());
-    let parts = tokio::task::spawn_blocking(move || identity.parts(&host)).await.map_err(|error| error.to_string())?;
-    let TlsParts { authorities, own_authorities, webpki_roots, certificate } = parts;
-    let authorities = authorities.into_iter().map(|authority| authority.to_vec().into());
-    let identity = certificate.map(|(chain, key)| mysql_async::ClientIdentity::new(pem(chain), pem(key)));
-    Ok(SslOpts::default()
-        .with_disable_built_in_roots(!webpki_roots)
-        .with_root_certs(authorities.chain(own_authorities.map(pem)).collect())
-        .with_client_identity(identity))
-}
-
-/// As the client takes it.
-fn pem<T: From<PathBuf> + From<Vec<u8>>>(pem: Pem) -> T {
-    match pem {
-        Pem::File(path) => path.into(),
-        Pem::Text(text) => text.expose().as_bytes().to_vec().into(),
+        Ok(Self { connection: Mutex::new(connection), relayed, used: AtomicBool::new(false) })
     }
 }

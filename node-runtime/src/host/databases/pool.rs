@@ -55,6 +55,9 @@ pub(super) trait Session: Send + Sync + Sized + 'static {
         std::future::ready(true)
     }
 
+    /// No guest has it: nothing of what it answered is held any more.
+    fn rest(&self) {}
+
     /// Gives up a session in the middle of a call.
     fn abandon(self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -329,6 +332,7 @@ impl<S: Session> Drop for Lease<S> {
         let Some(Held { session, key, permit, pool, network }) = self.held.take() else { return };
         // No call has it, because a call has the lease.
         let Some(mut session) = Arc::into_inner(session) else { return };
+        session.rest();
         // The revision is gone, and its connections with it.
         let Some(pool) = pool.upgrade() else { return };
         if *self.spoiled.get_mut() {

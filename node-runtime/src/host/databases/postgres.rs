@@ -109,6 +109,10 @@ impl Session for PostgresSession {
         self.client.simple_query("DISCARD ALL").await.is_ok()
     }
 
+    fn rest(&self) {
+        self.budget.release();
+    }
+
     async fn abandon(self) {
         if !self.is_open() {
             return;
@@ -424,7 +428,7 @@ impl PostgresSession {
     ) -> Result<Self, ConnectError> {
         let problem = |error: &dyn fmt::Display| ConnectError(format!("no connection to `{host}`: {error}"));
         let wire_problem = |error: WireError| ConnectError(error.to_string());
-        let budget = Budget::new(answer_limit);
+        let budget = Budget::new(answer_limit, network.memory());
         let wire = Wire::connect(network, host, port, false, budget.clone(), until).await.map_err(wire_problem)?;
         let server = wire.server().map_err(|error| problem(&error))?;
         let tls = match (config.get_ssl_mode(), trust) {

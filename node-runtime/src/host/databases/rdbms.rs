@@ -11,6 +11,8 @@ use super::bindings::{
     spin::mysql::mysql as v3_mysql,
 };
 
+use crate::host::limits::{Held, HostMemory, NoRoom};
+
 pub(super) use rdbms_types::{
     Column, DbDataType as DataType, DbValue as Value, Error as Failure, ParameterValue as Parameter, Row, RowSet,
 };
@@ -24,12 +26,23 @@ pub(super) struct Room {
     left: usize,
     most: usize,
     streamed: bool,
+    held: Held,
 }
 
 impl Room {
     /// For at most so many bytes.
     pub(super) fn new(most: usize) -> Self {
-        Self { left: most, most, streamed: false }
+        Self { left: most, most, streamed: false, held: Held::default() }
+    }
+
+    /// The same, where nothing else counts what is held.
+    pub(super) fn within(self, memory: &HostMemory) -> Self {
+        Self { held: memory.hold(), ..self }
+    }
+
+    /// What is held, as long as it is.
+    pub(super) fn into_held(self) -> Held {
+        self.held
     }
 
     /// As much for each row, because rows are given on as they come.
@@ -41,6 +54,7 @@ impl Room {
     pub(super) fn add(&mut self, values: usize, size: usize) -> Result<(), String> {
         if self.streamed {
             self.left = self.most;
+            self.held.release();
         }
         self.hold(values.saturating_add(1).saturating_mul(VALUE_SIZE).saturating_add(size))
     }
@@ -53,7 +67,7 @@ impl Room {
                 "the rows need more than the {most} bytes that this runtime holds for a guest: ask for fewer (LIMIT)"
             )
         })?;
-        Ok(())
+        self.held.add(bytes).map_err(|NoRoom| NoRoom.to_string())
     }
 }
 

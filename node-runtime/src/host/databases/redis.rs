@@ -106,6 +106,10 @@ impl Session for RedisSession {
     fn after_use(&self) -> AfterUse {
         if self.changed.load(Ordering::Relaxed) { AfterUse::Close } else { AfterUse::Keep }
     }
+
+    fn rest(&self) {
+        self.link.budget.release();
+    }
 }
 
 impl fmt::Debug for RedisSession {

@@ -5,7 +5,6 @@ use wasmtime_wasi::{
     p2::{
         SocketError,
         bindings::sockets::{
-            ip_name_lookup::Host as _,
             network::{ErrorCode, Host as _, IpAddressFamily, IpSocketAddress, Network},
             tcp::{HostTcpSocket as _, TcpSocket},
             udp::UdpSocket,
@@ -15,6 +14,7 @@ use wasmtime_wasi::{
 };
 
 use super::{Instance, RuntimeContext};
+use crate::host::sockets::begin_lookup;
 
 type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
@@ -36,9 +36,7 @@ pub(super) fn link_ipv6_only(instance: &mut Instance<'_>, protocol: &str) -> was
 pub(super) fn link_lookup(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
     type Arguments = (Resource<Network>, String, Option<IpAddressFamily>, bool);
     instance.func_wrap("resolve-addresses", |mut store, (network, name, _family, _unavailable): Arguments| {
-        let context = store.data_mut();
-        let found = context.sockets().resolve_addresses(network, name);
-        answer(context, found)
+        begin_lookup(store.data_mut(), &network, &name)
     })
 }
 

@@ -3,7 +3,8 @@
 //! Keys are stored as they are, as Spin does: whoever has the URL, another app or Redis client, sees the same keys, and two
 //! labels with one URL are one store. Only where a cluster's runtimes give one server to all apps, each app has a prefix.
 //!
-//! Promise: one connection per store, made when it is first needed, and made again when it breaks; every wait ends.
+//! Promise: one connection per store, made when it is first needed, and made again when it breaks, and a few more while
+//! guests swap values; every wait ends.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use manifest::runtime_config::Secret;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, aio::MultiplexedConnection};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{Failure, Fingerprint, KEY, Pair, Store, TABLE, fingerprint, too_large};
 use crate::host::{
@@ -30,6 +31,8 @@ use crate::host::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long to wait for an answer.
 const ANSWER: Duration = Duration::from_secs(15);
+/// How many connections there are at a time beside the one that is shared.
+const SWAPS: usize = 32;
 /// How many keys are asked for at a time.
 const SCAN: usize = 1000;
 /// What an answer may have beside values, in bytes: at least [`SCAN`] keys of the largest size.
@@ -44,6 +47,8 @@ pub(super) struct RedisStore {
     link: Mutex<Option<Arc<RedisLink>>>,
     /// How many answers are waited for.
     asked: AtomicU64,
+    /// The right to have a connection of its own.
+    swaps: Semaphore,
     /// Goes before every key.
     prefix: String,
     /// How large a result may be, in bytes.
@@ -71,7 +76,8 @@ impl RedisStore {
             problem: "`url` is no URL of a Redis server, such as redis://host:6379/0".to_owned(),
         })?;
         let prefix = prefix.unwrap_or_default().to_owned();
-        Ok(Self { server, network, link: Mutex::default(), asked: AtomicU64::new(0), prefix, limit })
+        let (link, asked, swaps) = (Mutex::default(), AtomicU64::new(0), Semaphore::new(SWAPS));
+        Ok(Self { server, network, link, asked, swaps, prefix, limit })
     }
 
     /// A connection of its own.
@@ -275,6 +281,8 @@ impl Store for RedisStore {
     /// In a transaction, which belongs to a connection: so this has one of its own.
     async fn swap(&self, key: String, from: Option<Fingerprint>, to: Vec<u8>) -> Result<bool, Failure> {
         let key = self.full(&key);
+        let turn = tokio::time::timeout(ANSWER, self.swaps.acquire()).await;
+        let _turn = turn.map_err(|_| Failure::Broken("Redis: no connection became free in time".to_owned()))?;
         let link = self.connect().await?;
         let mut connection = link.connection.clone();
         redis::cmd("WATCH").arg(&key).exec_async(&mut connection).await.map_err(|error| failure(&error))?;

@@ -10,7 +10,8 @@ use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::{Bucket, Error, Stores, fingerprint};
 use crate::host::{
-    BlockedNetworks, Network, SharedNetwork,
+    BlockedNetworks, HostMemory, Network, SharedNetwork,
+    limits::LastAnswer,
     sqlite::session::FileLimits,
     stores::{Places, StoreConfigError},
 };
@@ -117,23 +118,29 @@ async fn swaps(store: &Bucket) {
 
 #[tokio::test]
 async fn a_store_in_memory_conforms() {
-    conforms(&stores(None, &[], LIMITS).open("default").unwrap()).await;
+    conforms(&stores(None, &[], LIMITS).open("default", LastAnswer::default()).unwrap()).await;
 }
 
 #[tokio::test]
 async fn a_store_in_a_file_conforms_and_keeps_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("not/there/yet");
-    conforms(&stores(Some(&path), &[], LIMITS).open("default").unwrap()).await;
-    stores(Some(&path), &[], LIMITS).open("default").unwrap().set("a".to_owned(), b"kept".to_vec()).await.unwrap();
-    let again = stores(Some(&path), &[], LIMITS).open("default").unwrap();
+    conforms(&stores(Some(&path), &[], LIMITS).open("default", LastAnswer::default()).unwrap()).await;
+    stores(Some(&path), &[], LIMITS)
+        .open("default", LastAnswer::default())
+        .unwrap()
+        .set("a".to_owned(), b"kept".to_vec())
+        .await
+        .unwrap();
+    let again = stores(Some(&path), &[], LIMITS).open("default", LastAnswer::default()).unwrap();
     assert_eq!(again.get("a".to_owned()).await, Ok(Some(b"kept".to_vec())));
     assert!(path.join("sqlite_key_value.db").is_file());
 }
 
 #[tokio::test]
 async fn a_store_on_redis_conforms() {
-    conforms(&stores(None, &[("default", redis(1, None))], LIMITS).open("default").unwrap()).await;
+    conforms(&stores(None, &[("default", redis(1, None))], LIMITS).open("default", LastAnswer::default()).unwrap())
+        .await;
 }
 
 /// A way out that trusts `authority` for `localhost`.
@@ -148,7 +155,8 @@ fn trusting(authority: &str) -> Network {
         client_private_key: None,
     };
     let config = RuntimeConfig { client_tls: vec![entry], ..RuntimeConfig::default() };
-    let shared = SharedNetwork::new(&config, &BlockedNetworks::default(), 1, &Arc::default()).unwrap();
+    let shared =
+        SharedNetwork::new(&config, &BlockedNetworks::default(), 1, HostMemory::default(), &Arc::default()).unwrap();
     Arc::new(shared).of_application()
 }
 
@@ -159,7 +167,7 @@ async fn a_store_on_redis_over_tls_conforms_where_its_authority_is_trusted() {
     let store = |network| {
         let config = [("default".to_owned(), redis.clone())].into();
         let stores = Stores::new("default/app", &config, &Places::default(), &network, LIMITS).unwrap();
-        stores.open("default").unwrap()
+        stores.open("default", LastAnswer::default()).unwrap()
     };
     conforms(&store(trusting(test_services::authority().pem()))).await;
     let other = test_services::Authority::new("another").unwrap();
@@ -183,18 +191,24 @@ async fn a_server_that_answers_without_end_is_given_up() {
         }
     };
     let config = [("default", KeyValueStore::Redis { url: Secret::new(url), prefix: None })];
-    let store = stores(None, &config, LIMITS).open("default").unwrap();
+    let store = stores(None, &config, LIMITS).open("default", LastAnswer::default()).unwrap();
     let (answer, ()) = tokio::join!(store.get("a".to_owned()), endless);
     assert!(matches!(&answer, Err(Error::Other(message)) if message.contains("more than")), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_store_with_a_prefix_on_redis_conforms_beside_others() {
-    let others = stores(None, &[("default", redis(2, Some("app*[]:")))], LIMITS).open("default").unwrap();
+    let others =
+        stores(None, &[("default", redis(2, Some("app*[]:")))], LIMITS).open("default", LastAnswer::default()).unwrap();
     others.set("theirs".to_owned(), vec![]).await.unwrap();
-    let all = stores(None, &[("default", redis(2, None))], LIMITS).open("default").unwrap();
+    let all = stores(None, &[("default", redis(2, None))], LIMITS).open("default", LastAnswer::default()).unwrap();
     all.set("app?[]:x".to_owned(), vec![]).await.unwrap();
-    conforms(&stores(None, &[("default", redis(2, Some("app?[]::")))], LIMITS).open("default").unwrap()).await;
+    conforms(
+        &stores(None, &[("default", redis(2, Some("app?[]::")))], LIMITS)
+            .open("default", LastAnswer::default())
+            .unwrap(),
+    )
+    .await;
     assert_eq!(others.keys().await, Ok(vec!["theirs".to_owned()]));
     assert_eq!(all.exists("app*[]:theirs".to_owned()).await, Ok(true));
 }
@@ -203,11 +217,12 @@ async fn a_store_with_a_prefix_on_redis_conforms_beside_others() {
 async fn labels_of_one_file_are_stores_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let stores = stores(Some(dir.path()), &[("cache", KeyValueStore::Spin { path: None })], LIMITS);
-    let (default, cache) = (stores.open("default").unwrap(), stores.open("cache").unwrap());
+    let (default, cache) =
+        (stores.open("default", LastAnswer::default()).unwrap(), stores.open("cache", LastAnswer::default()).unwrap());
     default.set("a".to_owned(), b"default's".to_vec()).await.unwrap();
     assert_eq!(cache.get("a".to_owned()).await, Ok(None));
     assert_eq!(cache.keys().await, Ok(vec![]));
-    assert!(stores.open("other").is_err());
+    assert!(stores.open("other", LastAnswer::default()).is_err());
 }
 
 #[tokio::test]
@@ -219,7 +234,7 @@ async fn a_file_of_spin_is_read() {
     spin.execute(table, []).unwrap();
     spin.execute("INSERT INTO spin_key_value VALUES ('default', 'a', x'00ff'), ('default', 'b', 'text')", []).unwrap();
     drop(spin);
-    let store = stores(Some(dir.path()), &[], LIMITS).open("default").unwrap();
+    let store = stores(Some(dir.path()), &[], LIMITS).open("default", LastAnswer::default()).unwrap();
     assert_eq!(store.get("a".to_owned()).await, Ok(Some(vec![0, 255])));
     assert_eq!(store.get("b".to_owned()).await, Ok(Some(b"text".to_vec())));
 }
@@ -229,7 +244,7 @@ async fn many_at_once_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     // Two revisions of an app while one takes over from the other.
     let revisions = [stores(Some(dir.path()), &[], LIMITS), stores(Some(dir.path()), &[], LIMITS)];
-    let buckets = revisions.map(|stores| stores.open("default").unwrap());
+    let buckets = revisions.map(|stores| stores.open("default", LastAnswer::default()).unwrap());
     let count = (0..100).map(|turn| {
         let bucket = buckets[turn % 2].clone();
         async move { bucket.increment("n".to_owned(), 1).await.unwrap() }
@@ -242,7 +257,7 @@ async fn many_at_once_lose_nothing() {
 async fn a_full_disk_refuses_values_and_deleting_makes_room() {
     let dir = tempfile::tempdir().unwrap();
     let limits = FileLimits { result: 1 << 20, disk: 256 << 10, ..LIMITS };
-    let store = stores(Some(dir.path()), &[], limits).open("default").unwrap();
+    let store = stores(Some(dir.path()), &[], limits).open("default", LastAnswer::default()).unwrap();
     let mut last = Ok(());
     for number in 0..100 {
         last = store.set(format!("key-{number}"), vec![7; 10_000]).await;
@@ -261,7 +276,7 @@ async fn a_file_that_is_no_database_is_an_error_until_it_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sqlite_key_value.db");
     std::fs::write(&path, vec![b'x'; 5000]).unwrap();
-    let store = stores(Some(dir.path()), &[], LIMITS).open("default").unwrap();
+    let store = stores(Some(dir.path()), &[], LIMITS).open("default", LastAnswer::default()).unwrap();
     for _ in 0..2 {
         let error = store.get("a".to_owned()).await.unwrap_err();
         assert!(matches!(&error, Error::Other(message) if message.contains("not a database")), "{error:?}");
@@ -275,7 +290,7 @@ async fn a_directory_that_cannot_be_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let store = stores(Some(&file.join("below")), &[], LIMITS).open("default").unwrap();
+    let store = stores(Some(&file.join("below")), &[], LIMITS).open("default", LastAnswer::default()).unwrap();
     let error = store.get("a".to_owned()).await.unwrap_err();
     assert!(matches!(&error, Error::Other(message) if message.contains("directory")), "{error:?}");
 }
@@ -287,7 +302,7 @@ async fn a_server_that_refuses_the_password_or_is_not_there_is_an_error_without_
     let nobody = "redis://:hidden-password@127.0.0.1:1".to_owned();
     for (url, expected) in [(wrong_password, "authentication failed"), (nobody, "refused")] {
         let config = [("default", KeyValueStore::Redis { url: Secret::new(url), prefix: None })];
-        let store = stores(None, &config, LIMITS).open("default").unwrap();
+        let store = stores(None, &config, LIMITS).open("default", LastAnswer::default()).unwrap();
         let Err(Error::Other(message)) = store.get("a".to_owned()).await else { panic!("no error") };
         assert!(message.contains(expected), "{message}");
         assert!(!message.contains("hidden-password"), "{message}");

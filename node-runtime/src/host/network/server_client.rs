@@ -2,7 +2,8 @@
 //! but on a cluster the author of an app does.
 //!
 //! Promise: what is blocked is not connected to, whatever a name leads to however often it is asked for, and certificates
-//! are those that the network's identity trusts.
+//! are those that the network's identity trusts. However many guests ask, a server has no more than [`REQUESTS`] requests at a
+//! time; they do not count as the application's own connections, which would keep it from its database.
 
 use std::{
     collections::BTreeSet,
@@ -15,14 +16,19 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
 };
 use sources::http::{HttpClient, HttpError, HttpOptions, Names};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Network, NetworkError};
+
+/// How many requests a server has at a time, each of them a connection.
+pub(in crate::host) const REQUESTS: usize = 32;
 
 /// A client of one server.
 #[derive(Debug)]
 pub(crate) struct ServerClient {
     client: HttpClient,
     reachable: Arc<Reachable>,
+    turns: Semaphore,
 }
 
 /// Where the server may be.
@@ -44,7 +50,13 @@ impl ServerClient {
         let tls = url.host_str().and_then(|host| network.identity().own_config(host));
         let names = Names(Arc::clone(&reachable) as Arc<dyn Resolve>);
         let client = HttpClient::new(&HttpOptions { tls, names: Some(names), ..options })?;
-        Ok(Self { client, reachable })
+        Ok(Self { client, reachable, turns: Semaphore::new(REQUESTS) })
+    }
+
+    /// Waits for a turn, which is kept until the answer has been read.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.turns.acquire().await.ok()
     }
 
     /// Starts a request to `url`.
@@ -90,12 +102,15 @@ mod tests {
     use manifest::RuntimeConfig;
 
     use super::*;
-    use crate::host::network::{BlockedNetworks, Roots, SharedNetwork};
+    use crate::host::{
+        limits::HostMemory,
+        network::{BlockedNetworks, Roots, SharedNetwork},
+    };
 
     /// Why a server at `url` is not asked, where `blocked` is.
     async fn refusal(blocked: BlockedNetworks, url: &str) -> String {
         let roots = Arc::new(Roots::default());
-        let shared = SharedNetwork::new(&RuntimeConfig::default(), &blocked, 1, &roots).unwrap();
+        let shared = SharedNetwork::new(&RuntimeConfig::default(), &blocked, 1, HostMemory::default(), &roots).unwrap();
         let url: Url = url.parse().unwrap();
         let client = ServerClient::new(&Arc::new(shared).of_application(), &url, HttpOptions::default()).unwrap();
         let request = match client.request(Method::GET, url).await {

@@ -5,13 +5,14 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Instant,
 };
 
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,6 +21,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::host::{
+    limits::{Held, HostMemory, NoRoom},
     network::{Network, NetworkError},
     tls::TlsError,
 };
@@ -30,6 +32,21 @@ pub(in crate::host) struct Budget {
     left: Arc<AtomicU64>,
     lines: Option<Lines>,
     most: u64,
+    answer: Arc<Answer>,
+}
+
+/// What is held of an answer.
+#[derive(Debug)]
+struct Answer {
+    held: Mutex<Held>,
+    /// There was no memory for it.
+    no_room: AtomicBool,
+}
+
+impl Answer {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where short lines become large values, they count as what they take here.
@@ -40,10 +57,11 @@ struct Lines {
 }
 
 impl Budget {
-    /// Room for answers of `most` bytes.
-    pub(in crate::host) fn new(most: usize) -> Self {
+    /// Room for answers of `most` bytes, which are held in `memory` until the next one begins.
+    pub(in crate::host) fn new(most: usize, memory: &HostMemory) -> Self {
         let most = u64::try_from(most).unwrap_or(u64::MAX);
-        Self { left: Arc::new(AtomicU64::new(most)), lines: None, most }
+        let answer = Answer { held: Mutex::new(memory.hold()), no_room: AtomicBool::new(false) };
+        Self { left: Arc::new(AtomicU64::new(most)), lines: None, most, answer: Arc::new(answer) }
     }
 
     /// The same, where each line takes `size` bytes at least.
@@ -57,8 +75,15 @@ impl Budget {
         self.renew_for(1);
     }
 
+    /// The last answer is not held any more.
+    pub(in crate::host) fn release(&self) {
+        self.answer.held().release();
+        self.answer.no_room.store(false, Ordering::Relaxed);
+    }
+
     /// A new answer begins, while others are on their way: so many together.
     pub(in crate::host) fn renew_for(&self, answers: u64) {
+        self.release();
         for left in [Some(&self.left), self.lines.as_ref().map(|lines| &lines.left)].into_iter().flatten() {
             left.store(self.most.saturating_mul(answers), Ordering::Relaxed);
         }
@@ -66,6 +91,9 @@ impl Budget {
 
     /// What to say when an answer was too large; none when it was not.
     pub(in crate::host) fn excess(&self) -> Option<String> {
+        if self.answer.no_room.load(Ordering::Relaxed) {
+            return Some(NoRoom.to_string());
+        }
         let most = self.most;
         let lines = self.lines.as_ref().map(|lines| &lines.left);
         let spent = [Some(&self.left), lines].into_iter().flatten().any(|left| left.load(Ordering::Relaxed) == 0);
@@ -79,9 +107,15 @@ impl Budget {
     fn spend(&self, bytes: &[u8]) -> io::Result<()> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let mut fits = take(&self.left, count(bytes.len()));
+        let mut held = bytes.len();
         if let Some(Lines { left, size }) = &self.lines {
-            let ends = bytes.iter().filter(|byte| **byte == b'\r').count();
-            fits &= take(left, count(ends).saturating_mul(*size));
+            let ends = count(bytes.iter().filter(|byte| **byte == b'\r').count()).saturating_mul(*size);
+            fits &= take(left, ends);
+            held = held.saturating_add(usize::try_from(ends).unwrap_or(usize::MAX));
+        }
+        if self.answer.held().add(held).is_err() {
+            self.answer.no_room.store(true, Ordering::Relaxed);
+            fits = false;
         }
         if fits { Ok(()) } else { Err(io::Error::other("the answer is too large")) }
     }
@@ -137,11 +171,14 @@ impl Wire {
         until: Instant,
     ) -> Result<Self, WireError> {
         let stream = network.connect(host, port, until).await?;
-        if !tls {
-            return Ok(Self { stream: Stream::Clear(stream), budget });
-        }
+        let wire = Self { stream: Stream::Clear(stream), budget };
+        if tls { wire.secure(host, network.identity().config(host).await?).await } else { Ok(wire) }
+    }
+
+    /// Speaks TLS from here on.
+    pub(in crate::host) async fn secure(self, host: &str, config: Arc<ClientConfig>) -> Result<Self, WireError> {
+        let Self { stream: Stream::Clear(stream), budget } = self else { return Ok(self) };
         let failure = |source| WireError::Tls { host: host.to_owned(), source };
-        let config = network.identity().config(host).await?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(bare.to_owned()).map_err(|error| failure(io::Error::other(error)))?;
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(failure)?;

@@ -7,12 +7,14 @@
 
 use std::pin::pin;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions};
 
 use super::{Outbound, Sent};
+use crate::host::limits::{HostMemory, NoRoom};
 
 /// The interfaces' `http-error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub(super) async fn send(outbound: &Outbound, request: Request<Bytes>) -> Result
         return Err(Failure::RuntimeError);
     }
     let request = request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
-    receive(outbound.send(request, RequestOptions::default()), limit).await
+    receive(outbound.send(request, RequestOptions::default()), limit, outbound.grants().network.memory()).await
 }
 
 /// A URI of `http` or `https` with a host and without a user; or a path, at the own application.
@@ -66,21 +68,52 @@ fn drop_forbidden(headers: &mut HeaderMap) {
     }
 }
 
-async fn receive(sent: Sent, limit: usize) -> Result<Response<Bytes>, Failure> {
+async fn receive(sent: Sent, limit: usize, memory: &HostMemory) -> Result<Response<Bytes>, Failure> {
     let (response, io) = sent.await.map_err(|error| failure(&error))?;
     let (mut parts, body) = response.into_parts();
-    let mut body = pin!(Limited::new(body, limit).collect());
+    let mut body = pin!(collect(body, limit, memory));
     // The connection must go on while the body is read; what it has delivered is there after its end.
     let body = tokio::select! {
         body = &mut body => body,
         _ended = Box::into_pin(io) => body.await,
     };
     let body = body.map_err(|error| {
-        tracing::debug!(error, "response to a guest not received");
-        if error.is::<http_body_util::LengthLimitError>() { Failure::RuntimeError } else { Failure::RequestError }
+        tracing::debug!(%error, "response to a guest not received");
+        if matches!(error, BodyError::Broken(_)) { Failure::RequestError } else { Failure::RuntimeError }
     })?;
     drop_forbidden(&mut parts.headers);
-    Ok(Response::from_parts(parts, body.to_bytes()))
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Why a body is not there as a whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It has no end where it must.
+    #[error("it has more than {0} bytes")]
+    TooLarge(usize),
+    /// There is no memory for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// It did not come to its end.
+    #[error("it ended early: {0}")]
+    Broken(Error),
+}
+
+/// Reads all of a body, up to `limit` bytes, and holds it in `memory`.
+pub(super) async fn collect<B>(body: B, limit: usize, memory: &HostMemory) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes, Error = Error>,
+{
+    let (mut body, mut held, mut collected) = (pin!(body), memory.hold(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
+        if collected.len() + data.len() > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        held.add(data.len())?;
+        collected.extend_from_slice(&data);
+    }
+    Ok(held.keep(collected.freeze()))
 }
 
 fn failure(error: &Error) -> Failure {

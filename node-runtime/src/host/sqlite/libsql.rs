@@ -207,7 +207,9 @@ impl Server {
     async fn post_to(&self, base: &Url, version: &str, body: Vec<u8>) -> Result<Option<Answer>, Failure> {
         let mut url = base.clone();
         url.set_path(&format!("{}/{version}/pipeline", base.path().trim_end_matches('/')));
-        let request = self.client()?.request(Method::POST, url).await;
+        let client = self.client()?;
+        let _turn = client.turn().await;
+        let request = client.request(Method::POST, url).await;
         let request =
             request.map_err(|error| Failure::of_database(format!("the libSQL server cannot be asked: {error}")));
         let mut request = request?.header(header::CONTENT_TYPE, "application/json");

@@ -52,7 +52,7 @@ async fn run(wat: &str, key: Option<&str>) -> Val {
     let variables = variables.into_iter().collect::<Variables>();
     let grants = Grants { variables, ..Grants::none() };
     let wasi = wasmtime_wasi::WasiCtx::builder().build_p1();
-    let limits = InstanceLimits::new(1 << 20, 100);
+    let limits = InstanceLimits::of(1 << 20, 100);
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut store = RuntimeContext::store(&engine, wasi, &Arc::new(grants), limits, deadline, Caller::default());
     let component = Component::new(engine.wasmtime(), wat).unwrap();

@@ -128,6 +128,7 @@ impl Vault {
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(name);
         }
+        let _turn = self.client.turn().await;
         let request = self.client.request(Method::GET, url).await?.header("x-vault-token", self.token.clone());
         let response = request.header("x-vault-request", "true").send().await.map_err(HttpError::from)?;
         match response.status() {
