@@ -4,6 +4,7 @@
 mod call;
 mod exchange;
 mod fetch;
+mod odd;
 mod sockets;
 
 use exchange::{Failure, Query, Reply};
@@ -18,6 +19,9 @@ impl wasi::exports::http::incoming_handler::Guest for Guest {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
         let uri = request.path_with_query().unwrap_or_default();
         let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+        if let Some(way) = path.strip_prefix("/odd/") {
+            return odd::misuse(&request, way, outparam);
+        }
         let query = Query(query);
         let reply = Reply::new(outparam);
         // A caller that goes away in the middle ends the request; there is nobody to tell.
