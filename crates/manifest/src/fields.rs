@@ -26,7 +26,7 @@ pub(crate) fn read_variables(table: &Table<'_>, key: &'static str, variables: &m
 }
 
 fn read_variable(field: &Field<'_>) -> Option<Variable> {
-    let table = field.table()?;
+    let table = field.table_such_as("`{ default = \"…\" }` or `{ required = true }`")?;
     let required = table.boolean("required").unwrap_or(false);
     let default = table.get("default");
     match (required, &default) {
@@ -234,7 +234,9 @@ pub(crate) fn read_base(table: &Table<'_>) -> String {
 
 /// How a component is called.
 pub(crate) fn read_executor(table: &Table<'_>) -> Executor {
-    let Some(executor) = table.table("executor") else { return Executor::Spin };
+    let executor =
+        table.get("executor").and_then(|field| field.table_such_as("`{ type = \"http\" }` or `{ type = \"wagi\" }`"));
+    let Some(executor) = executor else { return Executor::Spin };
     let kind = executor.required("type", "`type = \"http\"` or `type = \"wagi\"`");
     let Some(name) = kind.as_ref().and_then(Field::string) else { return Executor::Spin };
     let read = match name.as_str() {

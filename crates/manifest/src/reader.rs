@@ -37,6 +37,7 @@ pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T
                 span: 0..0,
                 path: String::new(),
                 known: RefCell::default(),
+                misplaced: RefCell::default(),
             };
             Some(body(&root))
         }
@@ -101,6 +102,8 @@ pub(crate) struct Table<'d> {
     span: Range<usize>,
     path: String,
     known: RefCell<Vec<&'static str>>,
+    /// Fields that are unknown here, and about which everything is said.
+    misplaced: RefCell<Vec<&'static str>>,
 }
 
 impl<'d> Table<'d> {
@@ -197,6 +200,15 @@ impl<'d> Table<'d> {
         self.known.borrow_mut().extend(keys);
     }
 
+    /// Reports `key` if it is there, with what to write instead.
+    pub(crate) fn misplaced(&self, key: &'static str, instead: &str) {
+        if let Some((key, _)) = self.table.get_key_value(key) {
+            let message = format!("unknown field: {instead}");
+            self.document.report(&key.span(), &join(&self.path, key.get_ref()), message);
+        }
+        self.misplaced.borrow_mut().push(key);
+    }
+
     /// Reports every field that nobody asked for.
     pub(crate) fn finish(&self) {
         let mut known = self.known.borrow().clone();
@@ -204,7 +216,7 @@ impl<'d> Table<'d> {
         known.dedup();
         for (key, _) in self.table.iter().take_while(|_| !self.document.is_full()) {
             let name = key.get_ref().as_ref();
-            if !known.contains(&name) {
+            if !known.contains(&name) && !self.misplaced.borrow().contains(&name) {
                 let message = format!("unknown field: {}", suggest(name, &known));
                 self.document.report(&key.span(), &join(&self.path, name), message);
             }
@@ -231,8 +243,8 @@ impl<'d> Field<'d> {
         self.document.place(&self.span, &self.path)
     }
 
-    fn expected<T>(&self, what: &str) -> Option<T> {
-        self.report(format!("must be {what}, but is {}", article(self.value.type_str())));
+    fn expected<T>(&self, what: &str, advice: &str) -> Option<T> {
+        self.report(format!("must be {what}, but is {}{advice}", article(self.value.type_str())));
         None
     }
 
@@ -240,7 +252,13 @@ impl<'d> Field<'d> {
         if self.document.is_full() {
             return None;
         }
-        self.value.as_str().map(str::to_owned).or_else(|| self.expected("a string"))
+        let advice = match self.value {
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+                ": put quotes around it"
+            }
+            DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_) => "",
+        };
+        self.value.as_str().map(str::to_owned).or_else(|| self.expected("a string", advice))
     }
 
     /// The string, when it is one; nothing is reported otherwise.
@@ -249,7 +267,8 @@ impl<'d> Field<'d> {
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
-        self.value.as_bool().or_else(|| self.expected("true or false"))
+        let advice = if self.value.is_str() { ": remove the quotes" } else { "" };
+        self.value.as_bool().or_else(|| self.expected("true or false", advice))
     }
 
     /// The boolean, when it is one; nothing is reported otherwise.
@@ -264,7 +283,10 @@ impl<'d> Field<'d> {
 
     pub(crate) fn integer(&self) -> Option<i64> {
         let number = self.value.as_integer();
-        number.and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok()).or_else(|| self.expected("an integer"))
+        number.and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok()).or_else(|| {
+            let advice = if self.value.is_str() { ": remove the quotes" } else { "" };
+            self.expected("an integer", advice)
+        })
     }
 
     /// The integer, when it is one; nothing is reported otherwise.
@@ -274,16 +296,23 @@ impl<'d> Field<'d> {
     }
 
     pub(crate) fn table(&self) -> Option<Table<'d>> {
+        self.table_such_as("")
+    }
+
+    /// The table; a problem otherwise, with `example` of what to write unless that is empty.
+    pub(crate) fn table_such_as(&self, example: &str) -> Option<Table<'d>> {
         if self.document.is_full() {
             return None;
         }
-        let Some(table) = self.value.as_table() else { return self.expected("a table") };
+        let advice = || if example.is_empty() { String::new() } else { format!(": write {example}") };
+        let Some(table) = self.value.as_table() else { return self.expected("a table", &advice()) };
         Some(Table {
             document: self.document,
             table,
             span: self.span.clone(),
             path: self.path.clone(),
             known: RefCell::default(),
+            misplaced: RefCell::default(),
         })
     }
 
@@ -293,7 +322,17 @@ impl<'d> Field<'d> {
     }
 
     pub(crate) fn list(&self) -> Vec<Self> {
-        let Some(array) = self.value.as_array() else { return self.expected("a list").unwrap_or_default() };
+        self.list_such_as("")
+    }
+
+    /// The elements of a list; a problem otherwise, with `example` of what to write unless that is empty.
+    pub(crate) fn list_such_as(&self, example: &str) -> Vec<Self> {
+        let advice = match self.value {
+            _ if !example.is_empty() => format!(": write {example}"),
+            DeValue::String(_) => ": put brackets around it".to_owned(),
+            _ => String::new(),
+        };
+        let Some(array) = self.value.as_array() else { return self.expected("a list", &advice).unwrap_or_default() };
         array
             .iter()
             .enumerate()

@@ -131,7 +131,8 @@ pub(super) fn read_max_connections(root: &Table<'_>, key: &'static str) -> Optio
 }
 
 pub(super) fn read_client_tls(root: &Table<'_>, source: Source<'_>) -> Vec<ClientTls> {
-    root.list("client_tls").iter().filter_map(Field::table).map(|table| read_one_tls(&table, source)).collect()
+    let all = root.get("client_tls").map(|field| field.list_such_as("`[[client_tls]]` for each")).unwrap_or_default();
+    all.iter().filter_map(Field::table).map(|table| read_one_tls(&table, source)).collect()
 }
 
 fn read_one_tls(table: &Table<'_>, source: Source<'_>) -> ClientTls {

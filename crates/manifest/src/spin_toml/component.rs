@@ -59,8 +59,13 @@ pub(super) fn read_component(
         middleware: Vec::new(),
         copy_of: None,
     };
-    if format == Format::V2 {
+    if format == Format::V1 {
+        table.misplaced("variables", "version 1 calls it `config`");
+    } else {
         table.ignore(&["targets", "tool"]);
+        table.misplaced("config", "version 2 calls it `variables`");
+        table.misplaced("id", "in version 2 it is the name of the table, `[component.ID]`: remove it");
+        table.misplaced("trigger", "version 2 has `[[trigger.http]]` with `route` and `component = \"…\"`");
         let inherit = read_inherit_all(table);
         spec.dependencies = read_dependencies(table, &inherit);
         spec.profiles = read_profiles(table, &inherit);
@@ -143,7 +148,7 @@ fn read_destination(field: &Field<'_>) -> Option<String> {
 
 /// How a component is built: of no meaning at run time, but the best advice when its wasm is not there.
 fn read_build(table: &Table<'_>) -> Option<Build> {
-    let build = table.table("build")?;
+    let build = table.get("build")?.table_such_as("`{ command = \"…\" }`")?;
     let read =
         Build { commands: read_commands(&build), workdir: build.string("workdir"), watch: build.strings("watch") };
     build.finish();

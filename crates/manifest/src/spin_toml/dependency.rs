@@ -261,7 +261,8 @@ pub(super) fn read_dependencies(table: &Table<'_>, inherit: &Inherit) -> Vec<Dep
 /// `dependencies` of a trigger: only `middleware` means something.
 pub(super) fn read_middleware(table: &Table<'_>) -> Vec<Dependency> {
     let Some(dependencies) = table.table("dependencies") else { return Vec::new() };
-    let fields = dependencies.list("middleware");
+    let listed = "a list of tables such as `[{ component = \"…\" }]`";
+    let fields = dependencies.get("middleware").map(|field| field.list_such_as(listed)).unwrap_or_default();
     dependencies.finish();
     fields.iter().filter_map(|field| read_dependency(field, None, &Inherit::default())).collect()
 }

@@ -35,10 +35,14 @@ struct Reading<'a> {
 pub(super) fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifest: &mut Manifest) {
     let hint = "`[[trigger.http]]` with `route = \"/...\"` and `component = \"…\"`: an application needs one";
     let Some(triggers) = root.required("trigger", hint).and_then(|field| field.table()) else { return };
-    let http = triggers.list("http");
+    let http = triggers.get("http").map(|field| field.list_such_as("`[[trigger.http]]` for each")).unwrap_or_default();
     for (kind, field) in triggers.entries() {
-        if kind != "http" {
-            field.report(unsupported_trigger(kind));
+        match field.if_string() {
+            _ if kind == "http" => {}
+            Some(_) => {
+                field.report("version 2 has `[[trigger.http]]` with `route` and `component = \"…\"` instead: remove it")
+            }
+            None => field.report(unsupported_trigger(kind)),
         }
     }
     // What is no list has been reported.
@@ -69,7 +73,8 @@ impl Reading<'_> {
         let (component, others) = (table.get("component"), table.table("components"));
         let others = others.iter().flat_map(Table::entries).flat_map(|(_, field)| one_or_many(field));
         let mut specs: Vec<Field<'_>> = others.collect();
-        let static_response = table.table("static_response");
+        let answer = "`{ status_code = 200, body = \"…\" }`";
+        let static_response = table.get("static_response").and_then(|field| field.table_such_as(answer));
         let middleware = read_middleware(table);
         if !middleware.is_empty() && (static_response.is_some() || matches!(executor, Executor::Wagi(_))) {
             table.report("has middleware, which wraps components that handle HTTP themselves: not static responses, and not the Wagi executor");

@@ -29,13 +29,19 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
         routes: Vec::new(),
         components: BTreeMap::new(),
     };
-    let components = root.list("component");
+    root.misplaced(
+        "application",
+        "it is of version 2: write `spin_manifest_version = 2`, or what is in it without the table",
+    );
+    let listed = "`[[component]]` with `id = \"…\"` for each: `[component.ID]` is of version 2";
+    let components = root.get("component").map(|field| field.list_such_as(listed)).unwrap_or_default();
     for field in &components {
         if let Some(table) = field.table() {
             read_listed(table, &mut manifest);
         }
     }
-    if components.is_empty() {
+    // What is no list has been reported.
+    if components.is_empty() && root.get("component").is_none_or(|field| field.is_list()) {
         root.missing(
             "component",
             "`[[component]]` with `id`, `source` and `[component.trigger]`: an application needs one",
@@ -49,7 +55,9 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
 fn read_trigger(root: &Table<'_>) -> String {
     let hint = "`trigger = { type = \"http\", base = \"/\" }`";
     let Some(trigger) = root.required("trigger", hint).and_then(|field| field.table()) else { return "/".to_owned() };
-    let Some(kind) = trigger.required("type", "`type = \"http\"`") else { return "/".to_owned() };
+    let Some(kind) = trigger.required("type", "`type = \"http\"` (`[[trigger.http]]` is of version 2)") else {
+        return "/".to_owned();
+    };
     match kind.string() {
         Some(name) if name != "http" => {
             // Its other fields mean nothing to us.

@@ -34,7 +34,12 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
         read_application(&application, &mut manifest);
     }
     let mut declared = BTreeSet::new();
-    for (id, field) in root.table("component").iter().flat_map(Table::entries) {
+    for key in ["name", "version", "description", "authors"] {
+        root.misplaced(key, "it belongs to `[application]`");
+    }
+    let components = "`[component.ID]` for each: `[[component]]` is of version 1";
+    let components = root.get("component").and_then(|field| field.table_such_as(components));
+    for (id, field) in components.iter().flat_map(Table::entries) {
         declared.insert(id);
         let id_read = read_kebab_id(&field, id);
         let spec = field.table().and_then(|table| {
