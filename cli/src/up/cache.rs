@@ -23,6 +23,9 @@ use sources::{Blob, Store};
 
 /// How long content stays that nobody uses.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How much components may print in a second, and the longest line, in bytes: more than where apps share a runtime.
+const OUTPUT: u64 = 64 << 20;
+const LONGEST_LINE: usize = 1 << 20;
 /// How many guests have room in the address space.
 const MOST_INSTANCES: i64 = 20_000;
 /// How much content stays, in bytes.
@@ -102,6 +105,8 @@ impl CacheArgs {
             pooling: !self.disable_pooling && self.wasmtime_pooling.unwrap_or(true),
             debug_info: self.debug_info,
             max_instances: self.max_instance_count.unwrap_or(defaults.max_instances),
+            default_output: OUTPUT,
+            longest_line: LONGEST_LINE,
             ..defaults
         })?;
         if alone {

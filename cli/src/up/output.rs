@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel},
     },
     time::{Duration, Instant},
@@ -24,8 +24,9 @@ use node_runtime::host::{GuestLine, GuestLog};
 
 use super::console;
 
-/// How many lines may wait to be written.
+/// How many lines may wait to be written, and how many bytes they may have together.
 const LINES: usize = 10_000;
+const BYTES: usize = 64 << 20;
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often a loss of lines is told.
@@ -104,6 +105,8 @@ impl OutputArgs {
 /// Writes what components print, on a thread of its own.
 pub(super) struct Output {
     lines: SyncSender<GuestLine>,
+    /// How many bytes wait to be written.
+    waiting: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
     /// Closed when everything is written.
     written: Receiver<()>,
@@ -135,7 +138,8 @@ impl Output {
         }
         let (lines, queue) = sync_channel(LINES);
         let lost = Arc::new(AtomicU64::new(0));
-        let mut sinks = Sinks { shown, dir, files: BTreeMap::new(), is_failing: false };
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut sinks = Sinks { shown, dir, waiting: Arc::clone(&waiting), files: BTreeMap::new(), is_failing: false };
         let losses = Losses { lost: Arc::clone(&lost), told: None };
         let (writing, written) = channel::<()>();
         std::thread::Builder::new()
@@ -145,14 +149,17 @@ impl Output {
                 drop(writing);
             })
             .context("cannot start the thread that writes what components print")?;
-        Ok(Self { lines, lost, written })
+        Ok(Self { lines, waiting, lost, written })
     }
 
     /// What components print to.
     pub(super) fn log(&self) -> Arc<dyn GuestLog> {
-        let (lines, lost) = (self.lines.clone(), Arc::clone(&self.lost));
+        let (lines, waiting, lost) = (self.lines.clone(), Arc::clone(&self.waiting), Arc::clone(&self.lost));
         Arc::new(move |line: GuestLine| {
-            if lines.try_send(line).is_err() {
+            let size = line.text.len();
+            let is_full = waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size) > BYTES;
+            if is_full || lines.try_send(line).is_err() {
+                waiting.fetch_sub(size, Ordering::Relaxed);
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -209,6 +216,7 @@ impl Losses {
 struct Sinks {
     shown: Shown,
     dir: Option<PathBuf>,
+    waiting: Arc<AtomicUsize>,
     files: BTreeMap<PathBuf, File>,
     /// Whether the last line could not be written: told once, until it works again.
     is_failing: bool,
@@ -218,6 +226,7 @@ impl Sinks {
     fn write_all(&mut self, queue: &Receiver<GuestLine>, mut losses: Losses) {
         for line in queue {
             let written = self.write(&line);
+            self.waiting.fetch_sub(line.text.len(), Ordering::Relaxed);
             if let Err(error) = &written
                 && !self.is_failing
             {

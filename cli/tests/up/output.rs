@@ -1,6 +1,6 @@
 //! What components print, and how the application is told.
 
-use crate::harness::{Up, application, change_manifest, get, run, spindle};
+use crate::harness::{Up, application, change_manifest, get, notes, run, spindle};
 
 #[tokio::test]
 async fn what_components_print_is_appended_to_files_in_the_state_directory() {
@@ -51,6 +51,37 @@ async fn only_components_that_are_followed_are_shown() {
     assert!(up.stopped().await.contains("[hello] said\n"));
     let unknown = run(spindle(cache.path()).args(["-f", app.path().to_str().unwrap(), "--follow", "nobody"])).await;
     assert!(unknown.2.contains("--follow nobody") && unknown.2.contains("hello, other"), "{}", unknown.2);
+}
+
+#[tokio::test]
+async fn long_lines_and_many_of_them_are_shown_and_kept_whole() {
+    let (app, cache) = (notes(), tempfile::tempdir().unwrap());
+    let shouter = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 4)
+        (data (i32.const 0) "\10\00\00\00\0d\00\00\00\00\10\00\00\a1\86\01\00")
+        (data (i32.const 16) "status: 200\0a\0a")
+        (func (export "_start") (local $left i32)
+            (memory.fill (i32.const 4096) (i32.const 120) (i32.const 100000))
+            (i32.store8 (i32.const 104096) (i32.const 10))
+            (local.set $left (i32.const 40))
+            (loop $more
+                (drop (call $write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 32)))
+                (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))))"#;
+    std::fs::write(app.path().join("noter.wasm"), wat::parse_str(shouter).unwrap()).unwrap();
+    let mut up = Up::start(app.path(), cache.path(), &["--log-dir", cache.path().to_str().unwrap()]).await;
+    let asking = up.address;
+    let mut request = tokio::task::JoinSet::new();
+    request.spawn(async move { get(asking, "/").await });
+    let line = "x".repeat(100_000);
+    for _ in 0..40 {
+        assert!(up.told("[noter]").await == format!("[noter] {line}"), "a line is not whole");
+    }
+    assert!(request.join_next().await.unwrap().unwrap().starts_with("HTTP/1.1 200"));
+    up.stopped().await;
+    let kept = std::fs::read_to_string(cache.path().join("noter_stderr.txt")).unwrap();
+    assert!(kept == format!("{line}\n").repeat(40), "{} bytes are kept", kept.len());
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ pub(super) fn read_triggers(root: &Table<'_>, declared: &BTreeSet<&str>, manifes
         match field.if_string() {
             _ if kind == "http" => {}
             Some(_) => {
-                field.report("version 2 has `[[trigger.http]]` with `route` and `component = \"…\"` instead: remove it")
+                field
+                    .report("version 2 has `[[trigger.http]]` with `route` and `component = \"…\"` instead: remove it");
             }
             None => field.report(unsupported_trigger(kind)),
         }
