@@ -47,7 +47,8 @@ impl AppDir<'_> {
     fn excluded(&self, spec: &ComponentSpec) -> Result<GlobSet, LocalError> {
         let mut set = GlobSetBuilder::new();
         for pattern in &spec.exclude_files {
-            set.add(glob(pattern).map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))?);
+            // As in Spin, `*` goes across directories here: what an author excludes must not be given by a deeper directory.
+            set.add(Glob::new(pattern).map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))?);
         }
         set.build().map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))
     }

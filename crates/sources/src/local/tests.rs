@@ -110,6 +110,21 @@ fn patterns_find_files_below_the_directory_and_stay_within_theirs() {
 }
 
 #[test]
+fn what_is_excluded_is_excluded_in_every_directory_below() {
+    let dir =
+        Dir::new("files = [\"**/*.txt\", \"**/*.key\"]\nexclude_files = [\"*.key\", \"a/*secret*\", \"b/?.txt\"]\n")
+            .write("root.key", b"")
+            .write("a/deep/er.key", b"")
+            .write("a/deep/my-secret.txt", b"")
+            .write("a/deep/secrets/x.txt", b"")
+            .write("a/fine.txt", b"")
+            .write("b/x.txt", b"")
+            .write("b/xy.txt", b"")
+            .write("my-secret.txt", b"");
+    assert_eq!(dir.files(), ["a/fine.txt", "b/xy.txt", "my-secret.txt"]);
+}
+
+#[test]
 fn a_file_or_a_directory_is_placed_where_the_manifest_says() {
     let dir = Dir::new(
         "files = [{ source = \"dist\", destination = \"/\" }, { source = \"dist\", destination = \"/again/\" }, { source = \"conf/a.json\", destination = \"/etc/app.json\" }]\n",
