@@ -36,6 +36,8 @@ use watch::{Eyes, Watch};
 
 /// How long requests in flight may take to finish after a signal to stop. A second signal ends them at once.
 const DRAIN: Duration = Duration::from_secs(30);
+/// What is logged. A directory that is gone is nothing to warn of: `--watch` waits for it to come back.
+const LOGGED: &str = "warn,notify=error";
 /// When it is told that requests are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -75,7 +77,7 @@ pub(crate) struct UpArgs {
 /// # Errors
 /// When the application cannot be loaded or served; the text says what to do about it.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
-    LogArgs { log_format: LogFormat::Text, log: "warn".to_owned() }.init()?;
+    LogArgs { log_format: LogFormat::Text, log: LOGGED.to_owned() }.init()?;
     args.refused.check()?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::new("up");

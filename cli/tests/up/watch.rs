@@ -61,9 +61,17 @@ async fn changed_files_are_served_and_the_copies_of_the_last_version_go() {
     assert_eq!(body(up.address, "/").await, "ynote+");
     std::fs::write(app.path().join("assets/note.txt"), "new").unwrap();
     until("the new file", async || body(up.address, "/").await.starts_with("ynew")).await;
+    for content in ["again", "once more"] {
+        std::fs::remove_dir_all(app.path().join("assets")).unwrap();
+        std::fs::create_dir(app.path().join("assets")).unwrap();
+        std::fs::write(app.path().join("assets/note.txt"), content).unwrap();
+        let expected = format!("y{content}");
+        until("the file in a new directory", async || body(up.address, "/").await.starts_with(&expected)).await;
+    }
     let run = std::fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path();
     until("the old copies to go", async || std::fs::read_dir(&run).unwrap().count() == 1).await;
-    up.stopped().await;
+    let stderr = up.stopped().await;
+    assert!(!stderr.contains("WARN"), "{stderr}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }
 
