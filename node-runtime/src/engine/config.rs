@@ -85,6 +85,10 @@ pub struct EngineConfig {
     /// How many lines of guest output may wait to be written before further ones are dropped (and counted). Default
     /// 10,000.
     pub log_queue_lines: usize,
+    /// How many bytes those lines may have together. Default 16 MiB.
+    pub log_queue_bytes: usize,
+    /// The form in which guest output is written to standard output. Default JSON.
+    pub log_format: LineFormat,
     /// How many connections the guests of one app may have open at a time, of all kinds together, where its runtime
     /// configuration sets no `max_total_connections`; further ones wait. Default 256.
     pub outbound_connections: usize,
@@ -92,10 +96,6 @@ pub struct EngineConfig {
     pub open_files: usize,
     /// Where no guest may connect to, whatever its manifest and its runtime configuration say. Default: nothing.
     pub blocked_networks: BlockedNetworks,
-    /// How many bytes those lines may have together. Default 16 MiB.
-    pub log_queue_bytes: usize,
-    /// The form in which guest output is written to standard output. Default JSON.
-    pub log_format: LineFormat,
 }
 
 impl Default for EngineConfig {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     api::{Api, Fault, Seen},
@@ -28,6 +29,12 @@ async fn rounds(api: &Api, count: usize) {
     let watches = |api: &Api| api.count(|seen| seen.is_watch() && seen.path.ends_with("/spinapps"));
     let before = watches(api);
     until("the watch of apps to go round", || (watches(api) >= before + count).then_some(())).await;
+}
+
+/// How many tries are few since `began`, pauses growing and other news coming between: a loop without pauses makes hundreds a
+/// second, and a busy machine gives it longer.
+fn few(began: Instant) -> usize {
+    60 + 5 * usize::try_from(began.elapsed().as_secs()).unwrap()
 }
 
 /// The addresses of the runtimes that callers of `name` are led to.
@@ -83,6 +90,7 @@ async fn a_missing_right_is_told_with_verb_and_resource_and_not_asked_for_in_a_l
     let api = &installation.api;
     let refusal = "services \"cart\" is forbidden: User \"system:serviceaccount:spindle:operator\" cannot patch resource \"services\" in API group \"\" in the namespace \"shop\"";
     api.script(patches("services"), Fault::Status(403, refusal, None));
+    let began = Instant::now();
     installation.apply("cart", "1.0.0");
     let message = until("the refusal in the status", || {
         let app = api.get(&format!("{APPS}/cart"))?;
@@ -94,7 +102,7 @@ async fn a_missing_right_is_told_with_verb_and_resource_and_not_asked_for_in_a_l
     until("runtimes to be told all the same", || (installation.holders("cart").len() == 2).then_some(())).await;
     rounds(api, 3).await;
     let tries = api.count(patches("services"));
-    assert!((2..60).contains(&tries), "{tries} tries in a few seconds");
+    assert!((2..few(began)).contains(&tries), "{tries} tries in {:?}", began.elapsed());
     api.mend();
     installation.becomes_ready("cart").await;
 }
@@ -109,11 +117,12 @@ async fn a_failure_that_is_put_in_other_words_each_time_is_no_news() {
         move |seen: &Seen| patches("services")(seen) && odd.fetch_xor(true, std::sync::atomic::Ordering::SeqCst);
     api.script(turns, Fault::Status(500, "webhook call 4711 failed", None));
     api.script(patches("services"), Fault::Status(500, "webhook call 4712 failed", None));
+    let began = Instant::now();
     installation.apply("cart", "1.0.0");
     until("a try", || (api.count(patches("services")) > 1).then_some(())).await;
     rounds(api, 3).await;
     let tries = api.count(patches("services"));
-    assert!(tries < 60, "{tries} tries in a few seconds");
+    assert!(tries < few(began), "{tries} tries in {:?}", began.elapsed());
     api.mend();
     installation.becomes_ready("cart").await;
 }
@@ -128,6 +137,7 @@ async fn conflicts_and_a_namespace_that_is_gone_cost_a_few_tries_and_other_apps_
         of("torn"),
         Fault::Status(409, "Apply failed with 1 conflict: conflict with \"other\": .spec.ports", None),
     );
+    let began = Instant::now();
     for name in ["lost", "torn", "well"] {
         installation.apply(name, "1.0.0");
     }
@@ -135,7 +145,7 @@ async fn conflicts_and_a_namespace_that_is_gone_cost_a_few_tries_and_other_apps_
     rounds(api, 3).await;
     for name in ["lost", "torn"] {
         let tries = api.count(of(name));
-        assert!((1..60).contains(&tries), "{tries} tries for {name}");
+        assert!((1..few(began)).contains(&tries), "{tries} tries for {name} in {:?}", began.elapsed());
     }
     // The namespace takes its apps with it.
     api.delete(&format!("{APPS}/lost"));
@@ -199,9 +209,11 @@ async fn an_outage_changes_nothing_for_callers_costs_few_requests_and_is_made_up
         .await;
         api.script(anything, fault.clone());
         api.take_seen();
+        let began = Instant::now();
         until("some seconds of outage", || (api.count(|seen| seen.path == "/version") >= 5).then_some(())).await;
         let asked = api.count(anything);
-        assert!(asked < 300, "{asked} requests in a few seconds of {fault:?}");
+        // Eleven watches and a hundred apps, each once or twice.
+        assert!(asked < 240 + few(began), "{asked} requests in {:?} of {fault:?}", began.elapsed());
         assert_eq!((removes(), ready_addresses(api, "a1")), before);
         api.mend();
         for number in 0..100 {
