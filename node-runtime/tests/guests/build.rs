@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::{App, engine_with, guest, text};
+use crate::support::{App, engine_with, guest, legacy_with, text};
 
 /// The reason and the message of the refusal.
 async fn refusal(wasm: &[u8]) -> (&'static str, String) {
@@ -137,7 +137,8 @@ async fn missing_content_variables_and_wrong_hosts_are_refused_by_name() {
 async fn compiled_code_that_cannot_be_used_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine_with(|config| config.cache_dir = Some(dir.path().join("code")));
-    assert_eq!(App::on(engine, &text("(module (memory 1) (memory 1))")).refused().await.reason(), "InvalidWasm");
+    let wasm = legacy_with("(memory 1)", "(i32.const 1000)");
+    assert_eq!(App::on(engine, &wasm).refused().await.reason(), "InvalidWasm");
     assert_eq!(std::fs::read_dir(dir.path().join("code")).unwrap().count(), 0);
 }
 
