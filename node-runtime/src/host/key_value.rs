@@ -235,6 +235,7 @@ impl Bucket {
     pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error> {
         self.check(&key)?;
         self.check_value(&value)?;
+        self.hold(value.len())?;
         self.noted(self.0.store.set(key, value).await)
     }
 
@@ -273,6 +274,7 @@ impl Bucket {
         if pairs.is_empty() {
             return Ok(());
         }
+        self.hold(pairs.iter().map(|(key, value)| size_of::<Pair>() + key.len() + value.len()).sum())?;
         self.noted(self.0.store.set_many(pairs).await)
     }
 
@@ -291,6 +293,7 @@ impl Bucket {
 
     pub(super) async fn swap(&self, key: String, from: Option<Fingerprint>, to: Vec<u8>) -> Result<bool, Error> {
         self.check_value(&to)?;
+        self.hold(to.len())?;
         self.noted(self.0.store.swap(key, from, to).await)
     }
 
@@ -301,7 +304,7 @@ impl Bucket {
         Err(Error::Other(format!("the key has {} bytes: {KEY} is the limit", key.len())))
     }
 
-    /// An answer of so many bytes is held until the next one.
+    /// So many bytes of a question or its answer are held until the next one.
     fn hold(&self, size: usize) -> Result<(), Error> {
         self.1.is(size).map_err(|error| Error::Other(error.to_string()))
     }

@@ -270,6 +270,8 @@ impl RuntimeContext {
 
 impl Opened {
     async fn execute(&self, statement: String, parameters: Vec<Value>) -> Result<QueryResult, Error> {
+        let asked = statement.len() + parameters.iter().map(Value::size).sum::<usize>();
+        self.answer.is(asked).map_err(|error| Error::Io(error.to_string()))?;
         let result = self.database.noted(self.connection.execute(statement, parameters).await)?;
         let size: usize = result.rows.iter().flat_map(|row| &row.values).map(Value::size).sum();
         self.answer.is(size).map_err(|error| Error::Io(error.to_string()))?;

@@ -232,7 +232,7 @@ async fn a_server_of_mysql_s_protocol_that_lies_fails_one_call() {
     // The login, what the client library asks by itself, and the guest's statement: prepared, then executed.
     let logged_in = |rest: &[Vec<u8>]| [&[fine(2), fine(1)][..], rest].concat();
     let announced = "announces 18446744073709551615 columns";
-    let cases: [(Vec<Vec<u8>>, &str); 12] = [
+    let cases: [(Vec<Vec<u8>>, &str); 13] = [
         (logged_in(&[statement(0, 0), columns(1, u64::MAX)]), announced),
         (logged_in(&[statement(0, 0), columns(1, 1 << 40)]), "announces 1099511627776 columns"),
         (
@@ -255,6 +255,15 @@ async fn a_server_of_mysql_s_protocol_that_lies_fails_one_call() {
         ),
         (vec![packet(2, b"\xfeparsec\0nonce"), packet(4, b"\xfeparsec\0nonce")], "ConnectionFailed"),
         (vec![packet(2, &[0xff; 3])], "ConnectionFailed"),
+        // A key of so many bits would keep the client busy.
+        (
+            vec![
+                packet(2, b"\xfecaching_sha2_password\0nonce"),
+                packet(4, &[1, 4]),
+                packet(6, &[b"\x01".as_slice(), &[b'A'; 8000]].concat()),
+            ],
+            "not what MySQL's protocol has there",
+        ),
     ];
     for (index, (answers, said)) in cases.into_iter().enumerate() {
         let (port, _server) = mysql_server(answers).await;

@@ -128,7 +128,8 @@ impl Held {
     }
 }
 
-/// What an instance's last answer takes: until there is another one, or the instance is gone. Shared by all that answers it.
+/// What an instance's last question or answer takes: until there is another one, or the instance is gone. Shared by all that
+/// answers it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastAnswer(Arc<Mutex<Held>>);
 

@@ -14,16 +14,18 @@ use std::sync::{
 
 use async_trait::async_trait;
 use manifest::runtime_config::Secret;
-use reqwest::{Method, StatusCode, Url, header};
-use sources::http::{self, HttpError, HttpOptions};
+use reqwest::{Method, Response, StatusCode, Url, header};
+use sources::http::{HttpError, HttpOptions};
 use tokio::sync::Mutex;
 
 use super::{
     Connection, Database, Failure, QueryResult, TABLE, Value,
     hrana::{Answer, Cell, Pipeline, Request, ServerError, Statement},
 };
-use crate::host::{Network, network::ServerClient, stores::StoreConfigError};
+use crate::host::{Network, limits::Held, network::ServerClient, stores::StoreConfigError};
 
+/// How much a byte of an answer takes with what is made of it: the shortest values become many times as large.
+const PARSED: usize = 4;
 /// How much of a server's message a guest is told, in characters.
 const MESSAGE: usize = 500;
 
@@ -223,10 +225,8 @@ impl Server {
         }
         // A value is at most twice as long in JSON, apart from its type.
         let limit = u64::try_from(self.result).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(1 << 20);
-        let body = http::body(response, limit).await.map_err(|error| match error {
-            HttpError::TooLarge { limit } => Failure::of_statement(format!("the result has more than {limit} bytes")),
-            other => unreachable(&other),
-        })?;
+        let mut held = self.network.memory().hold();
+        let body = read_body(response, limit, &mut held).await?;
         if !status.is_success() {
             return Err(refused(status, &body));
         }
@@ -243,6 +243,20 @@ impl Server {
         let client = client.map_err(|error| unreachable(&error))?;
         Ok(self.client.get_or_init(|| client))
     }
+}
+
+/// Reads an answer of at most `limit` bytes, and holds what it takes when it is parsed.
+async fn read_body(mut response: Response, limit: u64, held: &mut Held) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error.into()))? {
+        body.extend_from_slice(&chunk);
+        if u64::try_from(body.len()).unwrap_or(u64::MAX) > limit {
+            return Err(Failure::of_statement(format!("the result has more than {limit} bytes")));
+        }
+        let room = held.add(chunk.len().saturating_mul(PARSED));
+        room.map_err(|error| Failure::of_statement(error.to_string()))?;
+    }
+    Ok(body)
 }
 
 fn unreachable(error: &HttpError) -> Failure {

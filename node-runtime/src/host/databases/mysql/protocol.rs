@@ -10,6 +10,9 @@
 const COLUMNS: u64 = 4096;
 /// How many bytes an answer may have before its rows: more than the longest names of the most columns.
 const PREAMBLE: usize = 16 << 20;
+/// How many bytes a server may say until it has let the client in: more than the longest key that is in use. With another the
+/// client would be busy for hours.
+const LOGIN: usize = 4 << 10;
 /// How much of a packet is looked at: as much as an `OK` has before its text.
 const HEAD: usize = 24;
 /// A piece of this size is followed by another one of the same packet.
@@ -121,6 +124,9 @@ impl Protocol {
             let packet = self.answered.next(bytes, &mut at, shift);
             if self.phase != Phase::Rows {
                 self.preamble = self.preamble.saturating_add(at - before);
+                if self.phase == Phase::Login && self.preamble > LOGIN {
+                    return Err(Violation::Unexpected);
+                }
                 if self.preamble > PREAMBLE {
                     return Err(Violation::Preamble);
                 }
@@ -401,6 +407,15 @@ mod tests {
         for _ in 0..40 {
             protocol.answered(&mut large).unwrap();
         }
+    }
+
+    #[test]
+    fn a_login_has_an_end_and_no_large_keys() {
+        let mut protocol = Protocol::new(0);
+        let mut more = packet(2, &[1; 1000]);
+        let said = (0..5).map(|_| protocol.answered(&mut more));
+        assert_eq!(said.collect::<Result<Vec<()>, _>>(), Err(Violation::Unexpected));
+        assert_eq!(Protocol::new(0).answered(&mut packet(2, &[1; LOGIN])), Err(Violation::Unexpected));
     }
 
     #[test]
