@@ -31,6 +31,11 @@ const MOST_INSTANCES: i64 = 20_000;
 /// How much content stays, in bytes.
 const LARGEST: u64 = 4 << 30;
 
+/// What is in its directory.
+const CONTENT: &str = "content";
+const COMPILED: &str = "compiled";
+const LOCK: &str = ".lock";
+
 /// The flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Compiling and cache")]
@@ -83,6 +88,8 @@ pub(super) struct Cache {
     pub(super) store: Store,
     /// What compiles.
     pub(super) engine: Engine,
+    /// Where both keep their files.
+    dir: PathBuf,
     /// Locked as one of many.
     _in_use: File,
     /// Removed in the end, where the user has no place for a cache.
@@ -98,7 +105,7 @@ impl CacheArgs {
         let (dir, temporary) = self.dir()?;
         let lock = lock_file(&dir).context("no place for content (--cache-dir)")?;
         let alone = lock.try_lock().is_ok();
-        let store = Store::open(dir.join("content")).context("no place for content (--cache-dir)")?;
+        let store = Store::open(dir.join(CONTENT)).context("no place for content (--cache-dir)")?;
         let defaults = EngineConfig::default();
         let engine = Engine::new(EngineConfig {
             cache_dir: self.compiled(&dir)?,
@@ -119,7 +126,7 @@ impl CacheArgs {
         if let Err(error) = lock.lock_shared() {
             tracing::debug!(%error, "the cache is not locked");
         }
-        Ok(Cache { store, engine, _in_use: lock, _temporary: temporary })
+        Ok(Cache { store, engine, dir, _in_use: lock, _temporary: temporary })
     }
 
     fn dir(&self) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
@@ -137,7 +144,7 @@ impl CacheArgs {
         if self.disable_cache {
             return Ok(None);
         }
-        let Some(path) = &self.cache else { return Ok(Some(dir.join("compiled"))) };
+        let Some(path) = &self.cache else { return Ok(Some(dir.join(COMPILED))) };
         let file = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("--cache: cannot read {file}"))?;
         let read: CacheFile = toml::from_str(&text).with_context(|| {
@@ -146,13 +153,18 @@ impl CacheArgs {
         if read.cache.enabled == Some(false) {
             return Ok(None);
         }
-        let directory = read.cache.directory.unwrap_or_else(|| dir.join("compiled"));
+        let directory = read.cache.directory.unwrap_or_else(|| dir.join(COMPILED));
         anyhow::ensure!(directory.is_absolute(), "--cache: {file}: `directory` must be an absolute path");
         Ok(Some(directory))
     }
 }
 
 impl Cache {
+    /// What is written in its directory.
+    pub(super) fn written(&self) -> [PathBuf; 3] {
+        [CONTENT, COMPILED, LOCK].map(|name| self.dir.join(name))
+    }
+
     /// Notes that the content of `application` is used now.
     pub(super) fn touch(&self, application: &Application) {
         for content in application.contents() {
@@ -165,7 +177,7 @@ impl Cache {
 
 fn lock_file(dir: &Path) -> std::io::Result<File> {
     std::fs::create_dir_all(dir)?;
-    File::options().create(true).truncate(false).write(true).open(dir.join(".lock"))
+    File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))
 }
 
 fn sweep(store: &Store, engine: &Engine) -> anyhow::Result<()> {

@@ -92,12 +92,13 @@ impl Revisions {
         self.cache.engine.tails()
     }
 
-    /// The directories that this process writes into.
+    /// What this process writes, directories and files.
     pub(super) fn written(&self) -> Vec<PathBuf> {
         let config = self.args.state.runtime_config().unwrap_or_default();
         let state_dir = self.args.state.state_dir(&config, &self.source);
         let log_dir = self.args.output.log_dir(&config.log_dir, state_dir.as_deref());
-        state_dir.into_iter().chain(log_dir).collect()
+        let copies = self.copies.as_ref().map(|dir| dir.path().to_path_buf());
+        state_dir.into_iter().chain(log_dir).chain(copies).chain(self.cache.written()).collect()
     }
 
     /// The manifest as it is now; `None` for a bindle.

@@ -120,3 +120,17 @@ async fn a_link_that_leads_elsewhere_and_a_file_that_a_flag_names_are_changes() 
     assert_eq!(body(up.address, "/exact").await, "First from WAT\n");
     up.stopped().await;
 }
+
+#[tokio::test]
+async fn what_the_command_itself_writes_is_no_change() {
+    let app = notes();
+    change_manifest(app.path(), "source = \"assets\"", "source = \"\"");
+    let here = |name: &str| app.path().join(name).display().to_string();
+    let flags = ["--watch", "--allow-transient-write", "--temp", &here("temp"), "--log-dir", &here("logs")];
+    let up = Up::start(app.path(), &app.path().join("cache"), &flags).await;
+    assert_eq!(body(up.address, "/").await, "y+", "there is no note.txt at the root yet");
+    std::fs::write(app.path().join("note.txt"), "new").unwrap();
+    until("the new file", async || body(up.address, "/").await.starts_with("ynew")).await;
+    let stderr = up.stopped().await;
+    assert_eq!(stderr.matches("Changed: ").count(), 1, "{stderr}");
+}
