@@ -11,6 +11,7 @@ mod carry;
 mod check;
 mod jobs;
 mod sweep;
+mod unread;
 
 use std::{
     borrow::Cow,
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::{AppKey, AppReport, Assignment, Fingerprint, RevisionId, RevisionSpec};
+use control::{AppKey, AppReport, Assignment, Fingerprint, RevisionId, RevisionSpec, Unreadable};
 use daemon::Tasks;
 use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app, keep};
 use tokio::sync::{Semaphore, mpsc};
@@ -36,6 +37,7 @@ use crate::{
         carry::Live,
         jobs::{JobEnd, Outcome},
         sweep::Sweep,
+        unread::Unread,
     },
     disk::Disk,
     loader::Loader,
@@ -68,8 +70,10 @@ enum Told {
     /// What was kept on disk.
     Restore(Vec<Assignment>),
     Remove(AppKey),
-    /// Everything has been said.
-    Synced,
+    /// A word that cannot be read, and its number.
+    Unreadable(Box<Unreadable>, u64),
+    /// Everything has been said, in words after that of this number.
+    Synced(u64),
 }
 
 /// The handle of the task that owns the apps. Clones are handles of the same task.
@@ -100,14 +104,15 @@ impl Turn<'_> {
         self.permit.send(Told::Remove(app));
     }
 
-    /// A word that cannot be understood: it is counted, and nothing else.
-    pub fn pass_over(self) {
-        self.next_word();
+    /// A word that cannot be read: what there is of its app goes on, and the operator is told.
+    pub fn pass_over(self, unreadable: Box<Unreadable>) {
+        let word = self.next_word();
+        self.permit.send(Told::Unreadable(unreadable, word));
     }
 
-    /// Everything that is not as the operator wants it has been said.
-    pub fn synced(self) {
-        self.permit.send(Told::Synced);
+    /// Everything that is not as the operator wants it has been said, in words after the one of this number.
+    pub fn synced(self, after: u64) {
+        self.permit.send(Told::Synced(after));
     }
 
     /// The number of the next word: `control::AppReport::word`.
@@ -152,6 +157,7 @@ impl Apps {
             agenda: Agenda::default(),
             births: 0,
             words: BTreeMap::new(),
+            unread: BTreeMap::new(),
         };
         let stopping = tasks.stop_token();
         tasks.spawn("apps", async move {
@@ -260,8 +266,10 @@ struct Owner {
     check_places: Arc<Semaphore>,
     agenda: Agenda,
     births: u64,
-    /// The number of the last word about each app that is desired.
+    /// The number of the last word about each app that is desired, or that could not be read.
     words: BTreeMap<AppKey, u64>,
+    /// The last word about each app of which that could not be read.
+    unread: BTreeMap<AppKey, Unread>,
 }
 
 impl Owner {
@@ -312,28 +320,40 @@ impl Owner {
         match told {
             Told::Assign(assignment, word) => self.assign(*assignment, Some(word)),
             Told::Restore(all) => all.into_iter().for_each(|assignment| self.assign(assignment, None)),
-            Told::Synced => self.synced(),
+            Told::Unreadable(unreadable, word) => self.pass_over(*unreadable, word),
+            Told::Synced(after) => {
+                self.forget_unread(after);
+                self.synced();
+            }
             Told::Remove(app) => {
-                if self.desired.remove(&app).is_none() && !self.actual.contains_key(&app) {
-                    self.board.post(&app, News::Removed, true);
-                    return;
-                }
-                tracing::info!(%app, "app removed");
+                self.unread.remove(&app);
                 self.words.remove(&app);
-                self.kept.remove(&app);
-                self.board.leave(&app);
-                self.board.set_rollout(&app, None);
-                self.keeper.keep(&app, None);
-                self.sweep_later();
-                self.agenda.now.insert(app);
+                if self.desired.contains_key(&app) || self.actual.contains_key(&app) {
+                    self.remove(app);
+                } else {
+                    self.board.post(&app, News::Removed, true);
+                }
             }
         }
+    }
+
+    /// Nothing of the app is wanted any more.
+    fn remove(&mut self, app: AppKey) {
+        tracing::info!(%app, "app removed");
+        self.desired.remove(&app);
+        self.kept.remove(&app);
+        self.board.leave(&app);
+        self.board.set_rollout(&app, None);
+        self.keeper.keep(&app, None);
+        self.sweep_later();
+        self.agenda.now.insert(app);
     }
 
     /// Takes in an assignment: the operator's word of this number, or one from disk.
     fn assign(&mut self, assignment: Assignment, word: Option<u64>) {
         let app = assignment.app.clone();
         self.words.insert(app.clone(), word.unwrap_or_default());
+        self.unread.remove(&app);
         let fingerprint = match assignment.fingerprint() {
             Ok(fingerprint) => fingerprint,
             Err(error) => return tracing::error!(%app, %error, "an assignment has no fingerprint"),
@@ -415,13 +435,20 @@ impl Owner {
     }
 
     fn post(&self, key: &AppKey, anew: bool) {
-        if let Some(wanted) = self.desired.get(key) {
-            let word = self.words.get(key).copied();
+        let has = self.desired.get(key).map(|wanted| {
             let times = self.live.get(key).map(|live| live.times().clone()).unwrap_or_default();
-            let report = AppReport { word, times, ..converge::report(wanted, self.actual.get(key)) };
-            self.board.post(key, News::Report(Box::new(report)), anew);
-        } else if !self.actual.contains_key(key) {
-            self.board.post(key, News::Removed, false);
+            AppReport { times, ..converge::report(wanted, self.actual.get(key)) }
+        });
+        let word = self.words.get(key).copied();
+        let numbered = |report| Box::new(AppReport { word, ..report });
+        match (self.unread.get(key), has) {
+            (None, None) if self.actual.contains_key(key) => {}
+            (None, None) => self.board.post(key, News::Removed, false),
+            (None, Some(has)) => self.board.post(key, News::Report(numbered(has)), anew),
+            (Some(unread), None) => {
+                self.board.post(key, News::Unreadable(numbered(unread.report(key, None))), anew);
+            }
+            (Some(unread), has) => self.board.post(key, News::Report(numbered(unread.report(key, has))), anew),
         }
     }
 }

@@ -28,4 +28,4 @@ pub use assignment::{Assignment, Check, CheckHeader, Credentials, Fetch, Fingerp
 pub use manifest::Secret as SecretString;
 pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName};
 pub use report::{AppReport, LoadTimes, Problem, RevisionState};
-pub use wire::{FromRuntime, Heard, Hello, Inventory, ToRuntime, Welcome, WireError};
+pub use wire::{FromRuntime, Heard, Hello, Inventory, ToRuntime, Unreadable, Welcome, WireError};

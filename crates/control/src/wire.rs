@@ -1,6 +1,10 @@
 //! The frames of a control stream.
 
+mod unreadable;
+
 use std::collections::BTreeMap;
+
+pub use unreadable::Unreadable;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -163,13 +167,8 @@ pub enum Heard<T> {
         /// Its `type`.
         kind: String,
     },
-    /// A message about one app that says what this build cannot honour: to be passed over, and told to people.
-    Unreadable {
-        /// The app, if it can be made out.
-        app: Option<AppKey>,
-        /// Why it cannot be read.
-        why: String,
-    },
+    /// A message about one app that says what this build cannot honour: to be passed over, and answered as such.
+    Unreadable(Box<Unreadable>),
 }
 
 /// Why a frame cannot be read.
@@ -215,8 +214,7 @@ pub fn hear<T: Message>(payload: &[u8]) -> Result<Heard<T>, WireError> {
     };
     let Ok(Envelope { kind, value }) = serde_json::from_slice(payload) else { return Err(why.into()) };
     if T::ABOUT_ONE_APP.contains(&kind.as_str()) {
-        let app = value.get("app").and_then(serde_json::Value::as_str).and_then(|app| app.parse().ok());
-        Ok(Heard::Unreadable { app, why: why.to_string() })
+        Ok(Heard::Unreadable(Box::new(Unreadable::of(&value, &why))))
     } else if T::KINDS.contains(&kind.as_str()) {
         Err(why.into())
     } else {

@@ -26,7 +26,7 @@ mod report;
 mod tests;
 
 pub use app::{App, Attempt, Backoff, Event, Failure, Fault, Port, Progress};
-pub use report::report;
+pub use report::{report, report_unreadable};
 
 /// One thing a runtime must do to get from what runs to what should run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,6 +37,8 @@ struct Posts {
 pub enum News {
     /// This is true of it.
     Report(Box<AppReport>),
+    /// The runtime has nothing of it, and this is why: it could not read what it was told. Not in the inventory.
+    Unreadable(Box<AppReport>),
     /// It is gone.
     Removed,
 }
@@ -104,7 +106,7 @@ impl Board {
         let there = posts.by_app.iter().filter(|(app, _)| !posts.leaving.contains(*app));
         let reports = there.filter_map(|(_, (_, news))| match news {
             News::Report(report) => Some(AppReport::clone(report)),
-            News::Removed => None,
+            News::Unreadable(_) | News::Removed => None,
         });
         let reports: Vec<_> = reports.collect();
         let assigned = reports.iter().map(|report| (report.app.clone(), report.fingerprint)).collect();

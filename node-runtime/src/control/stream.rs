@@ -88,7 +88,8 @@ impl Stream {
         let (seen, mut inventory) = shared.apps.board().inventory();
         inventory.rollouts = shared.apps.board().rollouts();
         // Nobody else can say anything now: this stream commands.
-        inventory.words = shared.apps.words();
+        let words = shared.apps.words();
+        inventory.words = words;
         inventory.reports = inventory.reports.into_iter().map(|report| report.for_version(version)).collect();
         let settings = &shared.settings;
         let welcome = Welcome {
@@ -103,7 +104,7 @@ impl Stream {
         tracing::info!(peer = %self.peer, operator = hello.operator, term = hello.term, "control stream began");
         let (pongs, pings) = mpsc::channel(FRAMES_AHEAD);
         tokio::select! {
-            end = listen(shared, &command, &mut frames, &pongs) => end,
+            end = listen(shared, &command, &mut frames, &pongs, words) => end,
             end = self.tell(shared, version, seen, pings, draining) => end,
             () = command.lost() => Err(End::Superseded),
         }
@@ -171,7 +172,7 @@ impl Stream {
         let mut reports = Vec::with_capacity(news.len());
         for (app, news) in news {
             match news {
-                News::Report(report) => reports.push(report.for_version(version)),
+                News::Report(report) | News::Unreadable(report) => reports.push(report.for_version(version)),
                 News::Removed => self.send(&FromRuntime::Removed(app)).await?,
             }
         }
@@ -179,12 +180,13 @@ impl Stream {
     }
 }
 
-/// Does what the operator says, as long as it commands.
+/// Does what the operator says, as long as it commands. There were so many `words` before this stream's first.
 async fn listen(
     shared: &Shared,
     command: &Command<'_>,
     frames: &mut Frames,
     pongs: &mpsc::Sender<u64>,
+    words: u64,
 ) -> Result<std::convert::Infallible, End> {
     loop {
         let message = match frames.next().await?.ok_or(End::Closed)? {
@@ -193,15 +195,15 @@ async fn listen(
                 tracing::debug!(kind, "the operator says what this runtime does not know");
                 continue;
             }
-            Heard::Unreadable { app, why } => {
+            Heard::Unreadable(unreadable) => {
                 // It counts as a word all the same. What runs of the app goes on.
                 tracing::error!(
-                    app = app.map(|app| app.to_string()),
-                    error = why,
+                    app = unreadable.app.as_ref().map(ToString::to_string),
+                    error = unreadable.why,
                     "an assignment says what this runtime cannot honour: upgrade it"
                 );
                 let turn = shared.apps.turn().await.ok_or(End::Stopping)?;
-                if command.while_held(|| turn.pass_over()) {
+                if command.while_held(|| turn.pass_over(unreadable)) {
                     continue;
                 }
                 return Err(End::Superseded);
@@ -218,7 +220,7 @@ async fn listen(
             ToRuntime::Remove(app) => turn.remove(app),
             ToRuntime::Synced => {
                 tracing::info!("the operator has sent everything that differed");
-                turn.synced();
+                turn.synced(words);
             }
             ToRuntime::Hello(_) | ToRuntime::Ping(_) => {}
         });

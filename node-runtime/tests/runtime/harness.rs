@@ -296,9 +296,21 @@ impl Operator {
     }
 
     pub(crate) async fn say(&mut self, message: ToRuntime) {
+        self.say_bytes(encode(&message).unwrap()).await;
+    }
+
+    async fn say_bytes(&mut self, payload: Vec<u8>) {
         let mut frame = BytesMut::new();
-        self.codec.encode(Bytes::from(encode(&message).unwrap()), &mut frame).unwrap();
+        self.codec.encode(Bytes::from(payload), &mut frame).unwrap();
         self.out.send_data(frame.freeze()).await.unwrap();
+    }
+
+    /// Assigns as an operator of a later release would, whose newest application says what this one cannot know.
+    pub(crate) async fn assign_in_newer_words(&mut self, assignment: &Assignment) {
+        let mut message = serde_json::to_value(ToRuntime::Assign(Box::new(assignment.clone()))).unwrap();
+        let newest = message["value"]["revisions"].as_array_mut().unwrap().last_mut().unwrap();
+        newest["application"]["somethingNew"] = "hunter2".into();
+        self.say_bytes(message.to_string().into_bytes()).await;
     }
 
     pub(crate) async fn assign(&mut self, assignment: &Assignment) {

@@ -252,6 +252,58 @@ async fn an_app_that_must_not_run_twice_stops_before_its_next_revision_is_called
 }
 
 #[tokio::test]
+async fn what_this_runtime_cannot_read_is_reported_while_the_old_revision_serves_and_until_it_is_not_asked_for() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (cart, till, port) = (key("cart"), key("till"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let v2 = revision("v2", parcels.add(guest("two")), &parcels.url);
+    operator.assign(&assignment(&cart, port, vec![v1.clone()], "v1")).await;
+    let told = operator.serving(&cart, "v1").await;
+    let both = assignment(&cart, port, vec![v1, v2.clone()], "v2");
+    operator.assign_in_newer_words(&both).await;
+    operator.assign_in_newer_words(&assignment(&till, free_port(), vec![v2], "v2")).await;
+    let is_failed = |report: &control::AppReport| {
+        let state = report.revisions.get(&RevisionId("v2".to_owned()));
+        matches!(state, Some(RevisionState::Failed(why)) if why.reason == "RuntimeTooOld")
+    };
+    for app in [&cart, &till] {
+        let report = operator.report(app, is_failed).await;
+        let RevisionState::Failed(problem) = state_of(&report, "v2") else { panic!("{report:?}") };
+        assert!(problem.message.contains("somethingNew") && !problem.message.contains("hunter2"), "{problem:?}");
+    }
+    assert_eq!(ask(port).await.unwrap().1, "one");
+
+    // Another operator finds what there is; what it does not ask for any more is forgotten, and what it does is read.
+    let (mut next, welcome) = node.operator(2).await;
+    assert_eq!(welcome.inventory.assigned, [(cart.clone(), told.fingerprint)].into());
+    assert!(welcome.inventory.reports.iter().all(|report| report.app == cart && is_failed(report)), "{welcome:?}");
+    next.say(ToRuntime::Synced).await;
+    next.report(&cart, |report| report.revisions.len() == 1 && report.problem.is_none()).await;
+    next.gone(&till).await;
+    next.assign(&both).await;
+    next.serving(&cart, "v2").await;
+    assert_eq!(ask(port).await.unwrap().1, "two");
+}
+
+#[tokio::test]
+async fn an_app_that_was_made_again_in_words_that_cannot_be_read_is_not_served_as_the_old_one() {
+    let (node, parcels) = (Node::start().await, Parcels::start().await);
+    let (mut operator, _) = node.operator(1).await;
+    let (app, port) = (key("cart"), free_port());
+    let v1 = revision("v1", parcels.add(guest("one")), &parcels.url);
+    let old = assignment(&app, port, vec![v1], "v1");
+    operator.assign(&old).await;
+    operator.serving(&app, "v1").await;
+    operator.assign_in_newer_words(&Assignment { uid: "another".to_owned(), ..old }).await;
+    let report = operator.report(&app, |report| report.uid == "another").await;
+    assert!(report.serving.is_none() && report.problem.is_some(), "{report:?}");
+    eventually("the port to be closed", async || TcpStream::connect(("127.0.0.1", port)).await.err()).await;
+    operator.say(ToRuntime::Remove(app.clone())).await;
+    operator.gone(&app).await;
+}
+
+#[tokio::test]
 async fn an_operator_of_the_release_before_is_spoken_to_in_its_own_version() {
     let node = Node::start().await;
     let mut older = node.connect_as(&node.pki, OPERATOR_DNS_NAME).await.unwrap();

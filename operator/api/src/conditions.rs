@@ -158,6 +158,7 @@ reasons! {
     Stalled: "Nothing is on its way, although the current spec is not served; see the Ready condition.",
     ProgressDeadlineExceeded: "The current spec has got no further for `spec.rollout.progressDeadlineSeconds`. The operator goes on trying; the Ready condition says what it waits for.",
     OldRevisionServes: "The current spec is not served, and the revision before it goes on serving.",
+    RuntimeTooOld: "A runtime is of a release that cannot read what the operator tells it of the app. It goes on with what it has of it: update the node-runtime pods.",
     RuntimeUnreachable: "A runtime that should serve the app does not answer the operator; it goes on serving what it was told last.",
     AsExpected: "Everything is as asked for.",
 }

@@ -85,6 +85,8 @@ pub(crate) fn name(runtime: &str) -> RuntimeName {
 struct Process {
     told: Option<Assignment>,
     report: Option<AppReport>,
+    /// What it was told and could not read.
+    unread: Option<Assignment>,
 }
 
 /// Everything there is.
@@ -95,6 +97,8 @@ pub(crate) struct World {
     bad: BTreeSet<String>,
     /// Versions that do not pass their check, on these runtimes.
     unfit: BTreeSet<(String, String)>,
+    /// Runtimes that cannot read an assignment with this version in it.
+    unread: BTreeSet<(String, String)>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -117,8 +121,14 @@ pub(crate) fn world() -> World {
         memory: Memory::default(),
         key: RevisionKey([7; 32]),
     };
-    let mut world =
-        World { view, processes: BTreeMap::new(), bad: BTreeSet::new(), unfit: BTreeSet::new(), events: Vec::new() };
+    let mut world = World {
+        view,
+        processes: BTreeMap::new(),
+        bad: BTreeSet::new(),
+        unfit: BTreeSet::new(),
+        unread: BTreeSet::new(),
+        events: Vec::new(),
+    };
     world.publish_version("1.0.0");
     world
 }
@@ -194,6 +204,11 @@ impl World {
         self.bad.insert(version.to_owned());
     }
 
+    /// A runtime is too old to read what it is told of this version.
+    pub(crate) fn set_unread(&mut self, version: &str, runtime: &str) {
+        self.unread.insert((version.to_owned(), runtime.to_owned()));
+    }
+
     /// The spec has a check.
     pub(crate) fn check(mut self) -> Self {
         self.view.app.readiness = Some(Check {
@@ -242,7 +257,14 @@ impl World {
                     holding.parting = told.is_none();
                 }
             });
-            self.processes.get_mut(runtime).unwrap().told = told;
+            let cannot_read =
+                |spec: &RevisionSpec| self.unread.contains(&(spec.application.version.clone(), runtime.0.clone()));
+            let unread = told.as_ref().is_some_and(|told| told.revisions.iter().any(cannot_read));
+            let process = self.processes.get_mut(runtime).unwrap();
+            process.unread = if unread { told.clone() } else { None };
+            if !unread {
+                process.told = told;
+            }
         }
         if let Some(service) = &plan.service {
             self.view.service = ServiceState::Ours(service.clone());
@@ -281,6 +303,18 @@ impl World {
         };
         let Some(process) = self.processes.get_mut(&name(runtime)) else { return };
         process.report = process.told.as_ref().map(|told| carry_out(told, process.report.as_ref(), judge));
+        if let Some(unread) = &process.unread {
+            let nothing = || AppReport {
+                fingerprint: control::Fingerprint(Digest::of(b"")),
+                serving: None,
+                ..carry_out(unread, None, |_| RevisionState::Failed(problem("RuntimeTooOld", false)))
+            };
+            let report = process.report.get_or_insert_with(nothing);
+            for spec in &unread.revisions {
+                let failed = || RevisionState::Failed(problem("RuntimeTooOld", false));
+                report.revisions.entry(spec.id.clone()).or_insert_with(failed);
+            }
+        }
         self.hear(runtime);
     }
 

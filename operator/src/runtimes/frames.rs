@@ -53,10 +53,10 @@ impl FrameReader {
                 match hear(&payload)? {
                     Heard::Message(message) => return Ok(message),
                     Heard::Unknown { kind } => tracing::debug!(kind, "a runtime says what this operator does not know"),
-                    Heard::Unreadable { app, why } => {
+                    Heard::Unreadable(unreadable) => {
                         tracing::warn!(
-                            app = app.map(|app| app.to_string()),
-                            error = why,
+                            app = unreadable.app.map(|app| app.to_string()),
+                            error = unreadable.why,
                             "a runtime cannot be understood"
                         );
                     }

@@ -82,9 +82,9 @@ fn messages_of_a_kind_that_a_newer_release_adds_are_passed_over_and_what_is_no_m
 fn an_assignment_that_says_what_cannot_be_honoured_costs_its_own_app_alone() {
     let (_, mut frame) = golden("to-runtime-assign").remove(0);
     frame["value"]["revisions"][0]["application"]["somethingNew"] = json!(true);
-    let Heard::Unreadable { app, why } = heard::<ToRuntime>(&frame) else { panic!("it was passed over or believed") };
-    assert_eq!(app.unwrap().to_string(), "shop/cart");
-    assert!(why.contains("somethingNew"), "{why}");
+    let Heard::Unreadable(made_out) = heard::<ToRuntime>(&frame) else { panic!("it was passed over or believed") };
+    assert_eq!(made_out.app.unwrap().to_string(), "shop/cart");
+    assert!(made_out.why.contains("somethingNew"), "{}", made_out.why);
 }
 
 #[test]

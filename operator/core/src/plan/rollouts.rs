@@ -58,6 +58,33 @@ fn app_with_a_check_is_not_given_to_runtimes_that_make_none() {
 }
 
 #[test]
+fn runtime_that_cannot_read_what_it_is_told_is_named_while_the_old_revision_serves_until_it_is_replaced() {
+    let mut world = serving();
+    world.set_unread("2.0.0", "r2");
+    world.publish_version("2.0.0");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    assert_eq!([world.serves("r1").as_deref(), world.serves("r2").as_deref()], [Some("1.0.0"); 2]);
+    assert_eq!(world.says(C::Loaded), "False RuntimeTooOld");
+    assert_eq!(world.says(C::Degraded), "True OldRevisionServes");
+    assert!(world.condition(C::Ready).message.contains("r2"), "{:?}", world.condition(C::Ready));
+    world.vanish("r2");
+    world.join("r3");
+    world.settle();
+    assert_eq!([world.serves("r1").as_deref(), world.serves("r3").as_deref()], [Some("2.0.0"); 2]);
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn new_app_that_its_only_runtime_cannot_read_says_so() {
+    let mut world = world().replicas(1).runtime("r1");
+    world.set_unread("1.0.0", "r1");
+    world.settle();
+    assert_eq!(world.says(C::Ready), "False RuntimeTooOld");
+    assert_eq!(world.endpoints(), [""; 0]);
+}
+
+#[test]
 fn failures_are_summarised_in_a_bounded_message() {
     let mut world = world().replicas(60).check();
     (100..160).for_each(|number| world.join(&format!("r{number}")));
