@@ -199,7 +199,7 @@ impl Pace {
     const ENOUGH: Duration = Duration::from_secs(5);
 
     fn start() -> Backoff {
-        Backoff::new(Duration::from_millis(100), Self::ENOUGH)
+        Backoff::new(Duration::from_millis(100), Self::ENOUGH.mul_f64(0.8))
     }
 }
 
@@ -207,9 +207,7 @@ impl Polite {
     async fn send(self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
         let method = request.method().clone();
         self.gate.waited().await;
-        if let Some(delay) = self.pace(&request) {
-            sleep(delay).await;
-        }
+        sleep(self.pace(&request, Instant::now())).await;
         let answer = timeout(self.answer, self.inner.send(request)).await;
         let answer = answer.unwrap_or_else(|_elapsed| {
             let late = format!("no answer from the API server within {:?}", self.answer);
@@ -223,28 +221,30 @@ impl Polite {
         answer
     }
 
-    /// How long to wait before a watch that has just been begun is begun again.
-    fn pace(&self, request: &Request<Body>) -> Option<Duration> {
+    /// How long to wait `now` before a watch that has just been begun is begun again.
+    fn pace(&self, request: &Request<Body>, now: Instant) -> Duration {
         let query = request.uri().query().unwrap_or_default();
         let mut parts = query.split('&');
         if !parts.clone().any(|part| matches!(part, "watch=true" | "watch=1")) {
-            return None;
+            return Duration::ZERO;
         }
         let selector = parts.find(|part| part.starts_with("labelSelector=") || part.starts_with("fieldSelector="));
         let watch = format!("{}?{}", request.uri().path(), selector.unwrap_or_default());
-        let now = Instant::now();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pace) = paces.get_mut(&watch) else {
             paces.insert(watch, Pace { last: now, backoff: Pace::start() });
-            return None;
+            return Duration::ZERO;
         };
-        let quick = now.duration_since(pace.last) < Pace::ENOUGH;
-        let delay = if quick { pace.backoff.next_delay() } else { Duration::ZERO };
-        if !quick {
+        let since = now.saturating_duration_since(pace.last);
+        let delay = if since < Pace::ENOUGH {
+            // What has been waited for already, after a failure, counts.
+            pace.backoff.next_delay().saturating_sub(since)
+        } else {
             pace.backoff = Pace::start();
-        }
+            Duration::ZERO
+        };
         pace.last = now + delay;
-        quick.then_some(delay)
+        delay
     }
 }
 
@@ -265,6 +265,47 @@ impl Service<Request<Body>> for Polite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backoff::{LONGEST_PAUSE, Pauses};
+
+    /// Clients of a server that is never asked.
+    fn polite() -> Polite {
+        let inner = Client::try_from(Config::new(http::Uri::from_static("http://127.0.0.1:1"))).unwrap();
+        Polite { inner, gate: Arc::default(), paces: Arc::default(), answer: Duration::from_secs(1) }
+    }
+
+    fn watch_of(what: &str) -> Request<Body> {
+        Request::get(format!("/api/v1/{what}?watch=true&resourceVersion=7")).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn after_an_outage_of_any_length_a_watch_is_begun_again_within_seconds() {
+        let (server, mut pauses, mut now) = (polite(), Pauses::default(), Instant::now());
+        let mut begun = Vec::new();
+        for _ in 0..100 {
+            // It is begun, fails at once, and is begun again after the pause.
+            now += server.pace(&watch_of("pods"), now);
+            begun.push(now);
+            now += pauses.next().unwrap();
+        }
+        let apart: Vec<Duration> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(apart.iter().all(|distance| *distance <= LONGEST_PAUSE), "{apart:?}");
+        assert!(apart.last() > Some(&Duration::from_secs(2)), "{apart:?}");
+        assert_eq!(server.pace(&watch_of("nodes"), now), Duration::ZERO, "each has its own pace");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_ends_as_soon_as_it_begins_is_begun_again_less_and_less_often() {
+        let (server, mut now) = (polite(), Instant::now());
+        let waits: Vec<Duration> = (0..20)
+            .map(|_| {
+                let wait = server.pace(&watch_of("pods"), now);
+                now += wait;
+                wait
+            })
+            .collect();
+        assert!(waits[1] < Duration::from_millis(150) && waits[19] > Duration::from_secs(2), "{waits:?}");
+        assert_eq!(server.pace(&watch_of("pods"), now + Pace::ENOUGH), Duration::ZERO, "it was one");
+    }
 
     fn answer(status: u16, retry_after: Option<&str>) -> Response<()> {
         let mut response = Response::builder().status(status);

@@ -11,7 +11,6 @@ use std::{
 };
 
 use control::{AppKey, Problem};
-use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use operator_api::{Reason, SpinApp};
 use operator_core::{
@@ -28,6 +27,7 @@ use tokio::{
 use crate::{
     api_server::Gate,
     apply::{Applier, Caches, WriteError},
+    clock::Clock,
     inputs,
     kinds::{AppObject, Unreadable},
     lease::Mandate,
@@ -61,6 +61,8 @@ pub struct Controller {
     pub applier: Applier,
     /// Whether the API server takes anything.
     pub gate: Arc<Gate>,
+    /// The time.
+    pub clock: Arc<Clock>,
     /// The Bindle server of apps that name none.
     pub default_server: Option<String>,
     /// The runtime configuration that every app is given.
@@ -236,7 +238,7 @@ impl Leadership {
 
     /// Everything that a decision about `app` may depend on.
     fn look(&self, ledger: &mut Ledger, app: App, object: &SpinApp) -> View {
-        let Controller { caches, fleet, resolver, references, default_server, pool_config, .. } =
+        let Controller { caches, fleet, resolver, references, default_server, pool_config, clock, .. } =
             self.controller.as_ref();
         let Ledger { ports, apps } = ledger;
         let remembered = apps.entry(app.key.clone()).or_default();
@@ -250,7 +252,7 @@ impl Leadership {
         let bundle = inputs::question(&app.key, &object.spec, &known, default_server.as_deref())
             .map_or_else(Into::into, |question| resolver.look_up(&app.key, &question));
         View {
-            now: Timestamp::now(),
+            now: clock.now(),
             bundle,
             variables: inputs::variables(&app.key, &object.spec, &known),
             runtime_config: inputs::runtime_config(&app.key, &object.spec, &known),

@@ -11,6 +11,7 @@ pub mod api_server;
 pub mod apply;
 pub mod backoff;
 pub mod cache;
+pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod failure;

@@ -28,7 +28,9 @@ use tokio::sync::watch;
 use crate::{
     api_server::{ApiServer, Patience},
     apply::{self, Applier, Caches},
+    backoff::Pauses,
     cache::{Cache, Concerns},
+    clock::Clock,
     config::{Config, STOP_WITHIN},
     controller::{Controller, Leadership},
     failure,
@@ -153,7 +155,8 @@ fn start_readers(config: &Config, outside: &Outside, metrics: &Metrics, tasks: &
     let client = outside.api.client();
     let queue = Arc::new(Queue::default());
     let caches = Arc::new(Caches::default());
-    let fleet = Arc::new(Fleet::new(Arc::clone(&queue)));
+    let clock = Arc::new(Clock::default());
+    let fleet = Arc::new(Fleet::new(Arc::clone(&queue), Arc::clone(&clock)));
     let references = Arc::new(References::new(Arc::clone(&queue), *outside.api.patience()));
     let resolver = Arc::new(Resolver::new(Arc::clone(&outside.oracle), Arc::clone(&queue), metrics.clone()));
     let (applier, news) = Applier::new(client.clone(), metrics.clone());
@@ -200,6 +203,7 @@ fn start_readers(config: &Config, outside: &Outside, metrics: &Metrics, tasks: &
         references,
         applier,
         gate: Arc::clone(outside.api.gate()),
+        clock,
         default_server: config.default_bindle_server.clone(),
         pool_config: config.pool_config.clone(),
         metrics: metrics.clone(),
@@ -258,7 +262,7 @@ impl Reader {
     {
         let metrics = self.metrics.clone();
         let work = async move {
-            let mut events = pin!(events.default_backoff());
+            let mut events = pin!(events.backoff(Pauses::default()));
             loop {
                 match events.try_next().await {
                     Ok(Some(event)) => take(event),
@@ -288,6 +292,7 @@ async fn lead(operator: Operator, config: Config, metrics: Metrics, mandate: Man
         tls,
         timings: operator.timings,
     };
+    controller.clock.set();
     let leadership = Leadership::begin(Arc::clone(controller), key, mandate);
     tokio::join!(controller.fleet.lead(Arc::new(caller)), leadership.run());
 }

@@ -35,7 +35,10 @@ use self::{
     issue::{Authority, IssueError, Leaf, Role},
     secrets::{Material, RuntimeSecret},
 };
-use crate::{backoff::Backoff, failure};
+use crate::{
+    backoff::{Backoff, Pauses},
+    failure,
+};
 
 /// How often to look although nothing has happened.
 const ROUNDS: Duration = Duration::from_secs(10 * 60);
@@ -121,7 +124,7 @@ impl Pki {
 
     /// Waits until one of the Secrets changes, or it is time to look again.
     async fn something_happens(&self) {
-        let watch = |name| watch_object(self.api.clone(), name).default_backoff();
+        let watch = |name| watch_object(self.api.clone(), name).backoff(Pauses::default());
         let changes = futures::stream::select(watch(CA_SECRET), watch(RUNTIME_SECRET));
         let mut changes = std::pin::pin!(changes.filter(|change| {
             let news = match change {

@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     api_server::Patience,
-    backoff::Backoff,
+    backoff::{Backoff, Pauses},
     failure,
     queue::{Queue, Trigger},
 };
@@ -246,7 +246,7 @@ impl References {
     {
         let mut listed: BTreeSet<Reference> = BTreeSet::new();
         let metadata = Api::<PartialObjectMeta<K>>::all(client.clone());
-        let events = watcher(metadata, self.patience.watches()).default_backoff();
+        let events = watcher(metadata, self.patience.watches()).backoff(Pauses::default());
         let mut events = std::pin::pin!(events);
         loop {
             let of = |object: &PartialObjectMeta<K>| {

@@ -31,7 +31,10 @@ pub use mailbox::{Desired, Order};
 pub use runtime::{Caller, Link, PodFacts, Runtime};
 pub use session::Speaker;
 
-use crate::queue::{Queue, Trigger};
+use crate::{
+    clock::Clock,
+    queue::{Queue, Trigger},
+};
 
 /// The zone label of nodes.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -43,6 +46,7 @@ pub struct Fleet {
     pods_changed: Notify,
     listed: watch::Sender<Listed>,
     triggers: Arc<Queue>,
+    clock: Arc<Clock>,
 }
 
 /// What has been listed once.
@@ -63,10 +67,10 @@ struct Inner {
 }
 
 impl Fleet {
-    /// No runtimes yet; news go to `triggers`.
+    /// No runtimes yet; news go to `triggers`, with the time of `clock`.
     #[must_use]
-    pub fn new(triggers: Arc<Queue>) -> Self {
-        Self { inner: Mutex::default(), pods_changed: Notify::new(), listed: watch::Sender::default(), triggers }
+    pub fn new(triggers: Arc<Queue>, clock: Arc<Clock>) -> Self {
+        Self { inner: Mutex::default(), pods_changed: Notify::new(), listed: watch::Sender::default(), triggers, clock }
     }
 
     /// Takes in what the watch of pods says.
@@ -224,7 +228,7 @@ impl Fleet {
     }
 
     fn add(&self, pod: PodFacts) -> Arc<Runtime> {
-        let runtime = Arc::new(Runtime::new(pod, Arc::clone(&self.triggers)));
+        let runtime = Arc::new(Runtime::new(pod, Arc::clone(&self.triggers), Arc::clone(&self.clock)));
         self.lock().runtimes.insert(runtime.name().clone(), Arc::clone(&runtime));
         self.triggers.add(Trigger::Fleet);
         runtime
@@ -395,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_deletion_of_an_old_pod_does_not_remove_a_new_one_of_the_same_name() {
-        let fleet = Fleet::new(Arc::new(Queue::default()));
+        let fleet = Fleet::new(Arc::default(), Arc::default());
         let named =
             |uid: &str| pod(serde_json::json!({ "metadata": { "name": "r1", "namespace": "spindle", "uid": uid } }));
         fleet.observe_pod(Event::Apply(named("old")));

@@ -34,7 +34,7 @@ impl Default for Gate {
 }
 
 const fn fresh() -> Backoff {
-    Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(4))
 }
 
 impl Gate {

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
+    clock::Clock,
     queue::{Queue, Trigger},
 };
 
@@ -90,18 +91,19 @@ pub struct Runtime {
     mailbox: Mailbox,
     said: Mutex<Said>,
     triggers: Arc<Queue>,
+    clock: Arc<Clock>,
 }
 
 impl Runtime {
     /// The runtime in `pod`, which nothing is known of yet. What it says is looked at through `triggers`.
     #[must_use]
-    pub fn new(pod: PodFacts, triggers: Arc<Queue>) -> Self {
+    pub fn new(pod: PodFacts, triggers: Arc<Queue>, clock: Arc<Clock>) -> Self {
         Self {
             name: pod.name.clone(),
             pod: watch::Sender::new(pod),
             mailbox: Mailbox::default(),
             said: Mutex::new(Said {
-                link: Link::Never { since: Timestamp::now() },
+                link: Link::Never { since: clock.now() },
                 failure: None,
                 build: String::new(),
                 version: None,
@@ -112,6 +114,7 @@ impl Runtime {
                 unreviewed: false,
             }),
             triggers,
+            clock,
         }
     }
 
@@ -217,7 +220,7 @@ impl Runtime {
         let mut said = self.said();
         said.failure = Some((reason, message));
         if said.link == Link::Connected {
-            said.link = Link::Lost { since: Timestamp::now() };
+            said.link = Link::Lost { since: self.clock.now() };
             drop(said);
             self.concerns();
         }

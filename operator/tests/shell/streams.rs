@@ -30,7 +30,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let queue = Arc::new(Queue::default());
-        let fleet = Arc::new(Fleet::new(Arc::clone(&queue)));
+        let fleet = Arc::new(Fleet::new(Arc::clone(&queue), Arc::default()));
         Self { certificates: Certificates::new(), fleet, queue, port: 0, tasks: JoinSet::new() }
     }
 
