@@ -375,8 +375,8 @@ fn describe(operator: &Operator) -> serde_json::Value {
             let (held, synced) = (runtime.mailbox().held(), runtime.mailbox().is_synced());
             let state = runtime.read(|said| {
                 json!({
-                    "addresses": pod.addresses,
-                    "node": pod.node,
+                    "addresses": pod.id.ips,
+                    "node": pod.id.node,
                     "pod": format!("{:?}", pod.state),
                     "link": format!("{:?}", said.link),
                     "failure": said.failure,

@@ -20,7 +20,7 @@ use std::{
 use control::{AppKey, RuntimeName};
 use k8s_openapi::{api::core::v1 as core, jiff::Timestamp};
 use kube::runtime::watcher::Event;
-use operator_core::{Contact, Pod, view::Holding};
+use operator_core::{Pod, view::Identity};
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
@@ -60,7 +60,7 @@ struct Listed {
 struct Inner {
     pods: BTreeMap<RuntimeName, PodFacts>,
     listed: BTreeSet<RuntimeName>,
-    zones: HashMap<String, String>,
+    zones: HashMap<String, Arc<str>>,
     runtimes: BTreeMap<RuntimeName, Arc<Runtime>>,
     /// Per runtime, the apps that have not been looked at since it introduced itself.
     reviews: BTreeMap<RuntimeName, BTreeSet<AppKey>>,
@@ -104,7 +104,7 @@ impl Fleet {
             Event::Apply(node) | Event::InitApply(node) => {
                 let name = node.meta().name.clone().unwrap_or_default();
                 match node.meta().labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)) {
-                    Some(zone) => inner.zones.insert(name, zone.clone()).as_ref() != Some(zone),
+                    Some(zone) => inner.zones.insert(name, zone.as_str().into()).as_deref() != Some(zone.as_str()),
                     None => inner.zones.remove(&name).is_some(),
                 }
             }
@@ -143,7 +143,7 @@ impl Fleet {
         loop {
             let pods = self.lock().pods.clone();
             handles.retain(|name, (uid, handle)| {
-                let stays = pods.get(name).is_some_and(|pod| pod.uid == *uid);
+                let stays = pods.get(name).is_some_and(|pod| pod.id.uid == *uid);
                 if !stays {
                     handle.abort();
                     self.forget(name);
@@ -154,7 +154,7 @@ impl Fleet {
                 match handles.entry(name) {
                     Entry::Occupied(_) => self.update(pod),
                     Entry::Vacant(free) => {
-                        let uid = pod.uid.clone();
+                        let uid = pod.id.uid.clone();
                         let runtime = self.add(pod);
                         let talk = talks.spawn(runtime::keep_talking(runtime, Arc::clone(&caller)));
                         free.insert((uid, talk));
@@ -189,7 +189,8 @@ impl Fleet {
     #[must_use]
     pub fn view(&self, app: &AppKey) -> Vec<operator_core::Runtime> {
         let inner = self.lock();
-        inner.runtimes.values().map(|runtime| view_of(runtime, app, &inner.zones)).collect()
+        let zone = |node: &str| inner.zones.get(node).cloned();
+        inner.runtimes.values().map(|runtime| runtime.view(app, zone)).collect()
     }
 
     /// Which runtimes have introduced themselves since this was last asked: for those, `apps` must be
@@ -235,7 +236,7 @@ impl Fleet {
     }
 
     fn update(&self, pod: PodFacts) {
-        if let Some(runtime) = self.runtime(&pod.name) {
+        if let Some(runtime) = self.runtime(&pod.id.name) {
             runtime.set_pod(pod);
         }
     }
@@ -266,7 +267,7 @@ impl Inner {
 
     fn drop_pod(&mut self, pod: &core::Pod) {
         if let Some(name) = name_of(pod)
-            && self.pods.get(&name).is_some_and(|known| Some(&known.uid) == pod.metadata.uid.as_ref())
+            && self.pods.get(&name).is_some_and(|known| Some(&known.id.uid) == pod.metadata.uid.as_ref())
         {
             self.pods.remove(&name);
         }
@@ -275,39 +276,6 @@ impl Inner {
     fn forget_runtimes(&mut self) {
         self.runtimes.clear();
         self.reviews.clear();
-    }
-}
-
-fn view_of(runtime: &Runtime, app: &AppKey, zones: &HashMap<String, String>) -> operator_core::Runtime {
-    let pod = runtime.pod();
-    let mailbox = runtime.mailbox();
-    let (contact, version, capacity) = runtime.read(|said| {
-        let holding = || Holding {
-            draining: said.draining,
-            assigned: mailbox.told(app),
-            parting: mailbox.is_parting(app),
-            report: said.reports.get(app).filter(|report| mailbox.believes(report)).cloned(),
-            rollout: said.rollouts.get(app).cloned(),
-        };
-        let contact = match said.link {
-            Link::Never { since } => Contact::Never { since },
-            Link::Connected => Contact::Connected(holding()),
-            Link::Lost { since } => Contact::Lost { since, holding: holding() },
-        };
-        (contact, said.version, said.capacity)
-    });
-    operator_core::Runtime {
-        zone: pod.node.as_ref().and_then(|node| zones.get(node)).cloned(),
-        name: pod.name,
-        namespace: pod.namespace,
-        uid: pod.uid,
-        ips: pod.addresses,
-        node: pod.node,
-        pod: pod.state,
-        contact,
-        version,
-        capacity,
-        assigned: u32::try_from(mailbox.held()).unwrap_or(u32::MAX),
     }
 }
 
@@ -322,14 +290,14 @@ fn facts(pod: &core::Pod) -> Option<PodFacts> {
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return None;
     }
-    Some(PodFacts {
+    let id = Identity {
         name: name_of(pod)?,
         uid: pod.metadata.uid.clone()?,
         namespace: pod.metadata.namespace.clone()?,
-        addresses: addresses(status),
+        ips: addresses(status),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        state: state(pod),
-    })
+    };
+    Some(PodFacts { id: Arc::new(id), state: state(pod) })
 }
 
 /// At most one address of each family, the primary one first.
@@ -376,7 +344,7 @@ mod tests {
             "status": { "podIP": "10.0.0.7", "podIPs": [{ "ip": "10.0.0.7" }, { "ip": "fd00::7" }] },
         })))
         .unwrap();
-        assert_eq!(facts.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+        assert_eq!(facts.id.ips, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
     }
 
     #[test]
@@ -405,6 +373,6 @@ mod tests {
         fleet.observe_pod(Event::Apply(named("old")));
         fleet.observe_pod(Event::Apply(named("new")));
         fleet.observe_pod(Event::Delete(named("old")));
-        assert_eq!(fleet.lock().pods[&RuntimeName("r1".to_owned())].uid, "new");
+        assert_eq!(fleet.lock().pods[&RuntimeName("r1".to_owned())].id.uid, "new");
     }
 }

@@ -33,6 +33,12 @@ impl Digest {
         Self(bytes)
     }
 
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 lower-case hex digits, without the algorithm: Bindle's parcel ids and our file names.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -41,23 +41,25 @@ pub fn place(view: &View) -> BTreeSet<RuntimeName> {
     let most = view.runtimes.iter().map(|runtime| runtime.capacity).max().unwrap_or_default();
     let capacity = |runtime: &Runtime| if runtime.capacity == 0 { most } else { runtime.capacity };
     let able = view.runtimes.iter().filter(|runtime| can_have(view, runtime));
-    let ranked = able.map(|runtime| (Reverse(rank(&view.app, &runtime.name, capacity(runtime))), runtime));
+    let ranked = able.map(|runtime| (Reverse(rank(&view.app, &runtime.id.name, capacity(runtime))), runtime));
     let mut ranked: Vec<_> = ranked.collect();
-    ranked.sort_by_key(|(rank, runtime)| (*rank, &runtime.name));
+    ranked.sort_by_key(|(rank, runtime)| (*rank, &runtime.id.name));
     // How manieth on its node, and of those how manieth in its zone.
     let mut on_node: BTreeMap<Option<&str>, usize> = BTreeMap::new();
-    let mut by_node: Vec<_> =
-        ranked.into_iter().map(|(rank, runtime)| (nth(&mut on_node, runtime.node.as_deref()), rank, runtime)).collect();
-    by_node.sort_by_key(|(on_node, rank, runtime)| (*on_node, *rank, &runtime.name));
+    let mut by_node: Vec<_> = ranked
+        .into_iter()
+        .map(|(rank, runtime)| (nth(&mut on_node, runtime.id.node.as_deref()), rank, runtime))
+        .collect();
+    by_node.sort_by_key(|(on_node, rank, runtime)| (*on_node, *rank, &runtime.id.name));
     let mut in_zone: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     let mut by_zone: Vec<_> = by_node
         .into_iter()
         .map(|(on_node, rank, runtime)| (nth(&mut in_zone, runtime.zone.as_deref()), on_node, rank, runtime))
         .collect();
     // Comparing the place on the node before the rank makes a newcomer push back one runtime at most, and take its place.
-    by_zone.sort_by_key(|(in_zone, on_node, rank, runtime)| (*in_zone, *on_node, *rank, &runtime.name));
+    by_zone.sort_by_key(|(in_zone, on_node, rank, runtime)| (*in_zone, *on_node, *rank, &runtime.id.name));
     let replicas = usize::try_from(view.app.replicas).unwrap_or(usize::MAX);
-    by_zone.into_iter().take(replicas).map(|(.., runtime)| runtime.name.clone()).collect()
+    by_zone.into_iter().take(replicas).map(|(.., runtime)| runtime.id.name.clone()).collect()
 }
 
 /// How many of `key` there were before this one.
@@ -92,7 +94,7 @@ pub fn holds(view: &View, runtime: &Runtime) -> bool {
     match runtime.holding() {
         Some(holding) => holding.assigned.is_some() || runtime.report(&view.app).is_some(),
         // Of one that has not been reached nothing is known once its endpoint is gone, except that it was.
-        None => was_published(view, runtime) || view.memory.withdrawn.contains_key(&runtime.name),
+        None => was_published(view, runtime) || view.memory.withdrawn.contains_key(&runtime.id.name),
     }
 }
 
@@ -103,7 +105,7 @@ pub fn was_published(view: &View, runtime: &Runtime) -> bool {
         .iter()
         .filter(|slice| Some(slice.port) == view.port)
         .flat_map(|slice| &slice.endpoints)
-        .any(|endpoint| endpoint.runtime == runtime.name && endpoint.uid == runtime.uid)
+        .any(|endpoint| endpoint.runtime == runtime.id.name && endpoint.uid == runtime.id.uid)
 }
 
 /// Whether less than `span` has passed since `since`.
@@ -123,7 +125,7 @@ pub fn within(now: Timestamp, since: Timestamp, span: SignedDuration) -> bool {
 /// In integers, so that it is the same wherever an operator runs.
 fn rank(app: &App, runtime: &RuntimeName, capacity: u32) -> (u128, Digest) {
     let digest = Digest::of(format!("{}\0{runtime}", app.uid).as_bytes());
-    let hash = digest.hex().get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
+    let hash = digest.bytes().first_chunk().copied().map_or(0, u64::from_be_bytes);
     let weight = u128::from(capacity.max(1)) << 64;
     (weight / u128::from(minus_log2(hash).max(1)), digest)
 }
@@ -148,6 +150,8 @@ fn minus_log2(hash: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -160,8 +164,8 @@ mod tests {
         fleet.iter().fold(world().replicas(replicas), |world, (name, (zone, node, capacity))| {
             let mut world = world.runtime(name);
             world.see(name, |runtime| {
-                runtime.zone = zone.map(|zone| format!("zone-{zone}"));
-                runtime.node = Some(format!("node-{zone:?}-{node}"));
+                runtime.zone = zone.map(|zone| format!("zone-{zone}").into());
+                Arc::make_mut(&mut runtime.id).node = Some(format!("node-{zone:?}-{node}"));
                 runtime.capacity = *capacity;
             });
             world

@@ -179,7 +179,7 @@ pub(crate) struct Facts<'a> {
 impl Facts<'_> {
     /// The runtimes that are to have the app, by name.
     pub(crate) fn chosen_runtimes(&self) -> impl Iterator<Item = &Runtime> {
-        let find = |name: &RuntimeName| self.view.runtimes.iter().find(|runtime| runtime.name == *name);
+        let find = |name: &RuntimeName| self.view.runtimes.iter().find(|runtime| runtime.id.name == *name);
         self.chosen.iter().filter_map(find)
     }
 
@@ -205,14 +205,14 @@ fn withdrawn(
         };
         right && answers(runtime)
     };
-    let having = || view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name));
+    let having = || view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.id.name));
     let wanted = view.app.replicas > 0;
     let nobody = wanted && chosen.is_empty();
     let over = having().all(|runtime| takes_over(&runtime)) && !nobody;
     // What has begun is not taken back because an update begins meanwhile.
     let stays_over = having().all(|runtime| answers(&runtime)) && !nobody;
     // A clock that was set back must not make anybody linger for as long as it was wrong.
-    let before = |runtime: &Runtime| Some((*view.memory.withdrawn.get(&runtime.name)?).min(view.now));
+    let before = |runtime: &Runtime| Some((*view.memory.withdrawn.get(&runtime.id.name)?).min(view.now));
     let is_withdrawn = |runtime: &Runtime| match runtime.contact {
         // There is no way back to an endpoint before it is heard of.
         Contact::Never { .. } if before(runtime).is_some() => true,
@@ -222,8 +222,8 @@ fn withdrawn(
     };
     view.runtimes
         .iter()
-        .filter(|runtime| !chosen.contains(&runtime.name) && holds(view, runtime) && is_withdrawn(runtime))
-        .map(|runtime| (runtime.name.clone(), before(runtime).unwrap_or(view.now)))
+        .filter(|runtime| !chosen.contains(&runtime.id.name) && holds(view, runtime) && is_withdrawn(runtime))
+        .map(|runtime| (runtime.id.name.clone(), before(runtime).unwrap_or(view.now)))
         .collect()
 }
 
@@ -244,8 +244,8 @@ fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
             // It is asked what it has when it is reached; then there is another plan.
             return holds(view, runtime).then_some(Desired::Keep);
         };
-        if facts.chosen.contains(&runtime.name) {
-            return match if facts.waiting.contains(&runtime.name) { &shorter } else { &full } {
+        if facts.chosen.contains(&runtime.id.name) {
+            return match if facts.waiting.contains(&runtime.id.name) { &shorter } else { &full } {
                 Some((fingerprint, assignment)) if holding.assigned != *fingerprint => {
                     Some(Desired::Assign(Box::new(assignment.clone())))
                 }
@@ -254,12 +254,12 @@ fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
             };
         }
         // An app that must not run twice is stopped here as elsewhere.
-        let over =
-            stops(facts) || facts.withdrawn.get(&runtime.name).is_some_and(|since| !within(view.now, *since, LINGER));
+        let over = stops(facts)
+            || facts.withdrawn.get(&runtime.id.name).is_some_and(|since| !within(view.now, *since, LINGER));
         let told = holding.assigned.is_some();
         holds(view, runtime).then_some(if over && told { Desired::Remove } else { Desired::Keep })
     };
-    view.runtimes.iter().filter_map(|runtime| Some((runtime.name.clone(), desired(runtime)?))).collect()
+    view.runtimes.iter().filter_map(|runtime| Some((runtime.id.name.clone(), desired(runtime)?))).collect()
 }
 
 /// The Service, if it must be written. It is made before anything serves: those who send requests need a

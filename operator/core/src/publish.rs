@@ -123,7 +123,7 @@ pub fn endpoints(view: &View, port: u16, withdrawn: impl Fn(&RuntimeName) -> boo
     let serving: Vec<(&Runtime, Standing)> = view
         .runtimes
         .iter()
-        .filter(|runtime| serves(view, runtime, port) && !withdrawn(&runtime.name))
+        .filter(|runtime| serves(view, runtime, port) && !withdrawn(&runtime.id.name))
         .filter_map(|runtime| standing(view, runtime).map(|standing| (runtime, standing)))
         .collect();
     // Whoever is best stays ready; nobody else is sent requests.
@@ -132,7 +132,7 @@ pub fn endpoints(view: &View, port: u16, withdrawn: impl Fn(&RuntimeName) -> boo
         .into_iter()
         .flat_map(|(runtime, standing)| {
             let ready = standing != Standing::Away && Some(standing) == best;
-            runtime.ips.iter().map(move |address| endpoint(runtime, *address, standing, ready))
+            runtime.id.ips.iter().map(move |address| endpoint(runtime, *address, standing, ready))
         })
         .collect();
     endpoints.sort_by(|a, b| (&a.runtime, a.address).cmp(&(&b.runtime, b.address)));
@@ -141,12 +141,12 @@ pub fn endpoints(view: &View, port: u16, withdrawn: impl Fn(&RuntimeName) -> boo
 
 fn endpoint(runtime: &Runtime, address: IpAddr, standing: Standing, ready: bool) -> Endpoint {
     Endpoint {
-        runtime: runtime.name.clone(),
-        namespace: runtime.namespace.clone(),
-        uid: runtime.uid.clone(),
+        runtime: runtime.id.name.clone(),
+        namespace: runtime.id.namespace.clone(),
+        uid: runtime.id.uid.clone(),
         address,
-        node: runtime.node.clone(),
-        zone: runtime.zone.clone(),
+        node: runtime.id.node.clone(),
+        zone: runtime.zone.as_deref().map(str::to_owned),
         ready,
         // Kubernetes has `serving` differ from `ready` for endpoints on their way out only.
         serving: ready || standing == Standing::Leaving,

@@ -64,13 +64,13 @@ pub fn wait_their_turn(view: &View, full: &Assignment, chosen: &BTreeSet<Runtime
     let (Some(new), Some(_old)) = (new, full.active_revision()) else { return BTreeSet::new() };
     let fingerprint = full.fingerprint().ok();
     let (mut at_it, mut waiting) = (0, BTreeSet::new());
-    for runtime in view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)) {
+    for runtime in view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.id.name)) {
         let state = runtime.report(&view.app).and_then(|report| report.revisions.get(&new.id));
         let told = runtime.holding().is_some_and(|holding| holding.assigned == fingerprint);
         if state.is_some() || told {
             at_it += usize::from(!state.is_some_and(RevisionState::is_ready));
         } else {
-            waiting.insert(runtime.name.clone());
+            waiting.insert(runtime.id.name.clone());
         }
     }
     let room = surge.of_runtimes(chosen.len()).saturating_sub(at_it);
@@ -131,12 +131,13 @@ fn everywhere(view: &View, chosen: &BTreeSet<RuntimeName>, is_so: impl Fn(&AppRe
         let report = holding.report.as_ref().filter(|report| report.uid == view.app.uid);
         report.is_some_and(|report| holding.assigned == Some(report.fingerprint) && is_so(report))
     };
-    let mut connected = view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.name)).filter_map(|runtime| {
-        match &runtime.contact {
-            Contact::Connected(holding) => Some(holding),
-            Contact::Never { .. } | Contact::Lost { .. } => None,
-        }
-    });
+    let mut connected =
+        view.runtimes.iter().filter(|runtime| chosen.contains(&runtime.id.name)).filter_map(|runtime| {
+            match &runtime.contact {
+                Contact::Connected(holding) => Some(holding),
+                Contact::Never { .. } | Contact::Lost { .. } => None,
+            }
+        });
     connected.next().is_some_and(&says_so) && connected.all(says_so)
 }
 

@@ -129,7 +129,7 @@ fn version(facts: &Facts<'_>) -> Option<String> {
 fn active(facts: &Facts<'_>) -> Option<RevisionId> {
     let ready = facts.ready();
     let mut counts: BTreeMap<&RevisionId, usize> = BTreeMap::new();
-    for runtime in facts.view.runtimes.iter().filter(|runtime| ready.contains(&runtime.name)) {
+    for runtime in facts.view.runtimes.iter().filter(|runtime| ready.contains(&runtime.id.name)) {
         if let Some(revision) = runtime.report(&facts.view.app).and_then(|report| report.serving.as_ref()) {
             *counts.entry(revision).or_default() += 1;
         }
@@ -313,7 +313,7 @@ fn loaded(facts: &Facts<'_>, resolved: &Progress) -> Progress {
     }
     let unheard = facts.view.runtimes.iter().filter(|runtime| matches!(runtime.contact, Contact::Never { .. }));
     if facts.assignment.is_none()
-        && let Some(silent) = unheard.map(|runtime| &runtime.name).min()
+        && let Some(silent) = unheard.map(|runtime| &runtime.id.name).min()
     {
         let message = format!("Revision {revision} waits for word from runtime {silent}, which may have the app.");
         return Progress::Underway(Reason::Loading, message);
@@ -379,7 +379,9 @@ fn ready(facts: &Facts<'_>, resolved: &Progress, loaded: &Progress, routed: &Pro
 fn progressing(facts: &Facts<'_>, ready: &Progress) -> (bool, String, String) {
     let view = facts.view;
     let elsewhere = |runtime: &&Runtime| {
-        holds(view, runtime) && !facts.chosen.contains(&runtime.name) && !facts.withdrawn.contains_key(&runtime.name)
+        holds(view, runtime)
+            && !facts.chosen.contains(&runtime.id.name)
+            && !facts.withdrawn.contains_key(&runtime.id.name)
     };
     let moving = view.app.replicas > 0 && view.runtimes.iter().filter(elsewhere).count() > 0;
     let say = |going: bool, reason: Reason| (going, reason.as_str().to_owned(), reason.meaning().to_owned());
@@ -428,6 +430,6 @@ fn degraded(facts: &Facts<'_>, ready: &Progress) -> Option<(String, String)> {
         return Some((Reason::TooFewRuntimes.as_str().to_owned(), Reason::TooFewRuntimes.meaning().to_owned()));
     }
     let silent = facts.chosen_runtimes().find(|runtime| silent_since(runtime).is_some())?;
-    let message = format!("Runtime {} does not answer; it goes on serving what it was told last.", silent.name);
+    let message = format!("Runtime {} does not answer; it goes on serving what it was told last.", silent.id.name);
     Some((Reason::RuntimeUnreachable.as_str().to_owned(), message))
 }

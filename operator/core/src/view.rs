@@ -146,18 +146,10 @@ pub struct ConfigText {
 /// One runtime pod, as the API server and the control stream show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runtime {
-    /// Its name: the pod's.
-    pub name: RuntimeName,
-    /// The namespace of the pod, for `targetRef`.
-    pub namespace: String,
-    /// The pod's uid, for `targetRef`.
-    pub uid: String,
-    /// The pod's addresses; at most one of each family.
-    pub ips: Vec<IpAddr>,
-    /// The node that the pod is on.
-    pub node: Option<String>,
-    /// That node's `topology.kubernetes.io/zone`.
-    pub zone: Option<String>,
+    /// Which, and where: the same for every app, and shared by their views.
+    pub id: Arc<Identity>,
+    /// Its node's `topology.kubernetes.io/zone`.
+    pub zone: Option<Arc<str>>,
     /// What Kubernetes says about the pod.
     pub pod: Pod,
     /// What the control stream says.
@@ -168,6 +160,21 @@ pub struct Runtime {
     pub capacity: u32,
     /// How many apps it has been assigned, this one included if so.
     pub assigned: u32,
+}
+
+/// Which pod a runtime is, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name: the pod's.
+    pub name: RuntimeName,
+    /// The namespace of the pod, for `targetRef`.
+    pub namespace: String,
+    /// The pod's uid, for `targetRef`.
+    pub uid: String,
+    /// The pod's addresses; at most one of each family, the primary one first.
+    pub ips: Vec<IpAddr>,
+    /// The node that the pod is on.
+    pub node: Option<String>,
 }
 
 /// What Kubernetes says about a runtime's pod. Pods that have ended are not in the view.

@@ -20,7 +20,8 @@ use crate::{
     publish::Endpoint,
     rollout::Rollout,
     view::{
-        App, Bundle, Contact, Holding, Pod, RevisionKey, Runtime, RuntimeConfiguration, ServiceState, Variables, View,
+        App, Bundle, Contact, Holding, Identity, Pod, RevisionKey, Runtime, RuntimeConfiguration, ServiceState,
+        Variables, View,
     },
 };
 
@@ -157,11 +158,13 @@ impl World {
         let number = u8::try_from(self.processes.len()).unwrap() + 1;
         self.processes.insert(name(runtime), Process::default());
         self.view.runtimes.push(Runtime {
-            name: name(runtime),
-            namespace: "spindle".to_owned(),
-            uid: format!("uid-of-{runtime}"),
-            ips: vec![std::net::Ipv4Addr::new(10, 0, 0, number).into()],
-            node: Some("node-1".to_owned()),
+            id: Arc::new(Identity {
+                name: name(runtime),
+                namespace: "spindle".to_owned(),
+                uid: format!("uid-of-{runtime}"),
+                ips: vec![std::net::Ipv4Addr::new(10, 0, 0, number).into()],
+                node: Some("node-1".to_owned()),
+            }),
             zone: None,
             pod: Pod::Ready,
             contact: Contact::Connected(Holding::default()),
@@ -174,12 +177,12 @@ impl World {
     /// A runtime's pod is gone.
     pub(crate) fn vanish(&mut self, runtime: &str) {
         self.processes.remove(&name(runtime));
-        self.view.runtimes.retain(|other| other.name.0 != runtime);
+        self.view.runtimes.retain(|other| other.id.name.0 != runtime);
     }
 
     /// Changes what the operator sees of a runtime.
     pub(crate) fn see(&mut self, runtime: &str, change: impl FnOnce(&mut Runtime)) {
-        if let Some(found) = self.view.runtimes.iter_mut().find(|found| found.name.0 == runtime) {
+        if let Some(found) = self.view.runtimes.iter_mut().find(|found| found.id.name.0 == runtime) {
             change(found);
         }
     }

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use control::{AppKey, AppReport, Fingerprint};
+use control::{AppKey, Fingerprint};
 pub use operator_core::mailbox::{Desired, Order, Parcel};
 use tokio::sync::Notify;
 
@@ -56,27 +56,14 @@ impl Mailbox {
         self.changed.notified().await;
     }
 
-    /// Whether `report` is about the app as the runtime has it.
-    #[must_use]
-    pub fn believes(&self, report: &AppReport) -> bool {
-        self.lock().believes(report)
-    }
-
-    /// Whether the runtime was told to forget `app` and has not said yet that it has.
-    #[must_use]
-    pub fn is_parting(&self, app: &AppKey) -> bool {
-        self.lock().is_parting(app)
+    /// What is in it, for as long as this is held.
+    pub(super) fn read(&self) -> MutexGuard<'_, operator_core::mailbox::Mailbox> {
+        self.lock()
     }
 
     /// The runtime says that `app` is gone.
     pub fn gone(&self, app: &AppKey) {
         self.lock().gone(app);
-    }
-
-    /// What the runtime was told last about `app`.
-    #[must_use]
-    pub fn told(&self, app: &AppKey) -> Option<Fingerprint> {
-        self.lock().told(app)
     }
 
     /// The apps that the runtime has been told to hold.

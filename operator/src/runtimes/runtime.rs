@@ -5,13 +5,16 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use control::{AppKey, AppReport, Assignment, RuntimeName, Welcome};
 use k8s_openapi::jiff::Timestamp;
-use operator_core::Pod;
+use operator_core::{
+    Contact, Pod,
+    view::{Holding, Identity},
+};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 
@@ -29,16 +32,9 @@ use crate::{
 /// What Kubernetes says about a runtime's pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodFacts {
-    /// Its name.
-    pub name: RuntimeName,
-    /// Its uid: a pod made again under the same name is another runtime.
-    pub uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its addresses, the primary one first; none before it is started.
-    pub addresses: Vec<IpAddr>,
-    /// The node it runs on.
-    pub node: Option<String>,
+    /// Which pod, by name and uid (one made again under the same name is another runtime), and where; no addresses
+    /// before it is started.
+    pub id: Arc<Identity>,
     /// Whether it is ready or on its way out.
     pub state: Pod,
 }
@@ -99,7 +95,7 @@ impl Runtime {
     #[must_use]
     pub fn new(pod: PodFacts, triggers: Arc<Queue>, clock: Arc<Clock>) -> Self {
         Self {
-            name: pod.name.clone(),
+            name: pod.id.name.clone(),
             pod: watch::Sender::new(pod),
             mailbox: Mailbox::default(),
             said: Mutex::new(Said {
@@ -160,6 +156,37 @@ impl Runtime {
     /// Reads what it has said.
     pub fn read<T>(&self, read: impl FnOnce(&Said) -> T) -> T {
         read(&self.said())
+    }
+
+    /// How things stand with it, as a decision about `app` sees it.
+    pub(super) fn view(&self, app: &AppKey, zone: impl FnOnce(&str) -> Option<Arc<str>>) -> operator_core::Runtime {
+        let (id, pod) = {
+            let pod = self.pod.borrow();
+            (Arc::clone(&pod.id), pod.state)
+        };
+        // In the order in which an introduction takes them.
+        let said = self.said();
+        let mailbox = self.mailbox.read();
+        let holding = || Holding {
+            draining: said.draining,
+            assigned: mailbox.told(app),
+            parting: mailbox.is_parting(app),
+            report: said.reports.get(app).filter(|report| mailbox.believes(report)).cloned(),
+            rollout: said.rollouts.get(app).cloned(),
+        };
+        operator_core::Runtime {
+            zone: id.node.as_deref().and_then(zone),
+            id,
+            pod,
+            contact: match said.link {
+                Link::Never { since } => Contact::Never { since },
+                Link::Connected => Contact::Connected(holding()),
+                Link::Lost { since } => Contact::Lost { since, holding: holding() },
+            },
+            version: said.version,
+            capacity: said.capacity,
+            assigned: u32::try_from(mailbox.held()).unwrap_or(u32::MAX),
+        }
     }
 
     /// Whether it has introduced itself since this was last asked, so that every app must be looked at.
@@ -309,6 +336,6 @@ async fn talk(runtime: &Runtime, address: SocketAddr, tls: Arc<ClientConfig>, ca
 impl PodFacts {
     /// Where to dial it; nowhere while it has no address.
     fn address(&self, port: u16) -> Option<SocketAddr> {
-        self.addresses.first().map(|ip| SocketAddr::new(*ip, port))
+        self.id.ips.first().map(|ip| SocketAddr::new(*ip, port))
     }
 }

@@ -16,7 +16,7 @@ use operator_core::{
     App, Bundle, Contact, Memory, Plan, RevisionKey, Runtime, RuntimeConfiguration, Variables, View, lease,
     mailbox::{Desired, Mailbox, Order},
     ports,
-    view::{Holding, ServiceState},
+    view::{Holding, Identity, ServiceState},
 };
 
 use crate::{
@@ -365,17 +365,19 @@ impl Operator {
             .filter_map(|(name, pod)| {
                 let link = leading.links.get(&name)?;
                 Some(Runtime {
-                    namespace: "spindle".to_owned(),
-                    uid: pod.uid,
-                    ips: vec![pod.address],
-                    node: Some(pod.node),
-                    zone: pod.zone,
+                    id: Arc::new(Identity {
+                        namespace: "spindle".to_owned(),
+                        uid: pod.uid,
+                        ips: vec![pod.address],
+                        node: Some(pod.node),
+                        name,
+                    }),
+                    zone: pod.zone.map(Into::into),
                     pod: pod.state,
                     contact: link.contact(key),
                     version: link.version,
                     capacity: link.capacity,
                     assigned: u32::try_from(link.mailbox.held()).unwrap_or(u32::MAX),
-                    name,
                 })
             })
             .collect();

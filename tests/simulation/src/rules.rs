@@ -104,7 +104,7 @@ fn remove_unknown(view: &View) -> Plan {
         .runtimes
         .iter()
         .filter(|runtime| plan.memory.assignment.is_none() && matches!(runtime.contact, Contact::Connected(_)))
-        .map(|runtime| (runtime.name.clone(), Desired::Remove))
+        .map(|runtime| (runtime.id.name.clone(), Desired::Remove))
         .collect();
     plan.runtimes.extend(known);
     plan

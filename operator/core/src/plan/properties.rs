@@ -141,11 +141,11 @@ proptest! {
         let before = world.view.clone();
         world.act();
         for endpoint in world.view.slices.iter().flat_map(|slice| &slice.endpoints) {
-            let runtime = before.runtimes.iter().find(|runtime| runtime.name == endpoint.runtime).unwrap();
+            let runtime = before.runtimes.iter().find(|runtime| runtime.id.name == endpoint.runtime).unwrap();
             let reported = runtime.report(&before.app).is_some_and(|report| report.serving.is_some() && report.port == PORT);
             let remembered = matches!(runtime.contact, Contact::Never { .. }) && was_published(&before, runtime);
             prop_assert!(reported || remembered, "{endpoint:?}");
-            prop_assert!(runtime.ips.contains(&endpoint.address));
+            prop_assert!(runtime.id.ips.contains(&endpoint.address));
         }
     }
 
@@ -154,7 +154,7 @@ proptest! {
         let mut world = after(&story);
         let before = world.view.clone();
         let serves = before.runtimes.iter().any(|runtime| {
-            runtime.pod == Pod::Ready && serves(&before, runtime, PORT) && !before.memory.withdrawn.contains_key(&runtime.name)
+            runtime.pod == Pod::Ready && serves(&before, runtime, PORT) && !before.memory.withdrawn.contains_key(&runtime.id.name)
         });
         world.act();
         if serves && before.app.replicas > 0 {
@@ -182,9 +182,9 @@ proptest! {
         prop_assert_eq!(world.says(operator_api::ConditionType::Ready), "True Ready");
         prop_assert_eq!(world.endpoints(), chosen.clone());
         for runtime in &world.view.runtimes {
-            let wanted = chosen.contains(&runtime.name.0);
-            prop_assert!(world.is_running(&runtime.name.0) == wanted || runtime.is_leaving());
-            prop_assert!(!wanted || world.serves(&runtime.name.0).as_deref() == Some(VERSIONS[version]));
+            let wanted = chosen.contains(&runtime.id.name.0);
+            prop_assert!(world.is_running(&runtime.id.name.0) == wanted || runtime.is_leaving());
+            prop_assert!(!wanted || world.serves(&runtime.id.name.0).as_deref() == Some(VERSIONS[version]));
         }
     }
 }

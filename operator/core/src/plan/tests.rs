@@ -691,7 +691,7 @@ fn report_about_another_port_publishes_nothing() {
 #[test]
 fn runtime_with_two_addresses_is_in_a_slice_of_each_family() {
     let mut world = serving();
-    world.see("r1", |runtime| runtime.ips.push("fd00::1".parse().unwrap()));
+    world.see("r1", |runtime| Arc::make_mut(&mut runtime.id).ips.push("fd00::1".parse().unwrap()));
     world.act();
     let names: Vec<&str> = world.view.slices.iter().map(|slice| slice.name.as_str()).collect();
     assert_eq!(names, ["shop-ipv4", "shop-ipv6"]);
@@ -720,8 +720,8 @@ fn slices_of_either_family_are_split_and_hold_each_runtime_once() {
         // Some have both families, some only one, whichever.
         let v6: std::net::IpAddr = format!("fd00::{number:x}").parse().unwrap();
         world.see(&name, |runtime| match number % 3 {
-            0 => runtime.ips.push(v6),
-            1 => runtime.ips = vec![v6],
+            0 => Arc::make_mut(&mut runtime.id).ips.push(v6),
+            1 => Arc::make_mut(&mut runtime.id).ips = vec![v6],
             _ => {}
         });
     }

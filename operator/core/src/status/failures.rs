@@ -23,7 +23,7 @@ pub(super) fn summary(facts: &Facts<'_>, revision: &RevisionId) -> Option<Proble
     let mut groups: BTreeMap<(&str, &str, bool), Vec<&str>> = BTreeMap::new();
     for runtime in facts.chosen_runtimes() {
         if let Some(Problem { reason, message, retrying }) = problem_of(facts, runtime, revision) {
-            groups.entry((reason, message, *retrying)).or_default().push(&runtime.name.0);
+            groups.entry((reason, message, *retrying)).or_default().push(&runtime.id.name.0);
         }
     }
     let failed: usize = groups.values().map(Vec::len).sum();
