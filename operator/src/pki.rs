@@ -175,9 +175,10 @@ impl Pki {
         let (ca, runtime) = tokio::try_join!(self.read(CA_SECRET), self.read(RUNTIME_SECRET))?;
         let remembered = self.remember();
         let found = ca.as_ref().and_then(Material::read);
-        let mut material = match found.clone().or(remembered.material) {
-            Some(material) => material,
-            None => Material::empty()?,
+        let mut material = match (found.clone(), remembered.material) {
+            (Some(found), Some(known)) => found.mended(ca.as_ref(), &known),
+            (Some(material), None) | (None, Some(material)) => material,
+            (None, None) => Material::empty()?,
         };
         let mut leaves = Leaves {
             operator: remembered.operator.filter(|leaf| leaf.issuer(&material).is_some()),

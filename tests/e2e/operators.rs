@@ -60,7 +60,7 @@ async fn a_leader_that_goes_hands_over_within_seconds_and_changes_nothing_that_i
     let old = led(world, &[], PATIENCE).await?;
     cluster.kubectl(&["-n", SYSTEM, "delete", "pod", &old, "--wait=false"]).await?;
     // A leader that goes gives the lease back; without that it takes ten seconds.
-    let new = led(world, std::slice::from_ref(&old), Duration::from_secs(6)).await?;
+    let new = led(world, std::slice::from_ref(&old), Duration::from_secs(9)).await?;
     // And one that is killed does not.
     fleet::kill(&new).await?;
     until("a leader that lives", PATIENCE, || async {

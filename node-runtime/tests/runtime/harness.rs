@@ -78,18 +78,23 @@ impl Pki {
         std::fs::write(dir.join("tls.key"), key).unwrap();
     }
 
-    fn client(&self, dns_name: &str) -> ClientConfig {
+    /// What a client of this name has; one without a certificate, without a name.
+    fn client(&self, dns_name: Option<&str>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap()).unwrap();
-        let (certificate, key) = self.leaf(dns_name);
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate], key)
-            .unwrap();
+            .with_root_certificates(roots);
+        let mut config = match dns_name {
+            None => builder.with_no_client_auth(),
+            Some(dns_name) => {
+                let (certificate, key) = self.leaf(dns_name);
+                let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(vec![certificate], key).unwrap()
+            }
+        };
         config.alpn_protocols = vec![b"h2".to_vec()];
         config
     }
@@ -193,7 +198,7 @@ impl Node {
 
     /// An operator's stream, greeted.
     pub(crate) async fn operator(&self, term: u64) -> (Operator, Welcome) {
-        let mut operator = Operator::connect(self.control, &self.pki, OPERATOR_DNS_NAME).await.unwrap();
+        let mut operator = Operator::connect(self.control, &self.pki, Some(OPERATOR_DNS_NAME)).await.unwrap();
         operator.hello(term).await;
         match operator.hear().await.unwrap() {
             FromRuntime::Welcome(welcome) => (operator, *welcome),
@@ -202,7 +207,21 @@ impl Node {
     }
 
     pub(crate) async fn connect_as(&self, pki: &Pki, dns_name: &str) -> Outcome<Operator> {
-        Operator::connect(self.control, pki, dns_name).await
+        Operator::connect(self.control, pki, Some(dns_name)).await
+    }
+
+    pub(crate) async fn connect_as_nobody(&self) -> Outcome<Operator> {
+        Operator::connect(self.control, &self.pki, None).await
+    }
+
+    /// A connection without TLS, which says something and waits for the end.
+    pub(crate) async fn hangs_up_on(&self, said: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.control).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is an end as well.
+        let _reset = in_time("the end of the connection", stream.read_to_end(&mut answer)).await;
+        answer
     }
 
     /// How many files it may have open, and how many it could allow itself.
@@ -272,7 +291,7 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    async fn connect(address: SocketAddr, pki: &Pki, dns_name: &str) -> Outcome<Self> {
+    async fn connect(address: SocketAddr, pki: &Pki, dns_name: Option<&str>) -> Outcome<Self> {
         let tls = TlsConnector::from(Arc::new(pki.client(dns_name)));
         let stream = TcpStream::connect(address).await?;
         let stream = tls.connect(ServerName::try_from(RUNTIME_DNS_NAME)?, stream).await?;

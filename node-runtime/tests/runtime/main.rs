@@ -428,10 +428,16 @@ async fn nobody_but_the_operator_of_this_cluster_is_listened_to() {
     for (pki, name) in [(&node.pki, "runtime.spindle.internal"), (&Pki::new(), OPERATOR_DNS_NAME)] {
         assert!(node.connect_as(pki, name).await.is_err(), "{name}");
     }
-    // Without a certificate there is no handshake, and without TLS nothing at all.
+    // Without a certificate there is no stream, and without TLS nothing at all.
+    assert!(node.connect_as_nobody().await.is_err());
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answer = node.hangs_up_on(preface).await;
+    // A TLS alert at most: no frame of HTTP/2.
+    assert!(answer.is_empty() || answer[0] == 0x15, "{answer:?}");
     node.operator(1).await;
     let metrics = get(node.admin, "/metrics").await.unwrap().1;
-    assert!(metrics.contains("spindle_control_refused_total"), "{metrics}");
+    let refused = metrics.lines().find_map(|line| line.strip_prefix("spindle_control_refused_total "));
+    assert_eq!(refused, Some("4"), "{metrics}");
 }
 
 #[tokio::test]

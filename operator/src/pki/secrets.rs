@@ -44,6 +44,24 @@ impl Material {
         Some(Self { authorities, revision_key })
     }
 
+    /// With the authorities of `known` that `secret` names and nobody can read any more, or with all of them when it has
+    /// none that can be read: everybody trusts those.
+    #[must_use]
+    pub fn mended(mut self, secret: Option<&Secret>, known: &Self) -> Self {
+        let data = secret.and_then(|secret| secret.data.as_ref());
+        let named = |id: &str| {
+            data.is_some_and(|data| data.contains_key(&format!("{id}.crt")) || data.contains_key(&format!("{id}.key")))
+        };
+        let none = self.authorities.is_empty();
+        let is_lost = |authority: &&Authority| {
+            (none || named(&authority.id)) && self.authorities.iter().all(|found| found.id != authority.id)
+        };
+        let lost: Vec<Authority> = known.authorities.iter().filter(is_lost).cloned().collect();
+        self.authorities.extend(lost);
+        sort(&mut self.authorities);
+        self
+    }
+
     /// The Secret to write.
     #[must_use]
     pub fn secret(&self) -> Secret {

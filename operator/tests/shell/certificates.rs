@@ -158,6 +158,45 @@ async fn a_secret_that_is_deleted_or_edited_is_put_right_without_new_authorities
 }
 
 #[tokio::test]
+async fn a_secret_of_authorities_that_is_edited_to_nonsense_is_put_right_and_who_knows_no_better_makes_another() {
+    let api = Api::start().await;
+    let pki = pki(&api);
+    let start = Timestamp::now();
+    pki.set_right(start).await.unwrap();
+    let (material, before) = found(&api);
+    let nonsense = || serde_json::to_value(ByteString(b"nonsense".to_vec())).unwrap();
+    let spoil = |which: fn(&str) -> bool| {
+        api.edit(&path(CA_SECRET), |secret| {
+            let data = secret["data"].as_object_mut().unwrap();
+            data.iter_mut().filter(|(key, _)| which(key)).for_each(|(_, value)| *value = nonsense());
+        });
+    };
+    for which in [
+        (|key| key.ends_with(".crt")) as fn(&str) -> bool,
+        |key| key.ends_with(".key") && key != "revision.key",
+        |key| key == "revision.key",
+        |_| true,
+    ] {
+        spoil(which);
+        pki.set_right(at(start, 1)).await.unwrap();
+        assert_eq!(found(&api), (material.clone(), before.clone()));
+    }
+    api.edit(&path(CA_SECRET), |secret| {
+        secret["data"].as_object_mut().unwrap().retain(|key, _| key == "revision.key");
+    });
+    pki.set_right(at(start, 1)).await.unwrap();
+    assert_eq!(found(&api), (material.clone(), before));
+
+    spoil(|_| true);
+    self::pki(&api).set_right(at(start, 2)).await.unwrap();
+    let (another, runtime) = found(&api);
+    assert_ne!(another.authorities, material.authorities);
+    assert!(serves(&another.bundle(), &runtime.leaf, at(start, 2)));
+    pki.set_right(at(start, 2)).await.unwrap();
+    assert_eq!(found(&api).0, another, "what can be read is believed");
+}
+
+#[tokio::test]
 async fn an_annotation_asks_for_another_authority_and_what_is_no_time_for_nothing() {
     let api = Api::start().await;
     let pki = pki(&api);

@@ -1,7 +1,10 @@
 //! A whole operator, as its process runs it, with runtimes that speak the real protocol and an API server that a test
 //! commands.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use clap::Parser as _;
 use control::Problem;
@@ -19,9 +22,10 @@ use operator::{
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use test_services::free_port;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    api::Api,
+    api::{Api, Seen},
     peer::{pod, secret_config},
     simulated::Simulated,
 };
@@ -30,8 +34,19 @@ pub(crate) const APPS: &str = "/apis/spindle.dev/v1alpha1/namespaces/shop/spinap
 pub(crate) const SERVICES: &str = "/api/v1/namespaces/shop/services";
 pub(crate) const PODS: &str = "/api/v1/namespaces/spindle/pods";
 
+/// What the threads of operators that have their own are called.
+pub(crate) const THREADS: &str = "operator";
+
 /// How long a test waits for what must happen: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For an API server that is on the same machine.
+pub(crate) const QUICK: Patience = Patience {
+    connect: Duration::from_secs(2),
+    answer: Duration::from_secs(3),
+    silence: Duration::from_secs(2),
+    watch: Duration::from_secs(1),
+};
 
 /// Every bundle exists, and is an application of its name.
 struct Bundles;
@@ -74,6 +89,34 @@ impl Replica {
     }
 }
 
+/// An operator on threads of its own.
+pub(crate) struct Apart {
+    threads: Option<Runtime>,
+    pub(crate) replica: Replica,
+}
+
+impl Apart {
+    /// Stops its only thread, as SIGSTOP would, until what is returned is dropped.
+    pub(crate) fn freeze(&self) -> mpsc::Sender<()> {
+        let (thaw, frozen) = mpsc::channel::<()>();
+        let (stops, stopped) = mpsc::channel();
+        self.threads.as_ref().unwrap().spawn(async move {
+            stops.send(()).unwrap();
+            let _thawed = frozen.recv();
+        });
+        stopped.recv().unwrap();
+        thaw
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
 impl Installation {
     /// An API server with nothing but a node, asked with `patience`.
     pub(crate) async fn new(patience: Patience) -> Self {
@@ -85,18 +128,20 @@ impl Installation {
 
     /// With an operator and so many runtimes.
     pub(crate) async fn with_runtimes(count: u8) -> (Self, Replica) {
-        let quick = Patience {
-            connect: Duration::from_secs(2),
-            answer: Duration::from_secs(3),
-            silence: Duration::from_secs(2),
-            watch: Duration::from_secs(1),
-        };
-        let mut installation = Self::new(quick).await;
+        let mut installation = Self::new(QUICK).await;
         let operator = installation.operator("operator-0");
-        for _ in 0..count {
-            installation.add_runtime().await;
-        }
+        installation.add_runtimes(count).await;
         (installation, operator)
+    }
+
+    /// So many more runtimes, all of which an operator that leads has reached before apps are made: one that comes later
+    /// takes apps from the others.
+    pub(crate) async fn add_runtimes(&mut self, count: u8) {
+        for _ in 0..count {
+            self.add_runtime().await;
+        }
+        let compared = || self.runtimes.iter().all(|runtime| runtime.heard().synced > 0).then_some(());
+        until("all runtimes to be connected", compared).await;
     }
 
     /// Starts an operator.
@@ -112,6 +157,30 @@ impl Installation {
         let tasks = Tasks::new("operator");
         let operator = Operator::start(&config, &outside, &prometheus::Registry::new(), &tasks).unwrap();
         Replica { operator, tasks }
+    }
+
+    /// Starts an operator on so many threads of its own.
+    pub(crate) fn apart(&self, name: &str, threads: usize) -> Apart {
+        let threads = Builder::new_multi_thread().worker_threads(threads).thread_name(THREADS).enable_all().build();
+        let threads = threads.unwrap();
+        let replica = {
+            let _here = threads.enter();
+            self.operator(name)
+        };
+        Apart { threads: Some(threads), replica }
+    }
+
+    /// Waits until nothing has been written about apps, nor any runtime been told anything, for a while.
+    pub(crate) async fn at_rest(&self) {
+        let so_far = || (self.api.count(Seen::is_write), self.messages());
+        let mut before = so_far();
+        let mut still = 0;
+        while still < 10 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = so_far();
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+        }
     }
 
     /// One more runtime, whose pod is ready.

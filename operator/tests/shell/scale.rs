@@ -9,20 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-use tokio::runtime::{Builder, Runtime};
-
 use crate::{
     api::{Api, Seen},
-    installation::{APPS, Installation, PODS, Replica, app, ready},
+    installation::{APPS, Installation, PODS, THREADS, app, ready},
     simulated::Simulated,
 };
+use serde_json::Value;
 
 const RUNTIMES: u8 = 100;
 const REPLICAS: usize = 2;
-
-/// The threads of the operator, whose processor time is counted apart from everybody else's.
-const THREADS: &str = "operator";
 
 fn apps() -> usize {
     #[expect(clippy::disallowed_methods, reason = "the size of a measurement")]
@@ -32,31 +27,6 @@ fn apps() -> usize {
 
 fn name(number: usize) -> String {
     format!("app-{number:05}")
-}
-
-/// An operator on threads of its own.
-struct Apart {
-    threads: Option<Runtime>,
-    replica: Replica,
-}
-
-impl Apart {
-    fn start(installation: &Installation, pod: &str) -> Self {
-        let threads = Builder::new_multi_thread().worker_threads(2).thread_name(THREADS).enable_all().build().unwrap();
-        let replica = {
-            let _here = threads.enter();
-            installation.operator(pod)
-        };
-        Self { threads: Some(threads), replica }
-    }
-}
-
-impl Drop for Apart {
-    fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
-        }
-    }
 }
 
 /// The processor time that the operator's threads have taken so far.
@@ -89,9 +59,14 @@ impl<'a> Phase<'a> {
         Self { installation, messages, started: Instant::now(), processor: processor_time() }
     }
 
+    /// How many messages runtimes have got so far.
+    fn messages(&self) -> usize {
+        self.installation.messages() - self.messages
+    }
+
     /// The writes about each app, and how many messages runtimes got.
     fn end(self, what: &str) -> (BTreeMap<String, usize>, usize) {
-        let messages = self.installation.messages() - self.messages;
+        let messages = self.messages();
         let mut writes = BTreeMap::new();
         for seen in self.installation.api.take_seen().into_iter().filter(Seen::is_write) {
             let about = seen.path.find("app-").map_or("events", |at| &seen.path[at..at + 9]);
@@ -122,19 +97,6 @@ fn all_ready(api: &Api) -> bool {
     (0..apps()).rev().all(|number| api.get(&format!("{APPS}/{}", name(number))).as_ref().is_some_and(is_ready))
 }
 
-/// Waits until nothing has been written about apps, nor any runtime been told anything, for a while.
-async fn at_rest(installation: &Installation) {
-    let so_far = || (installation.api.count(Seen::is_write), installation.messages());
-    let mut before = so_far();
-    let mut still = 0;
-    while still < 10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = so_far();
-        still = if now == before { still + 1 } else { 0 };
-        before = now;
-    }
-}
-
 fn resident() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned()
@@ -143,7 +105,7 @@ fn resident() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_change_costs_a_few_writes_and_messages_however_many_apps_and_runtimes_there_are() {
     let mut installation = Installation::new(operator::api_server::Patience::default()).await;
-    let first = Apart::start(&installation, "operator-0");
+    let first = installation.apart("operator-0", 2);
     for _ in 0..RUNTIMES {
         installation.add_runtime().await;
     }
@@ -156,7 +118,7 @@ async fn one_change_costs_a_few_writes_and_messages_however_many_apps_and_runtim
         installation.api.put(&format!("{APPS}/{}", name(number)), app(&name(number), "1.0.0"));
     }
     until("all apps to be ready", || all_ready(&installation.api)).await;
-    at_rest(&installation).await;
+    installation.at_rest().await;
     let (writes, messages) = phase.end("all apps made");
     assert_eq!(messages, apps() * REPLICAS);
     let most = writes.iter().filter(|(about, _)| *about != "events").map(|(_, count)| *count).max();
@@ -167,18 +129,18 @@ async fn one_change_costs_a_few_writes_and_messages_however_many_apps_and_runtim
     drop(first);
     let phase = Phase::begin(&installation);
     let streams = installation.runtimes[0].heard().synced;
-    let _second = Apart::start(&installation, "operator-1");
+    let _second = installation.apart("operator-1", 2);
     let compared = |runtime: &Simulated| runtime.heard().synced > streams;
     until("all runtimes to be compared", || installation.runtimes.iter().all(compared)).await;
-    at_rest(&installation).await;
+    installation.at_rest().await;
     let (writes, messages) = phase.end("another operator took over");
     assert_eq!((writes, messages), (BTreeMap::new(), 0), "all was right");
 
     let phase = Phase::begin(&installation);
     installation.update(&name(7), "2.0.0");
     installation.becomes_ready(&name(7)).await;
-    until("the old revision to be forgotten", || installation.messages() >= phase.messages + 3 * REPLICAS).await;
-    at_rest(&installation).await;
+    until("the old revision to be forgotten", || phase.messages() >= 3 * REPLICAS).await;
+    installation.at_rest().await;
     let (writes, messages) = phase.end("one app changed");
     assert_eq!(messages, 3 * REPLICAS, "prepare, switch, forget the old one");
     let about: BTreeSet<&str> = writes.keys().map(String::as_str).collect();
@@ -197,8 +159,8 @@ async fn one_change_costs_a_few_writes_and_messages_however_many_apps_and_runtim
             !slice.to_string().contains("\"r1\"") && slice["endpoints"].as_array().unwrap().len() == REPLICAS
         })
     };
-    until("its apps to be served elsewhere", || held.iter().all(elsewhere)).await;
-    at_rest(&installation).await;
+    until("its apps to be served elsewhere", || phase.messages() >= held.len() && held.iter().all(elsewhere)).await;
+    installation.at_rest().await;
     let (writes, messages) = phase.end("one runtime left");
     assert_eq!(messages, held.len(), "each of its apps goes to one other runtime");
     let touched: BTreeSet<String> = writes.keys().filter(|about| *about != "events").cloned().collect();
