@@ -1,6 +1,9 @@
 //! Wrong input: refused with a sentence, and nobody else disturbed.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use tests::{
     cluster::{condition, spin_app},
     expect,
@@ -12,54 +15,87 @@ use tests::{
 
 use crate::{PATIENCE, world};
 
+/// Fields of a spec that the API server refuses, and a word of what it says. Each rule of the CRD is met by one at least.
+const WRONG: &[(&str, &str)] = &[
+    ("", "source"),
+    ("source: {}", "bindle"),
+    ("source: { bindle: { id: nonsense } }", "id"),
+    ("source: { bindle: { id: '../../etc/1.0.0' } }", "id"),
+    ("source: { bindle: { id: shop/1.0.0, server: 'ftp://x' } }", "server"),
+    ("replicas: -1", "replicas"),
+    ("unknownField: 1", "unknownField"),
+    ("variables: [{ name: Bad-Name, value: x }]", "name"),
+    ("variables: [{ name: both, value: x, valueFrom: { secretKeyRef: { name: a, key: b } } }]", "valueFrom"),
+    ("variables: [{ name: neither }]", "valueFrom"),
+    ("variables: [{ name: nothing, valueFrom: {} }]", "configMapKeyRef"),
+    ("invocationLimits: { memory: lots }", "memory"),
+    ("invocationLimits: { memory: 0Mi }", "memory"),
+    ("invocationLimits: { timeout: soon }", "timeout"),
+    ("invocationLimits: { cpu: 0s }", "cpu"),
+    ("invocationLimits: { body: 1.5Mi }", "body"),
+    ("invocationLimits: { output: 64KiB }", "output"),
+    ("invocationLimits: { disk: '-1' }", "disk"),
+    ("checks: { readiness: {} }", "httpGet.path"),
+    ("checks: { readiness: { httpGet: { path: healthz } } }", "httpGet.path"),
+    ("checks: { readiness: { httpGet: { path: /, httpHeaders: [{ name: 'a b', value: x }] } } }", "httpHeaders"),
+    ("checks: { readiness: { httpGet: { path: /, httpHeaders: [{ name: a, value: ä }] } } }", "httpHeaders"),
+    ("checks: { liveness: { httpGet: { path: / } } }", "spec.checks.readiness"),
+    ("rollout: { strategy: Canary }", "RollingUpdate or Recreate"),
+    ("rollout: { rollingUpdate: { maxSurge: 0 } }", "maxSurge"),
+    ("rollout: { rollingUpdate: { maxSurge: 150% } }", "maxSurge"),
+    ("rollout: { rollingUpdate: { maxUnavailable: 1 } }", "maxUnavailable"),
+    ("rollout: { strategy: Recreate, rollingUpdate: { maxSurge: 1 } }", "strategy Recreate"),
+    ("rollout: { progressDeadlineSeconds: 0 }", "progressDeadlineSeconds"),
+    ("runtimeConfig: { loadFromSecret: s, keyValueStores: [{ name: default, type: redis }] }", "loadFromSecret"),
+    ("runtimeConfig: { keyValueStores: [{ name: default, type: memory }] }", "keyValueStores"),
+    ("runtimeConfig: { keyValueStores: [{ name: default, type: redis, options: [{ name: url }] }] }", "valueFrom"),
+    (
+        "runtimeConfig: { keyValueStores: [{ name: default, type: spin, options: [{ name: path, value: /x }] }] }",
+        "path",
+    ),
+    ("runtimeConfig: { sqliteDatabases: [{ name: default, type: postgres }] }", "sqliteDatabases"),
+    ("runtimeConfig: { llmCompute: { type: spin } }", "remote_http"),
+];
+
+/// The sentence of every rule below `value`.
+fn messages(value: &Value, all: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+            all.extend(rules.filter_map(|rule| rule["message"].as_str()).map(str::to_owned));
+            fields.values().for_each(|field| messages(field, all));
+        }
+        Value::Array(items) => items.iter().for_each(|item| messages(item, all)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 #[tokio::test]
 async fn a_malformed_spec_is_refused_at_apply_with_the_field_and_the_fix() -> Result<()> {
     let world = world().await?;
     let namespace = "e2e-refusals";
     world.cluster.namespace(namespace).await?;
-    let app = |spec: &str| {
+    let app = |name: &str, spec: &str| {
         format!(
-            "apiVersion: spindle.dev/v1alpha1\nkind: SpinApp\nmetadata: {{ name: wrong, namespace: {namespace} }}\nspec: {spec}\n"
+            "apiVersion: spindle.dev/v1alpha1\nkind: SpinApp\nmetadata: {{ name: {name}, namespace: {namespace} }}\nspec: {spec}\n"
         )
     };
-    for (spec, words) in [
-        ("{}", "source"),
-        ("{ source: {} }", "bindle"),
-        ("{ source: { bindle: { id: nonsense } } }", "id"),
-        ("{ source: { bindle: { id: '../../etc/1.0.0' } } }", "id"),
-        ("{ source: { bindle: { id: shop/1.0.0, server: 'ftp://x' } } }", "server"),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, replicas: -1 }", "replicas"),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, variables: [{ name: Bad-Name, value: x }] }", "name"),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, checks: { readiness: {} } }", "httpGet.path"),
-        (
-            "{ source: { bindle: { id: shop/1.0.0 } }, checks: { readiness: { httpGet: { path: healthz } } } }",
-            "httpGet.path",
-        ),
-        (
-            "{ source: { bindle: { id: shop/1.0.0 } }, checks: { liveness: { httpGet: { path: / } } } }",
-            "spec.checks.readiness",
-        ),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, rollout: { strategy: Canary } }", "RollingUpdate or Recreate"),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, rollout: { rollingUpdate: { maxSurge: 0 } } }", "maxSurge"),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, rollout: { rollingUpdate: { maxSurge: 150% } } }", "maxSurge"),
-        (
-            "{ source: { bindle: { id: shop/1.0.0 } }, rollout: { rollingUpdate: { maxUnavailable: 1 } } }",
-            "maxUnavailable",
-        ),
-        (
-            "{ source: { bindle: { id: shop/1.0.0 } }, rollout: { strategy: Recreate, rollingUpdate: { maxSurge: 1 } } }",
-            "strategy Recreate",
-        ),
-        (
-            "{ source: { bindle: { id: shop/1.0.0 } }, rollout: { progressDeadlineSeconds: 0 } }",
-            "progressDeadlineSeconds",
-        ),
-        ("{ source: { bindle: { id: shop/1.0.0 } }, unknownField: 1 }", "unknownField"),
-    ] {
-        let said = world.cluster.refusal(&app(spec)).await?;
+    let crd = world.cluster.get(&["crd", "spinapps.spindle.dev"]).await?;
+    let mut unmet = BTreeSet::new();
+    messages(&crd, &mut unmet);
+    for (more, words) in WRONG {
+        let spec = if more.starts_with("source") || more.is_empty() {
+            format!("{{ {more} }}")
+        } else {
+            format!("{{ source: {{ bindle: {{ id: shop/1.0.0 }} }}, {more} }}")
+        };
+        let said = world.cluster.refusal(&app("wrong", &spec)).await?;
         expect(said.contains(words), || format!("`{spec}` was refused without a word of {words}: {said}"))?;
+        unmet.retain(|message| !said.contains(message));
     }
-    Ok(())
+    let said = world.cluster.refusal(&app("not.a-service", "{ source: { bindle: { id: shop/1.0.0 } } }")).await?;
+    unmet.retain(|message| !said.contains(message));
+    expect(unmet.is_empty(), || format!("no wrong spec meets {unmet:#?}"))
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ pub struct LlmComputeConfig {
     "message": "an option in spec.runtimeConfig must have exactly one of value and valueFrom: remove one, or add the missing one",
 }, {
     "rule": "self.name != 'path'",
-    "message": "an option in spec.runtimeConfig is a path, and there are none on a cluster, where runtimes are shared by apps: remove it",
+    "message": "an option in options of spec.runtimeConfig has the name path, and apps have no paths on a cluster, where they share runtimes: remove it",
 }])))]
 pub struct ConfigOption {
     /// Its name in `runtime-config.toml`.

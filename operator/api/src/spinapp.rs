@@ -169,7 +169,7 @@ pub struct SpinAppVariable {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = json!([{
     "rule": "has(self.secretKeyRef) != has(self.configMapKeyRef)",
-    "message": "valueFrom must have exactly one of secretKeyRef and configMapKeyRef",
+    "message": "valueFrom must have exactly one of secretKeyRef and configMapKeyRef: remove one, or add the missing one",
 }])))]
 pub struct ValueSource {
     /// A key of a Secret in the app's namespace.

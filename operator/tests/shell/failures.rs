@@ -365,10 +365,10 @@ async fn a_leader_that_was_frozen_for_longer_than_its_lease_does_nothing_when_it
     let second = installation.operator("operator-1");
     until("the second one to lead", || second.operator.term()).await;
     // All of this waits for the first one, too, when it goes on.
-    for (name, version) in [("cart", "2.0.0"), ("pay", "1.0.0"), ("cart", "3.0.0")] {
-        installation.apply(name, version);
-        installation.becomes_ready(name).await;
-    }
+    installation.update("cart", "2.0.0");
+    installation.becomes_ready("cart").await;
+    installation.apply("pay", "1.0.0");
+    installation.becomes_ready("pay").await;
     until("nothing old to be left", || {
         let heard: Vec<_> = installation.runtimes.iter().map(Simulated::heard).collect();
         let mut held = heard.iter().flat_map(|heard| heard.assigned.values());
