@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     databases::{ask, everywhere},
+    servers::raw,
     support::{App, engine_with, guest},
 };
 
@@ -275,6 +276,14 @@ async fn a_server_of_mysql_s_protocol_that_lies_fails_one_call() {
     server.create("honest").unwrap();
     let says = ask(&served, "/db/mysql", &[&server.url("honest"), "select 1"]).await;
     assert!(says.contains("(1)"), "{says}");
+}
+
+#[tokio::test]
+async fn a_message_of_postgresql_that_is_announced_as_very_long_ends_the_connection() {
+    let served = everywhere(App::of(&guest("http-spin-sdk"))).serve().await;
+    let (address, _server) = raw(b"R\x7f\xff\xff\xff", false).await;
+    let says = ask(&served, "/db/pg", &[&format!("postgres://u:p@{address}/app?sslmode=disable"), "select 1"]).await;
+    assert!(says.contains("announces a message of 2147483647 bytes"), "{says}");
 }
 
 #[tokio::test]

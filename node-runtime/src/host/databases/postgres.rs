@@ -6,6 +6,7 @@
 //! several, and a password check of some milliseconds. A guest that goes away in the middle of a query has it cancelled.
 
 mod address;
+mod checked;
 mod components;
 mod decode;
 mod encode;
@@ -37,7 +38,12 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
-use self::{address::Address, decode::RowError, encode::Encoded};
+use self::{
+    address::Address,
+    checked::{Checked, CheckedTls},
+    decode::RowError,
+    encode::Encoded,
+};
 use super::{
     Asker, Slot,
     bindings::spin::postgres4_2_0::postgres as v4,
@@ -440,10 +446,10 @@ impl PostgresSession {
             }
         };
         let (client, driver) = match tls.clone() {
-            Tls::No => start(config, wire, NoTls).await,
+            Tls::No => start(config, wire, NoTls, answer_limit).await,
             Tls::Rustls(mut make, name) => {
                 let tls = connector::<Wire>(&mut make, &name).map_err(|error| problem(&error))?;
-                start(config, wire, tls).await
+                start(config, wire, tls, answer_limit).await
             }
         }
         .map_err(|error| problem(&text(&error)))?;
@@ -484,11 +490,16 @@ async fn start<T>(
     config: &Config,
     wire: Wire,
     tls: T,
+    answer: usize,
 ) -> Result<(Client, AbortOnDropJoinHandle<()>), tokio_postgres::Error>
 where
     T: TlsConnect<Wire>,
     T::Stream: Send + 'static,
+    T::Future: Send + 'static,
 {
+    // Whether it speaks TLS, a server says with one byte.
+    let asked = usize::from(config.get_ssl_mode() != SslMode::Disable);
+    let (wire, tls) = (Checked::new(wire, answer, asked), CheckedTls { tls, answer });
     let (client, mut connection) = config.connect_raw(wire, tls).await?;
     let driver = spawn(async move { while let Some(Ok(_)) = poll_fn(|cx| connection.poll_message(cx)).await {} });
     Ok((client, driver))
