@@ -1,79 +1,14 @@
 //! What happens to the world: decided by the seed alone, before and while it runs.
 
-use control::{AppKey, Assignment, RuntimeName};
-use jiff::SignedDuration;
-use operator_core::{
-    Desired, Plan, Pod,
-    rollout::{Rollout, Strategy, Surge},
-};
+use control::{AppKey, RuntimeName};
+use operator_core::Pod;
 
 use crate::{
     api::{AppObject, Id, Object},
-    runtime::{JobKind, Machine},
+    machine::Machine,
+    scenario::{CALM_PAUSE, UpdateKind, Weather, rollout},
     world::{Event, World},
 };
-
-/// How hard the world is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
-    /// What people do on purpose, one thing at a time: no request may be lost.
-    Calm,
-    /// Whatever can go wrong, at any time: requests may be lost where a runtime was, nothing else.
-    Storm,
-}
-
-/// After how long without getting further a change has failed.
-pub(crate) const DEADLINE: SignedDuration = SignedDuration::from_secs(15);
-
-/// What one run is like.
-#[derive(Debug)]
-pub(crate) struct Scenario {
-    pub(crate) weather: Weather,
-    pub(crate) operators: usize,
-    pub(crate) runtimes: usize,
-    pub(crate) apps: usize,
-    /// When the last disturbance is over.
-    pub(crate) calm_from: i64,
-    /// When everything must have come to rest.
-    pub(crate) settled_from: i64,
-    pub(crate) end: i64,
-    /// How slow watches, streams and writes are at most, in milliseconds.
-    slowness: i64,
-    quiet: bool,
-    /// In how many zones runtimes are; 0 where nodes say nothing of zones.
-    zones: u8,
-    /// Whether runtimes take different numbers of apps.
-    uneven: bool,
-}
-
-/// What another version is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UpdateKind {
-    Good,
-    /// It cannot be loaded.
-    Bad,
-    /// It does not answer its check.
-    Unfit,
-}
-
-impl UpdateKind {
-    fn any(rng: &mut fastrand::Rng) -> Self {
-        match rng.u8(..4) {
-            0 => Self::Bad,
-            1 => Self::Unfit,
-            _ => Self::Good,
-        }
-    }
-
-    /// What the names of such versions end with.
-    const fn suffix(self) -> &'static str {
-        match self {
-            Self::Good => "",
-            Self::Bad => "-bad",
-            Self::Unfit => "-unfit",
-        }
-    }
-}
 
 /// Something that goes wrong, or is done on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,125 +73,6 @@ pub(crate) enum Disturbance {
     Heal,
     /// Every operator starts again, though nothing has changed.
     RestartOperators,
-}
-
-/// A line about an event, for people; nothing for the many that say little.
-pub(crate) fn line(at: i64, event: &Event) -> Option<String> {
-    match event {
-        Event::Check | Event::Recheck { .. } | Event::ToRuntime(_) | Event::ToOperator(_) | Event::Reconcile { .. } => {
-            None
-        }
-        Event::CarryOut { operator, decision, .. } => {
-            Some(format!("{at:>7} operator {operator} carries out {}: {}", decision.app, words(&decision.plan)))
-        }
-        Event::Watch { operator, id, version, .. } => {
-            Some(format!("{at:>7} operator {operator} sees {id:?} @{version}"))
-        }
-        Event::Ended { runtime, job, .. } => {
-            Some(format!("{at:>7} {runtime} ends {:?} of {} {}", job.kind, job.app, job.revision))
-        }
-        other => Some(format!("{at:>7} {other:?}")),
-    }
-}
-
-/// A plan in a line.
-fn words(plan: &Plan) -> String {
-    let mut words = Vec::new();
-    for (runtime, desired) in &plan.runtimes {
-        words.push(match desired {
-            Desired::Keep => format!("{runtime} keeps"),
-            Desired::Remove => format!("{runtime} removes"),
-            Desired::Assign(told) => format!("{runtime} gets {}", revisions(told)),
-        });
-    }
-    for slice in &plan.slices {
-        let ready = slice.endpoints.iter().filter(|one| one.ready).map(|one| one.runtime.to_string());
-        words.push(format!("{} = [{}]", slice.name, ready.collect::<Vec<_>>().join(" ")));
-    }
-    words.extend(plan.stale_slices.iter().map(|name| format!("no {name}")));
-    if let Some(told) = &plan.memory.assignment {
-        words.push(format!("remembers {}", revisions(told)));
-    }
-    words.extend(plan.memory.withdrawn.iter().map(|(runtime, since)| format!("{runtime} withdrawn at {since}")));
-    if let Some(status) = &plan.status {
-        let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
-        words.push(format!("Ready: {}", ready.map_or("?", |ready| &ready.reason)));
-    }
-    words.join(", ")
-}
-
-fn revisions(told: &Assignment) -> String {
-    let ids: Vec<String> = told.revisions.iter().map(|one| one.id.to_string()).collect();
-    let hold = if told.hold.is_nothing() { String::new() } else { format!(" holds {:?}", told.hold) };
-    format!("[{}] active {}{hold}", ids.join(" "), told.active)
-}
-
-/// The pause between two disturbances in calm weather: longer than anything takes to settle.
-const CALM_PAUSE: i64 = 40_000;
-
-impl Scenario {
-    pub(crate) fn of(rng: &mut fastrand::Rng) -> Self {
-        let weather = if rng.bool() { Weather::Calm } else { Weather::Storm };
-        let calm_from = match weather {
-            Weather::Calm => 15_000 + CALM_PAUSE * rng.i64(2..5),
-            Weather::Storm => rng.i64(20_000..60_000),
-        };
-        Self {
-            weather,
-            operators: rng.usize(1..3),
-            runtimes: rng.usize(2..5),
-            apps: rng.usize(1..3),
-            calm_from,
-            // An operator may still be away for 80 seconds.
-            settled_from: calm_from + 130_000,
-            end: calm_from + 130_000 + 40_000,
-            slowness: if weather == Weather::Calm { rng.i64(5..300) } else { rng.i64(5..3_000) },
-            quiet: false,
-            zones: rng.u8(..3),
-            uneven: rng.bool(),
-        }
-    }
-
-    pub(crate) fn watch_delay(&self, rng: &mut fastrand::Rng) -> i64 {
-        rng.i64(1..=self.slow())
-    }
-
-    pub(crate) fn message_delay(&self, rng: &mut fastrand::Rng) -> i64 {
-        rng.i64(1..=self.slow() / 4 + 1)
-    }
-
-    pub(crate) fn write_delay(&self, rng: &mut fastrand::Rng) -> i64 {
-        rng.i64(2..=self.slow() / 4 + 10)
-    }
-
-    fn slow(&self) -> i64 {
-        if self.quiet { 200 } else { self.slowness }
-    }
-
-    /// How long it takes to notice that a stream is gone.
-    pub(crate) fn notice_delay(&self, rng: &mut fastrand::Rng) -> i64 {
-        if self.weather == Weather::Storm && rng.u8(..) < 50 { rng.i64(1_000..6_000) } else { rng.i64(1..300) }
-    }
-
-    pub(crate) fn job_delay(&self, rng: &mut fastrand::Rng, kind: JobKind) -> i64 {
-        match (kind, self.weather) {
-            (JobKind::Fetch, _) => rng.i64(5..300),
-            (JobKind::Prepare, Weather::Calm) => rng.i64(5..800),
-            (JobKind::Prepare, Weather::Storm) => rng.i64(5..4_000),
-            (JobKind::Check, Weather::Calm) => rng.i64(1..500),
-            (JobKind::Check, Weather::Storm) => rng.i64(1..3_000),
-            (JobKind::Drain, _) => rng.i64(0..4_000),
-        }
-    }
-
-    pub(crate) fn fails_fetch(&self, rng: &mut fastrand::Rng, now: i64) -> bool {
-        self.weather == Weather::Storm && now < self.calm_from && rng.u8(..) < 40
-    }
-
-    /// Whether the answer to a write is lost although the write is done.
-    pub(crate) fn loses_answer(&self, rng: &mut fastrand::Rng) -> bool {
-        self.weather == Weather::Storm && !self.quiet && rng.u8(..) < 10
-    }
 }
 
 impl World {
@@ -586,23 +402,6 @@ impl World {
         let alive = self.machines.values().filter(|machine| machine.process.is_some() && machine.pod == Pod::Ready);
         let alive: Vec<RuntimeName> = alive.map(|machine| machine.name.clone()).collect();
         self.rng.choice(alive)
-    }
-}
-
-/// How an app's revisions take over.
-fn rollout(rng: &mut fastrand::Rng) -> Rollout {
-    let strategy = match rng.u8(..4) {
-        0 => Strategy::Recreate,
-        1 => Strategy::RollingUpdate(Surge::Count(1)),
-        2 => Strategy::RollingUpdate(Surge::Percent(50)),
-        _ => Strategy::RollingUpdate(Surge::All),
-    };
-    Rollout { strategy, deadline: DEADLINE }
-}
-
-impl Scenario {
-    fn be_quiet(&mut self) {
-        self.quiet = true;
     }
 }
 

@@ -11,9 +11,10 @@ use operator_core::{Pod, rollout::Strategy};
 
 use crate::{
     api::Api,
-    faults::{DEADLINE, Weather},
-    operator::{Decision, LinkState},
-    runtime::Machine,
+    link::LinkState,
+    machine::Machine,
+    operator::Decision,
+    scenario::{DEADLINE, Weather},
     world::World,
 };
 

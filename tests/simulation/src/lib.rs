@@ -6,9 +6,10 @@
 //! each other, streams that break, processes that crash, freeze and come back, clocks that jump.
 //!
 //! ```text
-//! faults     what happens to the world, decided by the seed
-//! world      time, events, messages
+//! scenario   what a run is like                      faults    what happens to the world, both decided by the seed
+//! world      time, events, messages                  trace     events, for people
 //! operator   a process around operator-core          runtime   a process around node-runtime-core
+//! link       a runtime, as a leader knows it         machine   its pod and its disk
 //! invariants what must be true at every moment, and in the end
 //! ```
 //!
@@ -19,16 +20,20 @@
 mod api;
 mod faults;
 mod invariants;
+mod link;
+mod machine;
 mod operator;
 mod rules;
 mod runtime;
+mod scenario;
+mod trace;
 mod world;
 
 use jiff::Timestamp;
 
-pub use faults::Weather;
 pub use invariants::Violation;
 pub use rules::{Mutation, Rules};
+pub use scenario::Weather;
 
 /// What a run that broke no rule did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

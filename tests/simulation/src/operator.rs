@@ -7,20 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use control::{
-    AppKey, AppReport, Assignment, Check, Fetch, FromRuntime, Inventory, Limits, Problem, RuntimeName, SecretString,
-};
+use control::{AppKey, Check, Fetch, FromRuntime, Inventory, Limits, Problem, RuntimeName, SecretString};
 use jiff::Timestamp;
 use manifest::{Application, Digest};
 use operator_core::{
-    App, Bundle, Contact, Memory, Plan, RevisionKey, Runtime, RuntimeConfiguration, Variables, View, lease,
-    mailbox::{Desired, Mailbox, Order},
+    App, Bundle, Memory, Plan, RevisionKey, Runtime, RuntimeConfiguration, Variables, View, lease,
+    mailbox::{Desired, Order},
     ports,
-    view::{Holding, Identity, ServiceState},
+    view::{Identity, ServiceState},
 };
 
 use crate::{
     api::{AppObject, Id, Object, Objects},
+    link::{Link, LinkState},
     rules::Rules,
 };
 
@@ -72,29 +71,6 @@ pub(crate) struct Remembered {
     uid: String,
     memory: Memory,
     pub(crate) write_failure: Option<Problem>,
-}
-
-/// One runtime, as a leader knows it.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) uid: String,
-    pub(crate) mailbox: Mailbox,
-    pub(crate) state: LinkState,
-    pub(crate) session: Option<u64>,
-    version: Option<u32>,
-    capacity: u32,
-    draining: bool,
-    reports: BTreeMap<AppKey, AppReport>,
-    rollouts: BTreeMap<AppKey, Arc<Assignment>>,
-    unreviewed: bool,
-}
-
-/// How things stand with a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkState {
-    Never(Timestamp),
-    Connected,
-    Lost(Timestamp),
 }
 
 /// What an operator decided about an app.
@@ -424,38 +400,6 @@ impl Leading {
             }
             !apps.is_empty()
         });
-    }
-}
-
-impl Link {
-    fn new(uid: String, since: Timestamp) -> Self {
-        Self {
-            uid,
-            mailbox: Mailbox::default(),
-            state: LinkState::Never(since),
-            session: None,
-            version: None,
-            capacity: 0,
-            draining: false,
-            reports: BTreeMap::new(),
-            rollouts: BTreeMap::new(),
-            unreviewed: false,
-        }
-    }
-
-    fn contact(&self, app: &AppKey) -> Contact {
-        let holding = || Holding {
-            draining: self.draining,
-            assigned: self.mailbox.told(app),
-            parting: self.mailbox.is_parting(app),
-            report: self.reports.get(app).filter(|report| self.mailbox.believes(report)).cloned(),
-            rollout: self.rollouts.get(app).cloned(),
-        };
-        match self.state {
-            LinkState::Never(since) => Contact::Never { since },
-            LinkState::Connected => Contact::Connected(holding()),
-            LinkState::Lost(since) => Contact::Lost { since, holding: holding() },
-        }
     }
 }
 

@@ -1,43 +1,18 @@
-//! A runtime: its pod, its disk, and its process as long as that runs.
+//! The process of a runtime, as long as it runs.
 //!
 //! Does what `node-runtime/src/{apps,control}` do around the same deciders: records what it was told, carries steps out,
 //! keeps on disk what a restart must bring back, and posts what has changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use control::{AppKey, AppReport, Assignment, Inventory, RevisionId, RevisionSpec, RuntimeName};
-use node_runtime_core::converge::{App, Backoff, Event, Fault, Port, Room, Step, Wanted, converge_app, keep, report};
-use operator_core::Pod;
+use control::{AppKey, AppReport, Assignment, Inventory, RevisionId, RevisionSpec};
+use node_runtime_core::converge::{App, Backoff, Event, Fault, Room, Step, Wanted, converge_app, keep, report};
 
-use crate::{api::PodObject, rules::Rules};
-
-/// A pod with a runtime in it.
-#[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) name: RuntimeName,
-    pub(crate) uid: String,
-    pub(crate) address: IpAddr,
-    pub(crate) node: String,
-    pub(crate) zone: Option<String>,
-    /// How many apps it takes.
-    pub(crate) capacity: u32,
-    /// What the API server has of the pod.
-    pub(crate) pod: Pod,
-    pub(crate) process: Option<Process>,
-    /// Counts the processes that it has had.
-    pub(crate) life: u32,
-    /// What a restart brings back.
-    pub(crate) disk: BTreeMap<AppKey, Assignment>,
-    /// The versions of applications whose content is on disk.
-    pub(crate) content: BTreeSet<String>,
-    /// What its last process served when it was killed: app, its uid, port.
-    pub(crate) served: Vec<(AppKey, String, u16)>,
-}
+use crate::rules::Rules;
 
 /// The process of a runtime.
 #[derive(Debug, Default)]
@@ -111,62 +86,14 @@ pub(crate) struct Effects {
     pub(crate) kept: Vec<(AppKey, Option<Assignment>)>,
 }
 
-impl Machine {
-    /// The pod, as the API server has it.
-    pub(crate) fn object(&self) -> PodObject {
-        let Self { uid, address, node, zone, pod, .. } = self;
-        PodObject { uid: uid.clone(), address: *address, node: node.clone(), zone: zone.clone(), state: *pod }
-    }
-
-    /// The revision that it answers requests for `app` with.
-    pub(crate) fn serving(&self, app: &AppKey, app_uid: &str) -> Option<&RevisionId> {
-        let app = self.process.as_ref()?.actual.get(app).filter(|app| app.uid == app_uid)?;
-        app.serving.as_ref().filter(|_| app.ports.values().any(|port| *port == Port::Bound))
-    }
-
-    /// Whether requests for `app` that arrive at `port` are answered.
-    pub(crate) fn answers(&self, app: &AppKey, app_uid: &str, port: u16) -> bool {
-        self.process.as_ref().and_then(|process| process.actual.get(app)).is_some_and(|app| {
-            app.uid == app_uid && app.serving.is_some() && app.ports.get(&port) == Some(&Port::Bound)
-        })
-    }
-
-    /// What it serves as it was last told to.
-    pub(crate) fn serves(&self) -> Vec<(AppKey, String, u16)> {
-        let Some(process) = &self.process else { return Vec::new() };
-        let wanted = process.desired.iter().map(|(app, wanted)| (app, &wanted.assignment));
-        let served = wanted.filter(|(app, wanted)| self.answers(app, &wanted.uid, wanted.port));
-        served.map(|(app, wanted)| (app.clone(), wanted.uid.clone(), wanted.port)).collect()
-    }
-
-    /// The process begins, with what is on disk.
-    pub(crate) fn boot(&mut self, now: i64, rules: &Rules) -> Effects {
-        self.life += 1;
-        let mut process = Process { began: now, skips_checks: !rules.checks, ..Process::default() };
-        if !rules.remembers {
-            self.disk.clear();
-        }
-        for assignment in self.disk.values() {
-            process.restore(assignment.clone());
-        }
-        let effects = process.decide(now);
-        self.process = Some(process);
-        self.keep(&effects);
-        effects
-    }
-
-    /// Writes to disk what must survive the process.
-    pub(crate) fn keep(&mut self, effects: &Effects) {
-        for (app, kept) in &effects.kept {
-            match kept {
-                Some(kept) => drop(self.disk.insert(app.clone(), kept.clone())),
-                None => drop(self.disk.remove(app)),
-            }
-        }
-    }
-}
-
 impl Process {
+    /// A process that begins with what was `kept` on disk.
+    pub(crate) fn begin<'a>(now: i64, rules: &Rules, kept: impl Iterator<Item = &'a Assignment>) -> Self {
+        let mut process = Self { began: now, skips_checks: !rules.checks, ..Self::default() };
+        kept.for_each(|assignment| process.restore(assignment.clone()));
+        process
+    }
+
     /// An app that this process serves with a revision that has a check which has not passed here.
     pub(crate) fn unchecked(&self) -> Option<(&AppKey, &RevisionId)> {
         self.actual.iter().find_map(|(key, app)| {
