@@ -1,15 +1,14 @@
 //! A tiny world for tests: one app, its runtimes, and a shell, an API server and runtimes that do what they
 //! are told.
 
+mod process;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use control::{
-    AppKey, AppReport, Assignment, Check, Fetch, Hold, Limits, Problem, RevisionId, RevisionSpec, RevisionState,
-    RuntimeName,
-};
+use control::{AppKey, Check, Fetch, Limits, Problem, RevisionSpec, RevisionState, RuntimeName};
 use jiff::{SignedDuration, Timestamp};
 use manifest::{Application, Digest};
 use operator_api::{Condition, ConditionType, SpinAppStatus};
@@ -24,6 +23,8 @@ use crate::{
         Variables, View,
     },
 };
+
+use process::Process;
 
 /// The port of the app under test.
 pub(crate) const PORT: u16 = 12_345;
@@ -79,15 +80,6 @@ pub(crate) fn problem(reason: &str, retrying: bool) -> Problem {
 
 pub(crate) fn name(runtime: &str) -> RuntimeName {
     RuntimeName(runtime.to_owned())
-}
-
-/// What a runtime process really holds and does.
-#[derive(Debug, Clone, Default)]
-struct Process {
-    told: Option<Assignment>,
-    report: Option<AppReport>,
-    /// What it was told and could not read.
-    unread: Option<Assignment>,
 }
 
 /// Everything there is.
@@ -305,19 +297,7 @@ impl World {
             }
         };
         let Some(process) = self.processes.get_mut(&name(runtime)) else { return };
-        process.report = process.told.as_ref().map(|told| carry_out(told, process.report.as_ref(), judge));
-        if let Some(unread) = &process.unread {
-            let nothing = || AppReport {
-                fingerprint: control::Fingerprint(Digest::of(b"")),
-                serving: None,
-                ..carry_out(unread, None, |_| RevisionState::Failed(problem("RuntimeTooOld", false)))
-            };
-            let report = process.report.get_or_insert_with(nothing);
-            for spec in &unread.revisions {
-                let failed = || RevisionState::Failed(problem("RuntimeTooOld", false));
-                report.revisions.entry(spec.id.clone()).or_insert_with(failed);
-            }
-        }
+        process.work(judge);
         self.hear(runtime);
     }
 
@@ -424,44 +404,6 @@ impl World {
     pub(crate) fn says(&self, condition: ConditionType) -> String {
         let found = self.condition(condition);
         format!("{} {}", found.status, found.reason)
-    }
-}
-
-/// What a runtime makes of an assignment, in one go.
-fn carry_out(
-    told: &Assignment,
-    before: Option<&AppReport>,
-    state: impl Fn(&RevisionSpec) -> RevisionState,
-) -> AppReport {
-    let serving = before.and_then(|before| before.serving.clone()).filter(|_| told.hold != Hold::Requests);
-    let held = |revision: &RevisionSpec| match told.hold {
-        Hold::Nothing => false,
-        Hold::Checks => revision.id != told.active,
-        Hold::Requests => true,
-    };
-    let state = |revision: &RevisionSpec| match state(revision) {
-        // What is called by nobody has not been checked.
-        RevisionState::Ready if revision.readiness.is_some() && held(revision) => RevisionState::Loaded,
-        RevisionState::Failed(problem) if problem.reason == "CheckFailed" && held(revision) => RevisionState::Loaded,
-        state => state,
-    };
-    let mut revisions: BTreeMap<RevisionId, RevisionState> =
-        told.revisions.iter().map(|revision| (revision.id.clone(), state(revision))).collect();
-    let active = revisions.get(&told.active).is_some_and(RevisionState::is_ready).then(|| told.active.clone());
-    let serving = active.filter(|_| told.hold != Hold::Requests).or(serving);
-    if let Some(serving) = &serving {
-        revisions.entry(serving.clone()).or_insert(RevisionState::Ready);
-    }
-    AppReport {
-        app: told.app.clone(),
-        uid: told.uid.clone(),
-        fingerprint: told.fingerprint().unwrap(),
-        word: None,
-        port: told.port,
-        revisions,
-        serving,
-        problem: None,
-        times: BTreeMap::new(),
     }
 }
 
