@@ -2,10 +2,10 @@
 
 use http::Request;
 
-use crate::support::{App, Served, collect, guest};
+use crate::support::{App, Served, collect, engine_with, guest};
 
 async fn served() -> Served {
-    App::of(&guest("http-rust")).serve().await
+    App::on(engine_with(|_| {}), &guest("http-rust")).serve().await
 }
 
 #[tokio::test]

@@ -334,10 +334,11 @@ impl Served {
         lines.iter().map(|line| format!("{}: {}", line.stream.name(), line.text)).collect()
     }
 
-    /// Waits until no instance is left.
+    /// Waits until no instance of the engine is left: it should be this application's own, others of which may always run.
     pub(crate) async fn idle(&self) {
+        let mut pace = tokio::time::interval(Duration::from_millis(1));
         while self.engine.live_instances() > 0 {
-            tokio::task::yield_now().await;
+            pace.tick().await;
         }
     }
 }
