@@ -308,8 +308,14 @@ fn watching(state: Arc<State>, target: Target) -> Body {
             tokio::select! {
                 _ = changed.changed(), if !gone => {}
                 () = over, if !gone => {
-                    let bookmark = state.store().bookmark(&target);
-                    let _gone = sender.send_data(bookmark.into()).await;
+                    // What has come meanwhile goes before the bookmark: whoever begins again there never hears of it.
+                    let last = {
+                        let store = state.store();
+                        let (lines, _, gone) = store.events(&target, since);
+                        let bookmark = if gone { None } else { Some(store.bookmark(&target)) };
+                        lines.into_iter().chain(bookmark).collect::<String>()
+                    };
+                    let _gone = sender.send_data(last.into()).await;
                     return;
                 }
                 else => return,
