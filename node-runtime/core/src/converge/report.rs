@@ -8,7 +8,8 @@ use manifest::Digest;
 use super::{App, Port, Progress, Wanted};
 
 /// The report that answers `wanted`, without how long things took. A revision that waits for its turn counts as being
-/// fetched; one that failed counts as failed until it is ready, also while it is tried again.
+/// fetched; one that failed counts as failed until it is ready, also while it is tried again. What an earlier assignment's
+/// check has found says nothing about this one, whose check may be held back.
 #[must_use]
 pub fn report(wanted: &Wanted, actual: Option<&App>) -> AppReport {
     let assignment = &wanted.assignment;
@@ -28,7 +29,7 @@ pub fn report(wanted: &Wanted, actual: Option<&App>) -> AppReport {
     };
     if let Some(app) = actual {
         report.revisions.extend(app.draining.keys().map(|id| (id.clone(), RevisionState::Draining)));
-        report.revisions.extend(app.revisions.iter().map(|(id, progress)| (id.clone(), state(progress))));
+        report.revisions.extend(app.revisions.iter().map(|(id, progress)| (id.clone(), state(wanted, progress))));
         let port = app.ports.get(&assignment.port);
         report.serving = app.serving.clone().filter(|_| port == Some(&Port::Bound));
         report.problem = problem(port);
@@ -64,13 +65,16 @@ pub fn report_unreadable(has: Option<AppReport>, app: &AppKey, word: &Unreadable
     report
 }
 
-fn state(progress: &Progress) -> RevisionState {
+fn state(wanted: &Wanted, progress: &Progress) -> RevisionState {
     let under_way = match progress {
         Progress::Fetching(attempt) => (attempt, RevisionState::Fetching),
         Progress::Fetched(attempt) | Progress::Preparing(attempt) => (attempt, RevisionState::Preparing),
         Progress::Loaded(attempt) => (attempt, RevisionState::Loaded),
         Progress::Checking(attempt) => (attempt, RevisionState::Checking),
         Progress::Ready => return RevisionState::Ready,
+        Progress::Failed(failure) if failure.loaded && failure.under != wanted.fingerprint => {
+            return RevisionState::Loaded;
+        }
         Progress::Failed(failure) => return RevisionState::Failed(failure.problem.clone()),
     };
     let (attempt, state) = under_way;

@@ -381,6 +381,19 @@ fn a_failure_that_was_overcome_is_said_no_longer_although_the_check_may_not_be_m
 }
 
 #[test]
+fn a_check_that_failed_before_is_not_said_of_an_assignment_that_holds_it_back() {
+    let runtime = Runtime::new().told(wanted(&["c1"], "c1"));
+    let runtime = runtime.hears(Event::Fetched(id("c1"))).hears(Event::Prepared(id("c1")));
+    let under_way = runtime.clone().told(held(&wanted(&["c1"], "c1"), Hold::Requests));
+    let failed = runtime.hears(check_failed("at 10:00")).told(held(&wanted(&["c1"], "c1"), Hold::Requests));
+    for runtime in [failed, under_way.hears(check_failed("at 10:00"))] {
+        assert_eq!(runtime.report().revisions[&id("c1")], RevisionState::Loaded);
+        let runtime = runtime.told(wanted(&["c1"], "c1")).settled();
+        assert_eq!(runtime.report().serving, Some(id("c1")));
+    }
+}
+
+#[test]
 fn while_an_app_must_not_run_twice_a_new_revision_is_loaded_and_not_called() {
     let both = wanted(&["v1", "c2"], "v1");
     let runtime = Runtime::new().told(wanted(&["v1"], "v1")).settled().told(held(&both, Hold::Checks)).settled();
