@@ -214,7 +214,7 @@ async fn a_runtime_config_that_contradicts_itself_is_refused_at_apply() -> Resul
         ),
         (
             "runtimeConfig: { keyValueStores: [{ name: default, type: spin, options: [{ name: path, value: /etc }] }] }",
-            "is a path",
+            "has the name path",
         ),
         ("invocationLimits: { cpu: fast }", "spec.invocationLimits.cpu is not a time"),
         ("invocationLimits: { body: 0Mi }", "spec.invocationLimits.body is not a size"),

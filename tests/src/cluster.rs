@@ -1,17 +1,24 @@
 //! The cluster that `make e2e` started, with Spindle installed on it by Helm.
 
 use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use tokio::{net::TcpSocket, time::timeout};
 
 use crate::{command, expect, until};
 
 /// The namespace that Spindle is installed in.
 pub const SYSTEM: &str = "spindle-system";
+
+/// How long kube-proxy may take to write the rules of a Service that there is.
+const ROUTED: Duration = Duration::from_secs(60);
 
 /// A real Kubernetes. The process runs in its network namespace, so ClusterIPs and pod IPs answer.
 #[derive(Debug, Clone)]
@@ -165,14 +172,33 @@ impl Cluster {
         .await
     }
 
-    /// The ClusterIP of a Service, as the base of a URL.
+    /// The ClusterIP of a Service, as the base of a URL, as soon as it leads somewhere.
     ///
     /// # Errors
-    /// When there is no such Service.
+    /// When there is no such Service, or it leads nowhere.
     pub async fn service_url(&self, namespace: &str, service: &str) -> Result<String> {
         let object = self.get(&["-n", namespace, "service", service]).await?;
         let ip = object.pointer("/spec/clusterIP").and_then(Value::as_str).context("no clusterIP")?;
+        let port = object.pointer("/spec/ports/0/port").and_then(Value::as_u64).context("no port")?;
+        let address = SocketAddr::new(ip.parse()?, u16::try_from(port)?);
+        until(&format!("kube-proxy knows {address}"), ROUTED, || routed(address)).await?;
         Ok(format!("http://{ip}"))
+    }
+}
+
+/// Whether connections to `address` are sent to endpoints, or refused for want of them.
+///
+/// One that is made before kube-proxy has written its rules goes to the address itself, where nobody is, and the kernel
+/// remembers for two minutes that connections from that port do: another one, made from it by chance, would be lost. So
+/// these are made from ports that nobody is given by chance.
+async fn routed(address: SocketAddr) -> Result<()> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::UNSPECIFIED, own).into())?;
+    match timeout(Duration::from_millis(250), socket.connect(address)).await? {
+        Err(error) if error.kind() != ErrorKind::ConnectionRefused => Err(error.into()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
