@@ -361,6 +361,8 @@ async fn a_leader_that_was_frozen_for_longer_than_its_lease_does_nothing_when_it
     installation.add_runtimes(2).await;
     installation.apply("cart", "1.0.0");
     installation.becomes_ready("cart").await;
+    // A request that is on its way when the thread stops arrives when it goes on: that is none of the first one's decisions.
+    installation.at_rest().await;
     let frozen = first.freeze();
     let second = installation.operator("operator-1");
     until("the second one to lead", || second.operator.term()).await;
