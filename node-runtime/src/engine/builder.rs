@@ -298,9 +298,9 @@ impl Builder {
         }
         let link = |error: LinkError| BuildError::Link { component: id.clone(), problem: error.to_string() };
         let slots = code.slots();
-        let executor = match code {
-            Code::Module(module, rustc) => Executor::of_module(executor, &module, rustc, self.engine.modules()),
-            Code::Component(component) => Executor::of_component(executor, &component, self.engine.components()),
+        let executor = match &*code {
+            Code::Module(module, rustc) => Executor::of_module(executor, module, *rustc, self.engine.modules()),
+            Code::Component(component) => Executor::of_component(executor, component, self.engine.components()),
         };
         Ok(Arc::new(Guest {
             engine: self.engine.clone(),
@@ -313,6 +313,7 @@ impl Builder {
             allowance: Allowance::new(&limits, config, slots),
             usage: Arc::clone(&self.settings.usage),
             executor: executor.map_err(link)?,
+            code,
         }))
     }
 
@@ -396,7 +397,7 @@ impl Builder {
         id: &ComponentId,
         component: &Component,
         executor: &manifest::Executor,
-    ) -> Result<Code, BuildError> {
+    ) -> Result<Arc<Code>, BuildError> {
         let content = component.source;
         let path = self.store.get(&content).map_err(|source| BuildError::Store { component: id.clone(), source })?;
         let path = path.ok_or_else(|| BuildError::Missing { component: id.clone(), content })?;

@@ -1,14 +1,16 @@
 //! Turns wasm into code, off the serving threads.
 //!
 //! Promise: compiling is bounded, at low priority, and no guest waits for long behind a larger one, however many apps arrive
-//! at once (see `compile_queue`); code that is in the cache is mapped at once and nothing is compiled.
+//! at once (see `compile_queue`); code that is in the cache is mapped at once and nothing is compiled. Apps with the same
+//! wasm share one mapping: a thousand copies of a file server cost the memory of one.
 
 use std::{
+    collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use manifest::Content;
+use manifest::{Content, Digest};
 use tokio::sync::oneshot;
 use wasmtime::{Engine, Module, Precompiled, ResourcesRequired, component::Component};
 
@@ -35,10 +37,32 @@ pub(super) struct Compiler {
 struct Shared {
     engine: Engine,
     cache: Option<Cache>,
+    in_use: InUse,
 }
 
-/// What a guest's wasm became.
-#[derive(Clone)]
+/// The code that guests hold, by the wasm that it was made of and the form in which that was compiled.
+#[derive(Default)]
+struct InUse(Mutex<HashMap<(Digest, Variant), Weak<Code>>>);
+
+impl InUse {
+    fn get(&self, wasm: Digest, variant: Variant) -> Option<Arc<Code>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(wasm, variant))?.upgrade()
+    }
+
+    /// Keeps `code` for others for as long as somebody holds it.
+    fn share(&self, wasm: Digest, variant: Variant, code: Code) -> Arc<Code> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == all.capacity() {
+            // Before it grows, so that what nobody holds costs a bounded share.
+            all.retain(|_, code| code.strong_count() > 0);
+        }
+        let code = Arc::new(code);
+        all.insert((wasm, variant), Arc::downgrade(&code));
+        code
+    }
+}
+
+/// What a guest's wasm became. Whoever runs it keeps hold of it, so that others find it.
 pub(super) enum Code {
     /// A core module, and the version of Rust's compiler that it names.
     Module(Module, Option<(u32, u32)>),
@@ -91,21 +115,25 @@ pub(super) enum CompileError {
 
 impl Compiler {
     pub(super) fn new(engine: Engine, cache: Option<Cache>, threads: usize) -> Result<Self, EngineError> {
-        Ok(Self { shared: Arc::new(Shared { engine, cache }), queue: CompileQueue::new(threads)? })
+        Ok(Self { shared: Arc::new(Shared { engine, cache, in_use: InUse::default() }), queue: CompileQueue::new(threads)? })
     }
 
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.shared.cache.as_ref()
     }
 
-    /// The code of the wasm `content` in the file `path`, from the cache or compiled now. What `expected` refuses is not compiled.
+    /// The code of the wasm `content` in the file `path`: what others run, from the cache or compiled now. What `expected`
+    /// refuses is not compiled.
     pub(super) async fn compile(
         &self,
         content: Content,
         path: &Path,
         variant: Variant,
         expected: impl Fn(&Outline) -> Result<(), LinkError> + Send + 'static,
-    ) -> Result<Code, CompileError> {
+    ) -> Result<Arc<Code>, CompileError> {
+        if let Some(code) = self.shared.in_use.get(content.digest, variant) {
+            return Ok(code);
+        }
         let shared = Arc::clone(&self.shared);
         let file = path.to_path_buf();
         let cached = tokio::task::spawn_blocking(move || shared.cached(&content, &file, variant)).await;
@@ -122,6 +150,7 @@ impl Compiler {
         };
         self.queue.push(Job::new(content.size, is_wanted, move || {
             let code = shared.load(&content, &path, variant, expected);
+            let code = code.map(|code| shared.in_use.share(content.digest, variant, code));
             let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Nobody may be waiting any more: the code is in the cache then.
             let _unwanted = sender.map(|sender| sender.send(code));
@@ -183,10 +212,11 @@ impl Shared {
     }
 
     /// What the cache has. A file that cannot be used counts as absent and is written again.
-    fn cached(&self, content: &Content, wasm: &Path, variant: Variant) -> Option<Code> {
+    fn cached(&self, content: &Content, wasm: &Path, variant: Variant) -> Option<Arc<Code>> {
         let path = self.cache.as_ref()?.path(&content.digest, variant);
         let code = self.map(&path, wasm)?;
-        code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "compiled code unusable")).ok()
+        let code = code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "compiled code unusable"));
+        Some(self.in_use.share(content.digest, variant, code.ok()?))
     }
 
     /// The compiled code in the file `path`, made of `wasm`; `None` if there is no such file.
@@ -198,5 +228,38 @@ impl Shared {
             }
             Precompiled::Component => compiled::map_component(&self.engine, path).map(Code::Component),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn apps_with_the_same_wasm_share_its_code_until_the_last_of_them_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let cache = Cache::open(&dir.path().join("code"), &engine).unwrap();
+        let compiler = Compiler::new(engine, Some(cache), 1).unwrap();
+        // The smallest module there is.
+        let wasm = b"\0asm\x01\0\0\0";
+        let path = dir.path().join("wasm");
+        std::fs::write(&path, wasm).unwrap();
+        let content = Content { digest: Digest::of(wasm), size: 8 };
+        let load = |variant| compiler.compile(content, &path, variant, |_| Ok(()));
+
+        let compiled = load(Variant::AsIs).await.unwrap();
+        let other_form = load(Variant::Program).await.unwrap();
+        assert!(!Arc::ptr_eq(&compiled, &other_form), "another form of the same wasm is other code");
+        let shared = load(Variant::AsIs).await.unwrap();
+        assert!(Arc::ptr_eq(&compiled, &shared));
+
+        let last = Arc::downgrade(&shared);
+        drop(compiled);
+        assert!(last.upgrade().is_some(), "an app still runs it");
+        drop(shared);
+        assert!(last.upgrade().is_none(), "nobody does");
+        let mapped = load(Variant::AsIs).await.unwrap();
+        assert!(Arc::ptr_eq(&mapped, &load(Variant::AsIs).await.unwrap()), "mapped code is shared as well");
     }
 }

@@ -6,7 +6,7 @@ use manifest::{Application, ComponentId};
 use wasmtime::Store;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
-use super::{Engine, allowance::Allowance, meter};
+use super::{Engine, allowance::Allowance, compiler::Code, meter};
 use crate::{
     application::{Caller, OwnApplication},
     executor::{Executor, RequestError},
@@ -43,6 +43,9 @@ pub struct Guest {
     /// What its app uses.
     pub(super) usage: Arc<Usage>,
     pub(super) executor: Executor,
+    /// What the executor runs, held so that other apps find it.
+    #[expect(dead_code, reason = "it is there to be held")]
+    pub(super) code: Arc<Code>,
 }
 
 /// A directory of this machine that a component sees.

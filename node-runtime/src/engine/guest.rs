@@ -12,7 +12,7 @@ use super::{compiler::CompileError, drafts};
 pub(super) const MAGIC: &[u8] = b"\0asm";
 
 /// In which form a guest's wasm is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Variant {
     /// As it was published.
     AsIs,

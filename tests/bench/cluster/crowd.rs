@@ -1,5 +1,6 @@
 //! What the apps that are there already cost those that come and change: the same measurements with more and more of
-//! them, and the operator's memory and processor time beside.
+//! them, beside the same objects written by hand (what Kubernetes and the ingress take by themselves), and the operator's
+//! memory and processor time. Each measurement begins when the machine has little else to do.
 //!
 //! `BENCH_APPS` (`1 1000 5000`) says how many are there, `BENCH_CROWD_ROUNDS` (20) how often each is measured.
 
@@ -20,13 +21,21 @@ use crate::{Bench, objects, objects::Variant};
 /// How many requests to the API server are under way while the crowd is made.
 const MAKERS: usize = 16;
 
+/// How much of all processors' time may be spent on other things when a measurement begins: kube-proxy and the ingress work for
+/// seconds after a change when there are many Services, and would be measured with the next one.
+const IDLE: f64 = 0.2;
+
+/// For how long it must be so little, and for how long that is waited for.
+const IDLE_FOR: Duration = Duration::from_millis(500);
+const IDLE_WITHIN: Duration = Duration::from_secs(15);
+
 /// How long the crowd may take to be ready, for each thousand.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Measurements with so many apps there.
 struct Row {
     apps: usize,
-    columns: [(&'static str, Vec<Duration>); 3],
+    columns: [(&'static str, Vec<Duration>); 5],
     made: Duration,
     operators: Vec<Usage>,
 }
@@ -100,17 +109,29 @@ async fn ready(bench: &Bench, count: usize) -> Result<()> {
 }
 
 async fn row(bench: &Bench, apps: usize, rounds: usize, made: Duration, bundles: &[String; 2]) -> Result<Row> {
-    let names = ["apply -> 200, ingress", "apply -> 200, ClusterIP", "change -> new revision"];
+    let names = [
+        "apply -> 200, ingress",
+        "  hand-written objects",
+        "apply -> 200, ClusterIP",
+        "  hand-written objects",
+        "change -> new revision",
+    ];
     let mut columns = names.map(|name| (name, Vec::new()));
     let (before, started) = (operators(bench).await?, Instant::now());
     for round in 0..rounds {
         let name = format!("of-{apps}-{round}");
+        idle().await?;
         let (ingress, service) = bench.first_answers(Variant::Spindle, &name, bundles).await?;
+        idle().await?;
         let change = bench.change(&name, bundles).await?;
-        for ((_, times), time) in columns.iter_mut().zip([ingress, service, change]) {
+        idle().await?;
+        let by_hand = format!("{name}-by-hand");
+        let (peer_ingress, peer_service) = bench.first_answers(Variant::HandWritten, &by_hand, bundles).await?;
+        for ((_, times), time) in columns.iter_mut().zip([ingress, peer_ingress, service, peer_service, change]) {
             times.push(time);
         }
         bench.delete(Variant::Spindle, &name).await?;
+        bench.delete(Variant::HandWritten, &by_hand).await?;
     }
     let elapsed = started.elapsed();
     let usage = |(was, is): (Process, Process)| Usage {
@@ -120,6 +141,32 @@ async fn row(bench: &Bench, apps: usize, rounds: usize, made: Duration, bundles:
     };
     let operators = before.into_iter().zip(operators(bench).await?).map(usage).collect();
     Ok(Row { apps, columns, made, operators })
+}
+
+/// Waits until the machine has little to do. One that never rests is measured as it is.
+async fn idle() -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < IDLE_WITHIN {
+        let before = spent()?;
+        tokio::time::sleep(IDLE_FOR).await;
+        let (busy, all) = spent()?;
+        let (busy, all) = (busy.saturating_sub(before.0), all.saturating_sub(before.1));
+        if Duration::from_millis(busy).as_secs_f64() <= IDLE * Duration::from_millis(all).as_secs_f64() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What all processors have done since the start, in the kernel's ticks: work, and work and rest together.
+fn spent() -> Result<(u64, u64)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let first = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat is not as expected")?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in these.
+    let ticks = first.split_whitespace().take(8).map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    let all: u64 = ticks.iter().sum();
+    let rest: u64 = ticks.iter().skip(3).take(2).sum();
+    Ok((all - rest, all))
 }
 
 /// What the kernel counts of a process.
