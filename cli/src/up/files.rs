@@ -108,10 +108,10 @@ fn direct_mounts(project: &Project, spec: &ComponentSpec, writable: bool) -> any
     let mut mounts: Vec<Mount> = Vec::new();
     for entry in &spec.files {
         let at = format!("{file}:{}", entry.place);
-        let (source, destination) = match &entry.pattern {
-            FilesPattern::Placed { source, destination } => (source, destination.as_str()),
+        let (source, destination, is_pair) = match &entry.pattern {
+            FilesPattern::Placed { source, destination } => (source, destination.as_str(), true),
             // The name of a directory is no pattern.
-            FilesPattern::Glob(name) if project.dir.join(name).is_dir() => (name, name.trim_end_matches('/')),
+            FilesPattern::Glob(name) if project.dir.join(name).is_dir() => (name, name.trim_end_matches('/'), false),
             FilesPattern::Glob(_) => anyhow::bail!(
                 "{at}: --direct-mounts mounts directories, not patterns: write {{ source = \"…\", destination = \"/…\" }}, or leave the flag out"
             ),
@@ -122,7 +122,10 @@ fn direct_mounts(project: &Project, spec: &ComponentSpec, writable: bool) -> any
             real.is_dir(),
             "{at}: --direct-mounts mounts directories, and {source} is none: leave the flag out"
         );
-        anyhow::ensure!(real.starts_with(&project.dir), "{at}: {source} leads outside the directory of the manifest");
+        anyhow::ensure!(
+            is_pair || real.starts_with(&project.dir),
+            "{at}: {source} leads outside the directory of the manifest: write {{ source = \"…\", destination = \"/…\" }}"
+        );
         let destination = format!("/{destination}");
         anyhow::ensure!(
             mounts.iter().all(|mount| mount.at != destination),

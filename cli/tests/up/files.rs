@@ -39,6 +39,21 @@ async fn directories_that_are_mounted_are_seen_as_they_are() {
     change_manifest(app.path(), "{ source = \"assets\", destination = \"/\" }", "\"./assets/\"");
     let up = Up::start(app.path(), cache.path(), &["--direct-mounts"]).await;
     assert_eq!(body(up.address, "/").await, "nchanged+", "a directory may be named without a destination");
+    up.stopped().await;
+}
+
+#[tokio::test]
+async fn a_pair_may_name_a_directory_elsewhere_as_copy_and_as_mount() {
+    let (app, cache, shared) = (notes(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(shared.path().join("note.txt"), "shared").unwrap();
+    let name = shared.path().file_name().unwrap().to_str().unwrap();
+    change_manifest(app.path(), "source = \"assets\"", &format!("source = \"../{name}\""));
+    for flags in [&[][..], &["--direct-mounts"], &["--allow-transient-write"]] {
+        let up = Up::start(app.path(), cache.path(), flags).await;
+        let expected = if flags == ["--allow-transient-write"] { "yshared+" } else { "nshared" };
+        assert_eq!(body(up.address, "/").await, expected, "{flags:?}");
+        up.stopped().await;
+    }
 }
 
 #[tokio::test]

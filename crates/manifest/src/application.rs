@@ -98,7 +98,7 @@ pub enum Target {
     },
     /// An answer that needs no wasm.
     Static {
-        /// The status code.
+        /// The status code, from 200 to 599: one of 1xx ends no exchange.
         status: u16,
         /// The headers.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -130,12 +130,17 @@ pub(crate) fn read_hosts(
     let http: Vec<String> = http_fields.iter().filter_map(Field::string).collect();
     match hosts::from_allowed_http_hosts(&http, format == Hosts::V1 && outbound.is_none()) {
         Ok(more) => hosts.extend(more),
-        Err(error) => match http_fields.get(error.index) {
-            Some(field) => field.report(error.to_string()),
-            None => table.report(error.to_string()),
-        },
+        Err(_) => http_fields.iter().for_each(check_http_host),
     }
     hosts
+}
+
+/// Reports an entry of `allowed_http_hosts` that is none.
+fn check_http_host(field: &Field<'_>) {
+    let entry = field.if_string().map(str::to_owned);
+    if let Err(error) = hosts::from_allowed_http_hosts(entry.as_slice(), false) {
+        field.report(error.to_string());
+    }
 }
 
 fn read_host(field: &Field<'_>, variables: &BTreeMap<String, Variable>) -> Option<String> {
@@ -263,9 +268,9 @@ pub(crate) fn read_executor(table: &Table<'_>) -> Executor {
 /// The status of a response.
 pub(crate) fn read_status(field: &Field<'_>) -> Option<u16> {
     let status = field.integer()?;
-    let status = u16::try_from(status).ok().filter(|status| (100..=599).contains(status));
+    let status = u16::try_from(status).ok().filter(|status| (200..=599).contains(status));
     if status.is_none() {
-        field.report("must be a status code from 100 to 599");
+        field.report("must be a status code from 200 to 599");
     }
     status
 }

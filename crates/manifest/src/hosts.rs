@@ -66,9 +66,9 @@ pub enum HostError {
     /// There is no `://`.
     #[error("`{0}` has no scheme: write `scheme://host:port`, such as `https://{0}`")]
     NoScheme(String),
-    /// It was the way to allow everything before `allowed_outbound_hosts`.
-    #[error("`insecure:allow-all` is not an outbound host: write `*://*:*`")]
-    AllowAll,
+    /// It is empty, or a way to allow everything that there is elsewhere.
+    #[error("`{0}` is not an outbound host: write `scheme://host:port`, or `*://*:*` to allow everything")]
+    NotOne(String),
     /// The scheme is neither `*` nor a name.
     #[error("`{0}` is not a scheme: use a name such as `https`, or `*`")]
     Scheme(String),
@@ -93,8 +93,10 @@ impl FromStr for OutboundHost {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        if text == ALLOW_ALL {
-            return Err(HostError::AllowAll);
+        // As in Spin: values of variables often come with the end of a line.
+        let text = text.trim();
+        if matches!(text, "" | "*" | ALLOW_ALL) {
+            return Err(HostError::NotOne(text.to_owned()));
         }
         let (scheme_text, rest) = text.split_once("://").ok_or_else(|| HostError::NoScheme(text.to_owned()))?;
         let scheme = parse_scheme(scheme_text)?;
@@ -225,8 +227,6 @@ const EVERY_HTTP: [&str; 3] = ["http://*:*", "https://*:*", "http://self"];
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{entry}` {problem}")]
 pub struct HttpHostError {
-    /// The index of the entry in its list.
-    pub index: usize,
     entry: String,
     problem: &'static str,
 }
@@ -247,9 +247,8 @@ pub fn from_allowed_http_hosts(entries: &[String], databases: bool) -> Result<Ve
         hosts.extend(EVERY_HTTP.map(str::to_owned));
         return Ok(hosts);
     }
-    for (index, entry) in entries.iter().enumerate() {
-        let authority =
-            http_authority(entry).map_err(|problem| HttpHostError { index, entry: entry.clone(), problem })?;
+    for entry in entries {
+        let authority = http_authority(entry).map_err(|problem| HttpHostError { entry: entry.clone(), problem })?;
         if authority == "self" {
             hosts.push("http://self".to_owned());
         } else {
@@ -344,6 +343,7 @@ mod tests {
             }
         );
         assert_eq!(host("no://no:0000").ports, Ports::Range(0..1));
+        assert_eq!(host(" https://example.com\n"), host("https://example.com"));
         assert_eq!(host("http://self").host, HostPattern::Own);
         assert_eq!(host("http://*.spin.internal").host, HostPattern::Below("spin.internal".to_owned()));
     }
@@ -353,6 +353,9 @@ mod tests {
         for (text, part) in [
             ("example.com", "`https://example.com`"),
             ("insecure:allow-all", "`*://*:*`"),
+            ("*", "`*://*:*`"),
+            ("", "`scheme://host:port`"),
+            ("*://*.spin.internal", "needs a port"),
             ("https://example.com/path", "remove the path"),
             ("https://user@example.com", "remove the path"),
             ("ht tp://example.com", "is not a scheme"),

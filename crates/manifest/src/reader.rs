@@ -5,6 +5,7 @@
 //! [`read`] returns all problems instead of the result.
 
 mod lines;
+mod words;
 
 use std::{cell::RefCell, collections::BTreeMap, ops::Range};
 
@@ -15,6 +16,9 @@ use toml::{
 
 use crate::problem::{ManifestError, Place, Problem};
 use lines::Lines;
+use words::{article, join};
+
+pub(crate) use words::{list, near, suggest};
 
 /// The largest text that is read, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -282,11 +286,14 @@ impl<'d> Field<'d> {
     }
 
     pub(crate) fn integer(&self) -> Option<i64> {
-        let number = self.value.as_integer();
-        number.and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok()).or_else(|| {
-            let advice = if self.value.is_str() { ": remove the quotes" } else { "" };
-            self.expected("an integer", advice)
-        })
+        if self.value.as_integer().is_some() {
+            return self.if_integer().or_else(|| {
+                self.report("is a number beyond all that can be meant");
+                None
+            });
+        }
+        let advice = if self.value.is_str() { ": remove the quotes" } else { "" };
+        self.expected("an integer", advice)
     }
 
     /// The integer, when it is one; nothing is reported otherwise.
@@ -353,46 +360,5 @@ impl<'d> Field<'d> {
             DeValue::Boolean(value) => !value,
             DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) => false,
         }
-    }
-}
-
-/// `path.key`, with quotes where TOML needs them.
-fn join(path: &str, key: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let quoted = !key.is_empty() && key.chars().all(bare);
-    let key = if quoted { key.to_owned() } else { format!("{key:?}") };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
-}
-
-fn article(noun: &str) -> String {
-    format!("{} {noun}", if noun.starts_with(['a', 'i']) { "an" } else { "a" })
-}
-
-/// The one of `known` that `name` may have been meant to be.
-pub(crate) fn near<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= 1.max(candidate.len() / 4) && *distance < candidate.len())
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// `did you mean …` when one of `known` is near, all of them otherwise.
-pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
-    match near(name, known) {
-        Some(candidate) => format!("did you mean `{candidate}`?"),
-        None if known.is_empty() => "nothing is known here; remove it".to_owned(),
-        None => format!("known here: {}", list(known)),
-    }
-}
-
-/// `` `a`, `b` and `c` ``.
-pub(crate) fn list(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    match quoted.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} and {last}", others.join(", ")),
-        None => String::new(),
     }
 }

@@ -175,7 +175,7 @@ pub enum FilesPattern {
     Glob(String),
     /// A file or a directory, elsewhere.
     Placed {
-        /// The path, relative to the manifest's directory.
+        /// The path, relative to the manifest's directory; `..` leads out of it.
         source: String,
         /// The path in the guest, without its leading `/`; empty for the root.
         destination: String,

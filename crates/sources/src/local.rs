@@ -1,8 +1,9 @@
 //! An application in a directory: `spin.toml`, and what it names.
 //!
 //! Promise: the same directory always gives the same [`Application`]; every byte that it names is in the [`Store`];
-//! and no component is given a file from outside the directory, whatever patterns and symbolic links say. (Its wasm
-//! may come from outside: build tools put it into a shared target directory.)
+//! and no component is given a file from outside the directory, whatever patterns and symbolic links say, unless a pair
+//! of `source` and `destination` names it. (Its wasm may come from outside: build tools put it into a shared target
+//! directory.)
 //!
 //! Everything here blocks: call it from a thread that may.
 //!
@@ -222,10 +223,15 @@ pub fn read_manifest(path: &Path) -> Result<String, LocalError> {
     }
 }
 
-/// Whether `path` names a wasm file, which stands for a manifest ([`read_manifest`]).
+/// Whether `path` names a wasm file, or one of its text format (`.wat`), which stands for a manifest ([`read_manifest`]).
 #[must_use]
 pub fn is_wasm(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "wasm")
+    path.extension().is_some_and(|extension| extension == "wasm") || is_text(path)
+}
+
+/// Whether `path` names a file of wasm's text format.
+fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wat")
 }
 
 /// The directory, without symbolic links, that the paths in `manifest` are relative to. It is where the manifest was found, also
@@ -258,11 +264,8 @@ impl AppDir<'_> {
             return Ok(Resolved { source, files });
         }
         for (path, found) in self.find_files(spec)? {
-            let content = self.store.insert_file(&found.file).map_err(|source| LocalError::Store {
-                at: self.at(&found.place),
-                what: found.file.display().to_string(),
-                source,
-            })?;
+            let stored = self.store.insert_file(&found.file);
+            let content = stored.map_err(self.not_stored(&found.place, found.file.display().to_string()))?;
             files.push(File { path, content });
         }
         Ok(Resolved { source, files })
@@ -271,6 +274,12 @@ impl AppDir<'_> {
     /// A place in the manifest, for messages.
     fn at(&self, place: &Place) -> String {
         format!("{}:{place}", self.file)
+    }
+
+    /// What an error of the store means for `what`, which is named at `place`.
+    fn not_stored(&self, place: &Place, what: String) -> impl FnOnce(StoreError) -> LocalError {
+        let at = self.at(place);
+        |source| LocalError::Store { at, what, source }
     }
 
     fn problem(&self, place: &Place, problem: impl Into<String>) -> LocalError {

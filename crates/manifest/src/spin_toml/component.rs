@@ -45,7 +45,7 @@ pub(super) fn read_component(
         exclude_files: table
             .list("exclude_files")
             .iter()
-            .filter_map(|field| read_glob(field, &field.string()?))
+            .filter_map(|field| check_glob(field, read_relative(field, &field.string()?)?))
             .collect(),
         environment: read_environment(table),
         variables: read_templates(table, templates, variables),
@@ -80,13 +80,13 @@ fn read_files(table: &Table<'_>) -> Vec<FilesEntry> {
 
 fn read_files_entry(field: &Field<'_>) -> Option<FilesEntry> {
     let pattern = match (field.if_string(), field.if_table()) {
-        (Some(glob), _) => FilesPattern::Glob(read_glob(field, glob)?),
+        (Some(glob), _) => FilesPattern::Glob(check_glob(field, read_below(field, glob)?)?),
         (None, Some(table)) => {
             let source = table.required("source", "`source = \"directory\"`");
             let destination = table.required("destination", "`destination = \"/path/in/the/guest\"`");
             table.finish();
             FilesPattern::Placed {
-                source: source.and_then(|source| read_below(&source, &source.string()?))?,
+                source: source.and_then(|source| read_relative(&source, &source.string()?))?,
                 destination: destination.and_then(|destination| read_destination(&destination))?,
             }
         }
@@ -98,9 +98,8 @@ fn read_files_entry(field: &Field<'_>) -> Option<FilesEntry> {
     Some(FilesEntry { place: field.place(), pattern })
 }
 
-/// A pattern below the directory of the manifest, without `./`.
-fn read_glob(field: &Field<'_>, text: &str) -> Option<String> {
-    let pattern = read_below(field, text)?;
+/// The pattern, if it can be one.
+fn check_glob(field: &Field<'_>, pattern: String) -> Option<String> {
     let problem = if pattern.is_empty() || pattern.ends_with("/.") {
         "must name something below the directory of the manifest: for all of a directory write `{ source = \"…\", destination = \"/…\" }`, or a pattern that ends in `/**/*`"
     } else if pattern.split('/').any(|part| part.contains("**") && part != "**") {
@@ -112,15 +111,23 @@ fn read_glob(field: &Field<'_>, text: &str) -> Option<String> {
     None
 }
 
-/// A path below the directory of the manifest, without `./`; empty, as `.`, for the directory itself.
+/// A path below the directory of the manifest, as [`read_relative`] reads it.
 fn read_below(field: &Field<'_>, text: &str) -> Option<String> {
+    let path = read_relative(field, text)?;
+    if path.split('/').any(|part| part == "..") {
+        field.report("must not have `..` in it: for files outside the directory of the manifest write `{ source = \"../…\", destination = \"/…\" }`");
+        return None;
+    }
+    Some(path)
+}
+
+/// A path relative to the directory of the manifest, without `./`; empty, as `.`, for the directory itself.
+fn read_relative(field: &Field<'_>, text: &str) -> Option<String> {
     let trimmed = if text == "." { "" } else { text.strip_prefix("./").unwrap_or(text) };
     let problem = if trimmed.contains('\0') {
-        "must name something below the directory of the manifest"
+        "must not have a NUL in it"
     } else if trimmed.starts_with('/') || trimmed.contains('\\') {
         "must be relative to the directory of the manifest, with `/` between its parts"
-    } else if trimmed.split('/').any(|part| part == "..") {
-        "must not have `..` in it: only files below the directory of the manifest can be given to a component"
     } else {
         return Some(trimmed.to_owned());
     };

@@ -1,18 +1,25 @@
 //! `[component.x.dependencies]` and the middleware of triggers: what a component imports from other components.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+mod library;
+mod name;
 
-use semver::{Version, VersionReq};
+use std::collections::BTreeSet;
+
+use semver::VersionReq;
 
 use super::{
-    Location, Manifest, PackageVersion,
+    Location, PackageVersion,
     source::{read_path, read_registry, read_url},
 };
 use crate::{
     application::ComponentId,
-    problem::{Place, Problem},
+    problem::Place,
     reader::{Field, Table, list, suggest},
 };
+
+pub(super) use library::library_problems;
+pub use name::{DependencyName, DependencyNameError, is_compatible};
+pub(super) use name::{is_kebab, is_package};
 
 /// A component that is composed into another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,22 +43,6 @@ pub enum DependencyWasm {
     Own(Location),
     /// The source of a component of the application.
     Component(ComponentId),
-}
-
-/// The imports that a [`Dependency`] satisfies.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DependencyName {
-    /// The import of this name, such as `my-import`.
-    Plain(String),
-    /// Interfaces: `namespace:package[/interface][@version]`.
-    Package {
-        /// `namespace:package`.
-        package: String,
-        /// One interface; all of the package otherwise.
-        interface: Option<String>,
-        /// A version that the import's is compatible with; any otherwise.
-        version: Option<Version>,
-    },
 }
 
 /// What a dependency may do of what its component may do.
@@ -125,121 +116,6 @@ impl Capability {
             Self::Variables => "variables",
         }
     }
-}
-
-/// Why a string is not a [`DependencyName`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not the name of a dependency: use `namespace:package`, `namespace:package/interface`, either with `@1.2.3`, or the plain name of an import such as `my-import`"
-)]
-pub struct DependencyNameError(String);
-
-impl FromStr for DependencyName {
-    type Err = DependencyNameError;
-
-    fn from_str(text: &str) -> Result<Self, DependencyNameError> {
-        let bad = || DependencyNameError(text.to_owned());
-        if !text.contains([':', '/', '@']) {
-            return if is_kebab(text) { Ok(Self::Plain(text.to_owned())) } else { Err(bad()) };
-        }
-        let (path, version) = match text.split_once('@') {
-            Some((path, version)) => (path, Some(Version::parse(version).map_err(|_| bad())?)),
-            None => (text, None),
-        };
-        let (package, interface) = path.split_once('/').map_or((path, None), |(package, rest)| (package, Some(rest)));
-        if !is_package(package) || interface.is_some_and(|interface| !is_kebab(interface)) {
-            return Err(bad());
-        }
-        Ok(Self::Package { package: package.to_owned(), interface: interface.map(str::to_owned), version })
-    }
-}
-
-impl fmt::Display for DependencyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(name) => f.write_str(name),
-            Self::Package { package, interface, version } => {
-                f.write_str(package)?;
-                if let Some(interface) = interface {
-                    write!(f, "/{interface}")?;
-                }
-                version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))
-            }
-        }
-    }
-}
-
-impl DependencyName {
-    /// Whether the import `import` of a component, such as `namespace:package/interface@1.2.3`, is meant.
-    #[must_use]
-    pub fn matches(&self, import: &str) -> bool {
-        match self {
-            Self::Plain(name) => name == import,
-            Self::Package { package, interface, version } => {
-                let Ok(Self::Package { package: theirs, interface: Some(their_interface), version: their_version }) =
-                    import.parse()
-                else {
-                    return false;
-                };
-                *package == theirs
-                    && interface.as_ref().is_none_or(|interface| *interface == their_interface)
-                    && match (version, &their_version) {
-                        (None, _) => true,
-                        (Some(ours), Some(theirs)) => is_compatible(ours, theirs),
-                        (Some(_), None) => false,
-                    }
-            }
-        }
-    }
-
-    /// Whether one import could be meant by both.
-    fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Package { package, interface, version },
-                Self::Package { package: other, interface: other_interface, version: other_version },
-            ) => {
-                let versions = match (version, other_version) {
-                    (Some(one), Some(other)) => is_compatible(one, other),
-                    _ => true,
-                };
-                let interfaces = match (interface, other_interface) {
-                    (Some(one), Some(other)) => one == other,
-                    _ => true,
-                };
-                package == other && versions && interfaces
-            }
-            _ => self == other,
-        }
-    }
-}
-
-/// Whether code made for one of two versions runs with the other, by the rules of semantic versions: the same major
-/// version, the same minor one before 1.0, the same patch before 0.1; a pre-release is compatible with itself only.
-#[must_use]
-pub fn is_compatible(one: &Version, other: &Version) -> bool {
-    let track = |version: &Version| match (version.major, version.minor) {
-        _ if !version.pre.is_empty() => (version.major, version.minor, version.patch),
-        (0, 0) => (0, 0, version.patch),
-        (0, minor) => (0, minor, 0),
-        (major, _) => (major, 0, 0),
-    };
-    one.pre == other.pre && track(one) == track(other)
-}
-
-/// Words of ASCII letters and digits with `-` between them: each starts with a letter and is in one case.
-pub(super) fn is_kebab(text: &str) -> bool {
-    let word = |word: &str| {
-        word.starts_with(|c: char| c.is_ascii_alphabetic())
-            && word.bytes().all(|b| b.is_ascii_alphanumeric())
-            && (word.bytes().all(|b| !b.is_ascii_uppercase()) || word.bytes().all(|b| !b.is_ascii_lowercase()))
-    };
-    text.split('-').all(word)
-}
-
-/// `namespace:package`.
-pub(super) fn is_package(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(namespace, name)| is_kebab(namespace) && is_kebab(name))
 }
 
 /// `dependencies` of a component or of a profile.
@@ -400,70 +276,4 @@ fn read_capability(field: &Field<'_>) -> Option<Capability> {
         field.report(format!("`{text}` is nothing that can be inherited: {hint}"));
     }
     found
-}
-
-/// More dependencies than a component has imports.
-const MOST_DEPENDENCIES: usize = 500;
-
-/// What is wrong with the components that others use as dependencies, and with dependencies that profiles changed.
-///
-/// As in Spin, such a component must not be granted anything: it would not get it.
-pub(super) fn library_problems(manifest: &Manifest) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (user, spec) in &manifest.components {
-        if spec.dependencies.len() > MOST_DEPENDENCIES {
-            let message = format!("has {} dependencies, and may have {MOST_DEPENDENCIES}", spec.dependencies.len());
-            problems.push(Problem { place: spec.place.clone(), message });
-            continue;
-        }
-        for (index, dependency) in spec.dependencies.iter().enumerate() {
-            let overlaps = |other: &&Dependency| match (&other.name, &dependency.name) {
-                (Some(other), Some(name)) => other.overlaps(name),
-                _ => false,
-            };
-            if let Some(other) =
-                spec.dependencies.iter().take(index).find(overlaps).and_then(|other| other.name.as_ref())
-            {
-                let message =
-                    format!("would satisfy the same imports as `{other}`: make one of the two names more specific");
-                problems.push(Problem { place: dependency.place.clone(), message });
-            }
-        }
-        for dependency in spec.dependencies.iter().chain(&spec.middleware) {
-            let DependencyWasm::Component(id) = &dependency.wasm else { continue };
-            if let Some(message) = library_problem(manifest, user, id) {
-                problems.push(Problem { place: dependency.place.clone(), message });
-            }
-        }
-    }
-    problems.sort();
-    problems.dedup();
-    problems
-}
-
-fn library_problem(manifest: &Manifest, user: &ComponentId, id: &ComponentId) -> Option<String> {
-    let Some(spec) = manifest.components.get(id) else {
-        let known: Vec<&str> = manifest.components.keys().map(ComponentId::as_str).collect();
-        return Some(format!("there is no component `{id}`: add `[component.{id}]`; {}", suggest(id.as_str(), &known)));
-    };
-    if id == user {
-        return Some(format!("component `{id}` cannot be a dependency of itself"));
-    }
-    let granted = [
-        ("ai_models", spec.ai_models.is_empty()),
-        ("allowed_outbound_hosts", spec.allowed_outbound_hosts.is_empty()),
-        ("dependencies", spec.dependencies.is_empty()),
-        ("environment", spec.environment.is_empty()),
-        ("files", spec.files.is_empty()),
-        ("key_value_stores", spec.key_value_stores.is_empty()),
-        ("sqlite_databases", spec.sqlite_databases.is_empty()),
-        ("variables", spec.variables.is_empty()),
-    ];
-    let surprises: Vec<&str> = granted.iter().filter(|(_, empty)| !empty).map(|(key, _)| *key).collect();
-    (!surprises.is_empty()).then(|| {
-        format!(
-            "component `{id}` has {}, which it would not have as a dependency of `{user}`: remove them there, and let it inherit what `{user}` has with `inherit_configuration`",
-            list(&surprises)
-        )
-    })
 }

@@ -94,7 +94,7 @@ prop_compose! {
         authors in collection::vec(".{1,8}", 0..3),
         variables in collection::btree_map("[a-z]{1,4}", (option::of(".{0,8}"), option::of(".{0,8}"), any::<bool>()), 0..3),
         components in collection::btree_map(id(), component(), 1..4),
-        routes in collection::vec((option::of("/[a-z]{0,3}(/:[a-z])?(/\\.\\.\\.)?"), any::<prop::sample::Index>(), executor(), option::of(100..600u16)), 1..5),
+        routes in collection::vec((option::of("/[a-z]{0,3}(/:[a-z])?(/\\.\\.\\.)?"), any::<prop::sample::Index>(), executor(), option::of(200..600u16)), 1..5),
         traditional in any::<bool>(),
     ) -> Application {
         let ids: Vec<ComponentId> = components.keys().cloned().collect();

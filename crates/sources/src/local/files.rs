@@ -1,4 +1,5 @@
-//! The files of a component: which there are, and that all of them are below the directory of the manifest.
+//! The files of a component: which there are, and that all of them are below the directory of the manifest, or below what a
+//! pair of `source` and `destination` names.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -30,7 +31,8 @@ impl AppDir<'_> {
         let exclude = self.excluded(spec)?;
         let mut all = BTreeMap::new();
         for entry in &spec.files {
-            let search = Search { app: self, place: &entry.place, exclude: &exclude, build: spec.build.as_ref() };
+            let (place, build) = (&entry.place, spec.build.as_ref());
+            let search = Search { app: self, place, exclude: &exclude, build, named: None };
             let found = search.entry(entry)?;
             if found.is_empty() {
                 // Spin runs such an application too: a directory that is filled later may be empty.
@@ -46,9 +48,10 @@ impl AppDir<'_> {
 
     fn excluded(&self, spec: &ComponentSpec) -> Result<GlobSet, LocalError> {
         let mut set = GlobSetBuilder::new();
-        for pattern in &spec.exclude_files {
+        for (index, pattern) in spec.exclude_files.iter().enumerate() {
             // As in Spin, `*` goes across directories here: what an author excludes must not be given by a deeper directory.
-            set.add(Glob::new(pattern).map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))?);
+            let glob = Glob::new(pattern);
+            set.add(glob.map_err(|error| self.problem(&spec.place, format!("exclude_files[{index}]: {error}")))?);
         }
         set.build().map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))
     }
@@ -90,6 +93,8 @@ struct Search<'a> {
     place: &'a Place,
     exclude: &'a GlobSet,
     build: Option<&'a Build>,
+    /// The `source` of a pair, without symbolic links. As in Spin, it may be outside the directory of the manifest.
+    named: Option<&'a Path>,
 }
 
 /// Paths in the guest and files here.
@@ -117,14 +122,14 @@ impl Search<'_> {
 
     fn placed(&self, source: &str, destination: &str) -> Result<Files, LocalError> {
         let source = self.app.root.join(source);
-        if !source.exists() {
+        let Ok(named) = source.canonicalize() else {
             return Err(self.missing(&self.app.shown(&source).to_string()));
-        }
+        };
         let is_dir = source.is_dir();
         if !is_dir && destination.is_empty() {
             return Err(self.problem("a file needs a destination with a name, such as `/name`"));
         }
-        let files = self.within(&source, None)?;
+        let files = Search { named: Some(&named), ..*self }.within(&source, None)?;
         files
             .into_iter()
             .map(|(_, file)| {
@@ -168,8 +173,9 @@ impl Search<'_> {
         let shown = self.app.shown(path);
         match path.canonicalize() {
             Ok(real) if real.starts_with(&self.app.root) => Ok(()),
+            Ok(real) if self.named.is_some_and(|named| real.starts_with(named)) => Ok(()),
             Ok(real) => Err(self.problem(format!(
-                "{shown} leads to {}, which is outside the directory of the manifest: copy it there, or add {shown} to exclude_files",
+                "{shown} leads to {}, which is outside the directory of the manifest: copy it there, name it as the source of a pair, or add {shown} to exclude_files",
                 real.display()
             ))),
             Err(error) => Err(self.problem(format!("cannot follow {shown}: {error}"))),

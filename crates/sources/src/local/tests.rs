@@ -136,6 +136,39 @@ fn a_file_or_a_directory_is_placed_where_the_manifest_says() {
 }
 
 #[test]
+fn a_pair_may_name_what_is_outside_the_directory_of_the_manifest() {
+    let dir = Dir::new("").write("shared/a.css", b"").write("shared/deep/b.css", b"").write("shared/c.key", b"");
+    let app = dir.path("app");
+    fs::create_dir(&app).unwrap();
+    for name in ["spin.toml", "hello.wasm"] {
+        fs::rename(dir.path(name), app.join(name)).unwrap();
+    }
+    symlink("../shared", app.join("link")).unwrap();
+    let paths = |files: &str| {
+        let text = fs::read_to_string(app.join("spin.toml")).unwrap();
+        let text = format!("{}source = \"hello.wasm\"\n{files}", text.split("source =").next().unwrap());
+        fs::write(app.join("spin.toml"), text).unwrap();
+        let loaded = load(&app, &dir.store()).map_err(|error| error.to_string())?;
+        let component = loaded.application.components.into_values().next().unwrap();
+        Ok::<_, String>(component.files.into_iter().map(|file| file.path).collect::<Vec<_>>())
+    };
+    for source in ["../shared", "../app/../shared/", "link"] {
+        let files = format!("files = [{{ source = {source:?}, destination = \"/css\" }}]\nexclude_files = [\"*.key\"]");
+        assert_eq!(paths(&files).unwrap(), ["css/a.css", "css/deep/b.css"], "{source}");
+    }
+    let file = "files = [{ source = \"../shared/a.css\", destination = \"/x\" }]";
+    assert_eq!(paths(file).unwrap(), ["x"]);
+    let excluded = "files = [{ source = \"../shared\", destination = \"/\" }]\nexclude_files = [\"../shared/deep/**\"]";
+    assert_eq!(paths(excluded).unwrap(), ["a.css", "c.key"]);
+    assert!(paths("files = [\"link/*\"]").unwrap_err().contains("name it as the source of a pair"));
+    symlink("../app/hello.wasm", dir.path("shared/in")).unwrap();
+    assert_eq!(paths(excluded).unwrap(), ["a.css", "c.key", "in"]);
+    symlink("../elsewhere", dir.path("shared/out")).unwrap();
+    fs::write(dir.path("elsewhere"), "").unwrap();
+    assert!(paths(excluded).unwrap_err().contains("../shared/out leads to "));
+}
+
+#[test]
 fn the_whole_directory_of_the_manifest_can_be_given() {
     for source in ["", ".", "./"] {
         let files =
@@ -297,6 +330,27 @@ fn a_wasm_file_stands_for_an_application_that_answers_every_path_with_it() {
     assert_eq!(wasm.collect::<Vec<_>>(), [Digest::of(WASM)]);
     let error = load(&dir.path("none.wasm"), &dir.store()).unwrap_err();
     assert!(error.to_string().starts_with("there is no application at "), "{error}");
+}
+
+#[test]
+fn the_text_of_a_module_is_as_good_as_its_wasm() {
+    let text = "(module)";
+    let dir = Dir::new("").write("it.wat", text.as_bytes());
+    let digest = |path: &Path| {
+        let loaded = load(path, &dir.store()).map_err(|error| error.to_string())?;
+        Ok::<_, String>(loaded.application.components.into_values().next().unwrap().source.digest)
+    };
+    let expected = Digest::of(&wat::parse_str(text).unwrap());
+    assert_eq!(digest(&dir.path("it.wat")), Ok(expected), "alone");
+    dir.manifest("source = \"it.wat\"\n");
+    assert_eq!(digest(dir.dir.path()), Ok(expected));
+    fs::write(dir.path("it.wat"), "(module\n(nonsense))").unwrap();
+    let problem = dir.problem();
+    let expected = "spin.toml:8:10: component.hello.source: it.wat is not WebAssembly text: ";
+    assert!(problem.starts_with(expected) && problem.ends_with("it.wat:2:2"), "{problem}");
+    assert_eq!(problem.lines().count(), 1);
+    fs::write(dir.path("it.wat"), b"\xff").unwrap();
+    assert!(dir.problem().contains("cannot read it.wat"), "{}", dir.problem());
 }
 
 #[test]

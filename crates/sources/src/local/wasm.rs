@@ -12,7 +12,7 @@ use manifest::{
 };
 use reqwest::{StatusCode, Url};
 
-use super::{AppDir, LocalError, Options, build_advice, open};
+use super::{AppDir, LocalError, Options, build_advice, is_text, open};
 use crate::{
     bindle::{BindleClient, BindleId},
     compose::{self, ComposeError, Part},
@@ -42,11 +42,7 @@ impl AppDir<'_> {
             }
         }
         let stored = self.store.insert_bytes(&wasm);
-        stored.map_err(|source| LocalError::Store {
-            at: self.at(&spec.place),
-            what: format!("the composed component `{id}`"),
-            source,
-        })
+        stored.map_err(self.not_stored(&spec.place, format!("the composed component `{id}`")))
     }
 
     fn compose(
@@ -98,8 +94,7 @@ impl AppDir<'_> {
 
     /// The bytes of what is in the store.
     fn bytes(&self, place: &Place, content: &Content) -> Result<Vec<u8>, LocalError> {
-        let lost = |source| LocalError::Store { at: self.at(place), what: content.digest.to_string(), source };
-        let bytes = self.store.read(content).map_err(lost)?;
+        let bytes = self.store.read(content).map_err(self.not_stored(place, content.digest.to_string()))?;
         bytes.ok_or_else(|| self.problem(place, format!("{} was lost while it was loaded", content.digest)))
     }
 
@@ -138,6 +133,7 @@ impl AppDir<'_> {
         let advice = || build_advice(build);
         let problem = match starts_like_wasm(&file) {
             Ok(true) => None,
+            Ok(false) if is_text(&file) => return self.wasm_text(place, path, &file),
             Ok(false) => Some(format!("{path} is not WebAssembly: {}", advice())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Some(format!("there is no file {path}: {}", advice()))
@@ -146,12 +142,22 @@ impl AppDir<'_> {
         };
         match problem {
             Some(problem) => Err(self.problem(place, problem)),
-            None => self.store.insert_file(&file).map_err(|source| LocalError::Store {
-                at: self.at(place),
-                what: path.to_owned(),
-                source,
-            }),
+            None => self.store.insert_file(&file).map_err(self.not_stored(place, path.to_owned())),
         }
+    }
+
+    /// What the text in `file` stands for, which may be written instead of wasm.
+    fn wasm_text(&self, place: &Place, path: &str, file: &Path) -> Result<Content, LocalError> {
+        let text = open(file).and_then(io::read_to_string);
+        let text = text.map_err(|error| self.problem(place, format!("cannot read {path} ({error})")))?;
+        let wasm = wat::parse_str(&text).map_err(|mut error| {
+            error.set_path(path);
+            let error = error.to_string();
+            // What is wrong, and where; the rest repeats the line.
+            let said: Vec<&str> = error.lines().take(2).map(str::trim).collect();
+            self.problem(place, format!("{path} is not WebAssembly text: {}", said.join(" ")))
+        })?;
+        self.store.insert_bytes(&wasm).map_err(self.not_stored(place, path.to_owned()))
     }
 
     fn wasm_url(&self, source: &Source, url: &str, digest: &Digest) -> Result<Content, LocalError> {
@@ -165,13 +171,13 @@ impl AppDir<'_> {
         if !bytes.starts_with(&MAGIC) {
             return Err(self.problem(&source.place, format!("{url} is not WebAssembly")));
         }
-        let stored = self.store.insert_bytes(&bytes);
-        stored.map_err(|error| LocalError::Store { at: self.at(&source.place), what: url.to_owned(), source: error })
+        self.store.insert_bytes(&bytes).map_err(self.not_stored(&source.place, url.to_owned()))
     }
 
     fn wasm_parcel(&self, source: &Source, reference: &str, parcel: Digest) -> Result<Content, LocalError> {
         let Some(client) = &self.options.bindle else {
-            let problem = "is a parcel of another bundle, which needs a Bindle server: give one, or name a file";
+            let problem =
+                "is a parcel of another bundle, which needs a Bindle server: add --bindle-server URL, or name a file";
             return Err(self.problem(&source.place, problem));
         };
         let id: BindleId = reference.parse().map_err(|error| self.problem(&source.place, format!("{error}")))?;
