@@ -58,13 +58,17 @@ pub(super) fn link(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
         |mut store, (descriptor, path_flags, path, wanted): Access| {
             Box::new(async move {
                 let context = store.data_mut();
-                let found = context.filesystem().stat_at(descriptor, path_flags, path).await;
-                let found = match wanted {
-                    // Every mount is read-only.
-                    AccessType::Access(modes) if modes.contains(Modes::WRITABLE) => {
-                        found.and(Err(ErrorCode::ReadOnly.into()))
+                let mount = Resource::new_borrow(descriptor.rep());
+                let mut filesystem = context.filesystem();
+                let found = match (filesystem.stat_at(descriptor, path_flags, path).await, wanted) {
+                    (Ok(_), AccessType::Access(modes)) if modes.contains(Modes::WRITABLE) => {
+                        let flags = filesystem.get_flags(mount).await;
+                        flags.and_then(|flags| {
+                            let may = flags.contains(DescriptorFlags::MUTATE_DIRECTORY);
+                            if may { Ok(()) } else { Err(ErrorCode::ReadOnly.into()) }
+                        })
                     }
-                    AccessType::Access(_) | AccessType::Exists => found.map(|_| ()),
+                    (found, AccessType::Access(_) | AccessType::Exists) => found.map(|_| ()),
                 };
                 answer(context, found)
             })
