@@ -170,6 +170,25 @@ fn missing_variables(
     })
 }
 
+/// One sentence about variables that are set and that the application does not declare: often a name is misspelt.
+pub(crate) fn undeclared_variables(revision: &RevisionSpec) -> Option<String> {
+    let declared = &revision.application.variables;
+    let quoted = |name: &String| format!("`{name}`");
+    let unknown: Vec<String> =
+        revision.variables.keys().filter(|name| !declared.contains_key(*name)).map(quoted).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let known = match declared.keys().map(quoted).collect::<Vec<_>>() {
+        known if known.is_empty() => "none".to_owned(),
+        known => known.join(", "),
+    };
+    let unknown = unknown.join(" and ");
+    Some(format!(
+        "spec.variables sets {unknown}, which the application does not declare (it declares {known}): nobody reads it."
+    ))
+}
+
 /// What of an app's configuration makes it another revision. Where content is fetched from does not.
 #[derive(Serialize)]
 struct Configuration<'a> {

@@ -208,6 +208,24 @@ fn changed_variable_is_another_revision_with_the_same_content() {
     assert_eq!(world.view.status.resolved_digest, before.resolved_digest);
 }
 
+#[test]
+fn variable_that_the_application_does_not_declare_is_told_and_stops_nothing() {
+    let mut world = serving();
+    let values = ["gretting", "greeting"].map(|name| (name.to_owned(), control::SecretString::new("hunter2")));
+    world.view.variables = Variables::Resolved(values.into());
+    if let Bundle::Resolved { application, .. } = &mut world.view.bundle {
+        application.variables.insert("greeting".to_owned(), manifest::Variable::default());
+    }
+    world.settle();
+    let message = world.condition(C::Resolved).message.clone();
+    assert!(
+        message.contains("sets `gretting`, which the application does not declare (it declares `greeting`)"),
+        "{message}"
+    );
+    assert!(!message.contains("hunter2"));
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
 fn config(text: &str) -> ConfigText {
     let config = manifest::runtime_config::parse(text, "runtime-config.toml", manifest::runtime_config::Origin::App);
     ConfigText { text: control::SecretString::new(text), config: Box::new(config.unwrap()) }

@@ -7,7 +7,7 @@ use super::{failures, is_true};
 use crate::{
     place::was_published,
     plan::Facts,
-    resolve::Resolution,
+    resolve::{self, Resolution},
     storage,
     view::{Contact, Runtime, ServiceState},
 };
@@ -56,7 +56,8 @@ pub(super) fn resolved(facts: &Facts<'_>) -> Progress {
     match &facts.resolution {
         Resolution::Known { digest, revision } => {
             let mut message = format!("The spec names content with digest {digest}.");
-            if let Some(hint) = storage::hint(facts.view, revision) {
+            let hints = [resolve::undeclared_variables(revision), storage::hint(facts.view, revision)];
+            for hint in hints.into_iter().flatten() {
                 message.push(' ');
                 message.push_str(&hint);
             }
