@@ -20,6 +20,7 @@ pub mod engine;
 pub mod executor;
 pub mod host;
 pub mod loader;
+pub mod machine;
 pub mod metrics;
 pub mod open_files;
 pub mod runtime;

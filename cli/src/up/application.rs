@@ -28,8 +28,8 @@ const MANIFEST: &str = "spin.toml";
 /// Which application.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// The application: a spin.toml, the directory that it is in, a wasm file that answers every path, or the id of a bindle
-    /// [default: spin.toml, here or above]
+    /// The application: a spin.toml, the directory that it is in, a wasm file (.wasm or .wat) that answers every path, or the id
+    /// of a bindle [default: spin.toml, here or above]
     #[arg(short = 'f', long, group = "application", value_name = "SOURCE")]
     from: Option<String>,
     /// The application: a spin.toml, the directory that it is in, or a wasm file

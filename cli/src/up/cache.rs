@@ -23,11 +23,6 @@ use sources::{Blob, Store};
 
 /// How long content stays that nobody uses.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How much components may print in a second, and the longest line, in bytes: more than where apps share a runtime.
-const OUTPUT: u64 = 64 << 20;
-const LONGEST_LINE: usize = 1 << 20;
-/// How many guests have room in the address space.
-const MOST_INSTANCES: i64 = 20_000;
 /// How much content stays, in bytes.
 const LARGEST: u64 = 4 << 30;
 
@@ -54,9 +49,6 @@ pub(super) struct CacheArgs {
     disable_pooling: bool,
     #[arg(long, env = "SPIN_WASMTIME_POOLING", hide = true, value_parser = BoolishValueParser::new())]
     wasmtime_pooling: Option<bool>,
-    /// How many guests may run at once [default: 1000]
-    #[arg(long, env = "SPIN_MAX_INSTANCE_COUNT", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=MOST_INSTANCES))]
-    max_instance_count: Option<u32>,
     /// Have compiled code tell native debuggers and profilers about the guest's source
     #[arg(long)]
     debug_info: bool,
@@ -97,24 +89,20 @@ pub(super) struct Cache {
 }
 
 impl CacheArgs {
-    /// Opens the cache, and sweeps it if nobody else uses it.
+    /// Opens the cache, and sweeps it if nobody else uses it. Guests may use what `guests` says.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(super) fn open(&self) -> anyhow::Result<Cache> {
+    pub(super) fn open(&self, guests: EngineConfig) -> anyhow::Result<Cache> {
         let (dir, temporary) = self.dir()?;
         let lock = lock_file(&dir).context("no place for content (--cache-dir)")?;
         let alone = lock.try_lock().is_ok();
         let store = Store::open(dir.join(CONTENT)).context("no place for content (--cache-dir)")?;
-        let defaults = EngineConfig::default();
         let engine = Engine::new(EngineConfig {
             cache_dir: self.compiled(&dir)?,
             pooling: !self.disable_pooling && self.wasmtime_pooling.unwrap_or(true),
             debug_info: self.debug_info,
-            max_instances: self.max_instance_count.unwrap_or(defaults.max_instances),
-            default_output: OUTPUT,
-            longest_line: LONGEST_LINE,
-            ..defaults
+            ..guests
         })?;
         if alone {
             if let Err(error) = sweep(&store, &engine) {
@@ -239,20 +227,19 @@ mod tests {
             cache: None,
             disable_pooling: true,
             wasmtime_pooling: None,
-            max_instance_count: None,
             debug_info: false,
             xdg_cache_home: None,
             home: None,
         };
-        let first = args().open().unwrap();
+        let first = args().open(EngineConfig::default()).unwrap();
         let content = first.store.insert_bytes(b"old").unwrap();
         let path = first.store.get(&content).unwrap().unwrap();
         File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        let second = args().open().unwrap();
+        let second = args().open(EngineConfig::default()).unwrap();
         assert!(path.exists(), "the first still uses it");
         drop(first);
         drop(second);
-        let _third = args().open().unwrap();
+        let _third = args().open(EngineConfig::default()).unwrap();
         assert!(!path.exists());
     }
 
@@ -266,7 +253,6 @@ mod tests {
             cache: Some(file.clone()),
             disable_pooling: true,
             wasmtime_pooling: None,
-            max_instance_count: None,
             debug_info: false,
             xdg_cache_home: None,
             home: None,

@@ -1,12 +1,19 @@
-//! Which components run, and what they are given: environment, variables, memory.
+//! Which components run, and what they are given: environment, variables, memory, files.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
 
 use clap::Args;
 use control::{Limits, SecretString};
 use manifest::Application;
+use node_runtime::{engine::EngineConfig, machine};
 
 use super::variables::{self, VariableFlag};
+
+/// How much components may print in a second, and the longest line, in bytes: more than where apps share a runtime.
+const OUTPUT: u64 = 64 << 20;
+const LONGEST_LINE: usize = 1 << 20;
+/// How many guests have room in the address space.
+const MOST_INSTANCES: i64 = 20_000;
 
 /// The flags.
 #[derive(Debug, Args)]
@@ -24,6 +31,16 @@ pub(super) struct GuestArgs {
     /// The most memory of one instance, in bytes [default: 128 MiB]
     #[arg(long, env = "SPIN_MAX_INSTANCE_MEMORY", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     max_instance_memory: Option<u64>,
+    /// How many guests may run at once [default: 1000]
+    #[arg(long, env = "SPIN_MAX_INSTANCE_COUNT", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=MOST_INSTANCES))]
+    max_instance_count: Option<u32>,
+    /// The memory of all guests together, with what is held for them, in MiB; a request for which there is none left is answered
+    /// with 503 [default: three quarters of the machine's memory]
+    #[arg(long, env = "SPINDLE_GUESTS_MEMORY", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    guests_memory: Option<u64>,
+    /// How many files and sockets guests have open together [default: an eighth of what the process may]
+    #[arg(long, env = "SPINDLE_APP_OPEN_FILES", value_name = "FILES")]
+    app_open_files: Option<NonZeroUsize>,
 }
 
 /// Splits `KEY=VALUE`.
@@ -60,6 +77,22 @@ impl GuestArgs {
         let given = variables::values(&self.variables)?;
         variables::check(application, &given)?;
         Ok(given)
+    }
+
+    /// What all guests together may use. There is no other app that something must be left for.
+    pub(super) fn engine(&self) -> EngineConfig {
+        let defaults = EngineConfig::default();
+        let memory = self.guests_memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
+        let memory = memory.or_else(machine::memory_for_guests);
+        EngineConfig {
+            max_instances: self.max_instance_count.unwrap_or(defaults.max_instances),
+            guests_memory: memory,
+            app_memory: memory,
+            open_files: self.app_open_files.map_or(defaults.open_files, NonZeroUsize::get),
+            default_output: OUTPUT,
+            longest_line: LONGEST_LINE,
+            ..defaults
+        }
     }
 
     /// What one request may use, where a flag says so.

@@ -78,7 +78,7 @@ impl Revisions {
     /// When they name none, or the cache cannot be used.
     pub(super) fn new(args: UpArgs) -> anyhow::Result<Self> {
         let source = args.source.locate()?;
-        let cache = args.cache.open()?;
+        let cache = args.cache.open(args.guests.engine())?;
         let copies = args.files.place_of_copies()?;
         // What is not text is no value of a variable.
         let environment = std::env::vars_os()
@@ -192,7 +192,7 @@ impl Revisions {
         let application = Arc::new(inputs.application.clone());
         let builder = Builder::new(&self.cache.engine, application, &self.cache.store, settings);
         let building = self.telling_progress(inputs, builder.build());
-        let context = building.await.map_err(|error| name_file(error, &inputs.wasm_names))?;
+        let context = building.await.map_err(|error| self.name_file(error, &inputs.wasm_names))?;
         Ok(Revision { serving: Arc::new(Serving::new(revision, HttpApplication::new(context))), copies })
     }
 
@@ -202,6 +202,23 @@ impl Revisions {
                 FilesArgs::copies(&inputs.application, &self.cache.store, dir.path().join(revision.to_string()))
             }
             None => Ok(Mounts { mounts: inputs.direct.clone(), copies: None }),
+        }
+    }
+
+    /// Says which file is to be corrected: that of the wasm that cannot be run, or the manifest.
+    fn name_file(&self, error: BuildError, files: &BTreeMap<ComponentId, String>) -> anyhow::Error {
+        let file = match &error {
+            BuildError::Compile { component, .. }
+            | BuildError::Memory { component, .. }
+            | BuildError::Link { component, .. } => files.get(component).cloned(),
+            _ => None,
+        };
+        let is_config = matches!(error, BuildError::Network(_));
+        let error = anyhow::Error::new(error);
+        match (file, &self.source) {
+            (Some(file), _) => error.context(format!("cannot run {file}")),
+            (None, Source::Local(manifest)) if !is_config => error.context(manifest.display().to_string()),
+            (None, Source::Local(_) | Source::Bindle(_)) => error,
         }
     }
 
@@ -226,20 +243,5 @@ impl Revisions {
             console::say(&format!("Compiled in {:.1} s", began.elapsed().as_secs_f64()));
         }
         done
-    }
-}
-
-/// Says in which file the wasm is that cannot be run.
-fn name_file(error: BuildError, files: &BTreeMap<ComponentId, String>) -> anyhow::Error {
-    let file = match &error {
-        BuildError::Compile { component, .. }
-        | BuildError::Memory { component, .. }
-        | BuildError::Link { component, .. } => files.get(component).cloned(),
-        _ => None,
-    };
-    let error = anyhow::Error::new(error);
-    match file {
-        Some(file) => error.context(format!("cannot run {file}")),
-        None => error,
     }
 }

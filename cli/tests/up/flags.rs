@@ -60,6 +60,8 @@ async fn wrong_usage_is_exit_code_2() {
         (&["--request-timeout", "1..8s"], "a range is not supported"),
         (&["--max-instance-memory", "0"], "--max-instance-memory"),
         (&["--max-instance-count", "0"], "--max-instance-count"),
+        (&["--guests-memory", "0"], "--guests-memory"),
+        (&["--app-open-files", "0"], "--app-open-files"),
         (&["--quiet", "--follow", "a"], "--follow"),
         (&["--disable-cache", "--cache", "x"], "--cache"),
         (&["--tls-cert", "x"], "--tls-key"),
@@ -158,4 +160,19 @@ async fn headers_are_limited_by_the_flag() {
     let answer = get(up.address, &long).await;
     assert!(answer.starts_with("HTTP/1.1 431") || answer.starts_with("HTTP/1.1 414"), "{answer}");
     assert!(get(up.address, "/exact").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_guest_for_which_no_memory_is_left_costs_its_own_request() {
+    let (app, cache) = (application(), tempfile::tempdir().unwrap());
+    let text = include_str!("../../../tests/guests/c/legacy.wat").replace("\"memory\") 1)", "\"memory\") 32)");
+    std::fs::write(app.path().join("hello.wat"), text).unwrap();
+    change_manifest(app.path(), "hello.wasm", "hello.wat");
+    for (mebibytes, status) in [("1", "503"), ("2", "200")] {
+        let up = Up::start(app.path(), cache.path(), &["--guests-memory", mebibytes, "--app-open-files", "600"]).await;
+        let answer = get(up.address, "/exact").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert_eq!(answer.contains("retry-after: 1"), status == "503", "{answer}");
+        up.stopped().await;
+    }
 }

@@ -1,10 +1,10 @@
 //! The flags about guests: what one request, one app and all of them together may use.
 
-use std::{fs, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use clap::Args;
 
-use crate::engine::EngineConfig;
+use crate::{engine::EngineConfig, machine};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Guests")]
@@ -17,8 +17,8 @@ pub(super) struct GuestFlags {
     #[arg(long, env = "SPINDLE_WARM_SLOTS", default_value_t = 200, value_name = "SLOTS")]
     warm_slots: u32,
 
-    /// The linear memory of all guests together, in MiB; one app gets half of it at most [default: three quarters of the
-    /// container's memory limit]
+    /// The memory of all guests together, in MiB; one app gets half of it at most [default: three quarters of the container's
+    /// memory limit, or of the machine's memory]
     #[arg(long, env = "SPINDLE_GUESTS_MEMORY", value_name = "MIB")]
     guests_memory: Option<u64>,
 
@@ -45,6 +45,10 @@ pub(super) struct GuestFlags {
     /// How long, in seconds, they wait; then they are a 503
     #[arg(long, env = "SPINDLE_QUEUE_TIMEOUT", default_value_t = 5, value_name = "SECONDS")]
     queue_timeout: u64,
+
+    /// How many files and sockets the guests of one app have open together [default: an eighth of what the process may]
+    #[arg(long, env = "SPINDLE_APP_OPEN_FILES", value_name = "FILES")]
+    app_open_files: Option<NonZeroUsize>,
 
     /// The most MiB of a request's body, where its app sets no limit; more is a 413 [default: no limit for guests that
     /// stream]
@@ -83,13 +87,14 @@ impl GuestFlags {
         EngineConfig {
             max_instances: self.max_instances,
             warm_slots: self.warm_slots,
-            guests_memory: self.guests_memory.map(mebibytes).or_else(|| Some(container_memory()? / 4 * 3)),
+            guests_memory: self.guests_memory.map(mebibytes).or_else(machine::memory_for_guests),
             default_memory: mebibytes(self.guest_memory),
             default_timeout: Duration::from_secs(self.request_timeout),
             default_cpu: Some(Duration::from_secs(self.request_cpu)),
             default_concurrency: Some(self.app_concurrency.unwrap_or(self.max_instances.div_ceil(2))),
             default_queue: self.app_queue,
             queue_timeout: Duration::from_secs(self.queue_timeout),
+            open_files: self.app_open_files.map_or(config.open_files, NonZeroUsize::get),
             default_body: self.max_body.map(mebibytes),
             buffered_body: self.buffered_body.saturating_mul(1 << 20),
             store_result: self.store_result.saturating_mul(1 << 20),
@@ -100,9 +105,4 @@ impl GuestFlags {
             ..config
         }
     }
-}
-
-/// The memory limit of the container that this process runs in, if there is one.
-fn container_memory() -> Option<u64> {
-    fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
 }

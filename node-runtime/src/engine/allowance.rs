@@ -61,9 +61,9 @@ pub(super) fn instance_limits(limits: &Limits, engine: &Engine, usage: &Arc<Usag
     match config.guests_memory {
         None => limits,
         Some(all) => {
-            let all = usize::try_from(all).unwrap_or(usize::MAX);
-            // Half for one app: whatever it does, others can run.
-            limits.within(Share::new(engine.memory(), all), usage, all / 2)
+            let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+            let of_app = config.app_memory.unwrap_or(all / 2);
+            limits.within(Share::new(engine.memory(), bytes(all)), usage, bytes(of_app))
         }
     }
 }

@@ -59,8 +59,10 @@ pub struct EngineConfig {
     pub default_output: u64,
     /// The longest line that a guest may print, in bytes; a longer one is cut, with a mark. Default 8 KiB.
     pub longest_line: usize,
-    /// How much linear memory all guests together may have, in bytes; one app gets at most half of it. Default no limit.
+    /// How much linear memory all guests together may have, with what the host holds for them, in bytes. Default no limit.
     pub guests_memory: Option<u64>,
+    /// How much of that one app gets, in bytes. Default half: whatever it does, others can run.
+    pub app_memory: Option<u64>,
     /// How large a body may be that must be held in memory, because the guest's ABI (legacy Spin, Wagi) knows no
     /// streams: a larger request is answered 413, a larger response 500. In bytes, default 16 MiB.
     pub buffered_body: usize,
@@ -116,6 +118,7 @@ impl Default for EngineConfig {
             default_output: 1 << 20,
             longest_line: 8 << 10,
             guests_memory: None,
+            app_memory: None,
             buffered_body: 16 << 20,
             store_result: 64 << 20,
             store_disk: 1 << 30,

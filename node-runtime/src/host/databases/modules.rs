@@ -9,6 +9,7 @@ use super::Asker;
 use crate::host::{
     RuntimeContext,
     guest_memory::{GuestHeap, GuestMemory},
+    limits::{Held, HostMemory},
 };
 
 /// A string or list: pointer and length.
@@ -16,25 +17,33 @@ const PAIR: u32 = 8;
 /// A variant with a payload of 8 bytes: tag at 0, payload at 8.
 pub(super) const VARIANT: u32 = 16;
 
-/// Reads arguments, and counts what it copies: a list may name the same bytes many times.
+/// Reads arguments, and counts what it copies: a list may name the same bytes many times. The copies come out of the memory
+/// of the app's guests for as long as this is there, which is to the end of the call.
 pub(super) struct Arguments<'a> {
     memory: GuestMemory<'a>,
     left: usize,
+    held: Held,
 }
 
 impl<'a> Arguments<'a> {
-    /// At most `limit` bytes are copied.
-    pub(super) fn new(memory: GuestMemory<'a>, limit: usize) -> Self {
-        Self { memory, left: limit }
+    /// At most `limit` bytes are copied, and held in `host`.
+    pub(super) fn new(memory: GuestMemory<'a>, limit: usize, host: &HostMemory) -> Self {
+        Self { memory, left: limit, held: host.hold() }
+    }
+
+    /// Counts what is about to be copied.
+    fn count(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or_else(|| wasmtime::format_err!("the guest's arguments are larger than what the host copies"))?;
+        Ok(self.held.add(bytes)?)
     }
 
     /// Bytes.
     pub(super) fn bytes(&mut self, what: &'static str, at: u32, size: u32) -> wasmtime::Result<Vec<u8>> {
         let bytes = self.memory.slice(what, at, size.into())?;
-        self.left = self
-            .left
-            .checked_sub(bytes.len())
-            .ok_or_else(|| wasmtime::format_err!("the guest's arguments are larger than what the host copies"))?;
+        self.count(bytes.len())?;
         Ok(bytes.to_vec())
     }
 
@@ -63,6 +72,7 @@ impl<'a> Arguments<'a> {
     ) -> wasmtime::Result<Vec<T>> {
         // Before the loop, so that a huge count costs nothing, and no sum below is too large.
         self.memory.slice(what, list, u64::from(count) * u64::from(size))?;
+        self.count(usize::try_from(count)?.saturating_mul(size_of::<T>()))?;
         (0..count).map(|index| read(self, list + index * size)).collect()
     }
 
@@ -98,7 +108,8 @@ pub(super) fn begin<'a>(
     let memory = GuestMemory(bytes);
     memory.slice("result", result, size.into())?;
     let asker = context.asker();
-    Ok((heap, Arguments::new(memory, asker.answer_limit()), asker))
+    let arguments = Arguments::new(memory, asker.answer_limit(), asker.grants.network.memory());
+    Ok((heap, arguments, asker))
 }
 
 /// A variant of [`VARIANT`] bytes whose payload is a number.
@@ -113,4 +124,27 @@ pub(super) fn scalar(tag: u8, payload: u64) -> [u8; 16] {
 /// A string or list, as 8 bytes.
 pub(super) fn pair((at, size): (u32, u32)) -> u64 {
     u64::from(at) | u64::from(size) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::limits::NoRoom;
+
+    #[test]
+    fn what_is_copied_is_limited_for_a_call_and_for_an_app_and_goes_back_in_the_end() {
+        let guest = vec![b'x'; 1 << 20];
+        let (memory, budget) = HostMemory::of_size(1 << 20);
+        let arguments = |limit| Arguments::new(GuestMemory(&guest), limit, &memory);
+        let mut one = arguments(4 << 20);
+        assert_eq!(one.bytes("value", 0, 1 << 20).unwrap().len(), 1 << 20);
+        let of_app = one.bytes("value", 0, 1 << 20).unwrap_err();
+        assert!(of_app.is::<NoRoom>(), "{of_app:#}");
+        drop(one);
+        assert_eq!(budget.used(), 0);
+        // Two texts of no bytes take as much here as a list of them.
+        let mut many = arguments(2 * size_of::<String>());
+        assert_eq!(many.elements("keys", 0, 2, PAIR, |_, _| Ok(String::new())).unwrap().len(), 2);
+        assert!(many.elements("keys", 0, 1, PAIR, |_, _| Ok(String::new())).is_err());
+    }
 }

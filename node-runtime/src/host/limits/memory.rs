@@ -196,13 +196,21 @@ impl Share {
 }
 
 #[cfg(test)]
+impl HostMemory {
+    /// Memory of so many bytes, and how much of it is in use.
+    pub(crate) fn of_size(bytes: usize) -> (Self, Arc<MemoryBudget>) {
+        let budget = Arc::default();
+        (Self(Some(Arc::from([Share::new(&budget, bytes)]))), budget)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_the_host_holds_comes_out_of_the_memory_of_guests_and_goes_back_with_the_last_bytes() {
-        let process = Arc::new(MemoryBudget::default());
-        let memory = HostMemory(Some(Arc::from([Share::new(&process, 1000)])));
+        let (memory, process) = HostMemory::of_size(1000);
         let bytes = |more: usize| Bytes::from(vec![0; UNCOUNTED + more]);
         let kept = memory.keep(bytes(600)).unwrap();
         let (half, large) = (kept.slice(1..), memory.keep(bytes(401)));
