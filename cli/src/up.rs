@@ -18,7 +18,7 @@ mod state;
 mod variables;
 mod watch;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, builder::FalseyValueParser};
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use announce::Format;
 use output::Output;
-use revision::{Inputs, Revisions};
+use revision::{Inputs, Revision, Revisions};
 use watch::{Eyes, Watch};
 
 /// How long requests in flight may take to finish after a signal to stop. A second signal ends them at once.
@@ -100,20 +100,44 @@ struct Started {
     revisions: Arc<Revisions>,
 }
 
+/// The first version, and where its components print to.
+struct First {
+    inputs: Inputs,
+    output: Output,
+    revision: Revision,
+}
+
+impl First {
+    /// The version that `inputs` make.
+    ///
+    /// # Errors
+    /// When it cannot run.
+    async fn of(revisions: &Revisions, inputs: Inputs) -> anyhow::Result<Self> {
+        let args = &revisions.args.output;
+        let log_dir = args.log_dir(&inputs.runtime_config.log_dir, inputs.state_dir.as_deref());
+        let output = Output::start(args, log_dir, &inputs.application)?;
+        let revision = revisions.make(&inputs, output.log()).await?;
+        Ok(Self { inputs, output, revision })
+    }
+}
+
 async fn start(args: UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
     let revisions = Arc::new(Revisions::new(args)?);
     let args = &revisions.args;
     let project = revisions.project_to_develop()?;
-    // First, so that no change is missed while this builds.
-    let eyes = project.as_ref().filter(|_| args.watch).map(|project| Eyes::open(&revisions, project)).transpose()?;
-    if let (true, Some(project)) = (args.build, &project) {
-        build::build(project, |_| true).await?;
-    }
-    let inputs = revisions.gather().await?;
-    let log_dir = args.output.log_dir(&inputs.runtime_config.log_dir, inputs.state_dir.as_deref());
-    let output = Output::start(&args.output, log_dir, &inputs.application)?;
     let trigger = Trigger::new(tasks, args.network.trigger(tasks)?);
-    let revision = revisions.make(&inputs, output.log()).await?;
+    // First, so that no change is missed while this builds.
+    let mut eyes =
+        project.as_ref().filter(|_| args.watch).map(|project| Eyes::open(&revisions, project)).transpose()?;
+    let first = match (&mut eyes, &project) {
+        (Some(eyes), _) => eyes.first(&revisions).await,
+        (None, Some(project)) => {
+            build::build(project, |_| true).await?;
+            First::of(&revisions, revisions.gather().await?).await?
+        }
+        (None, None) => First::of(&revisions, revisions.gather().await?).await?,
+    };
+    let First { inputs, output, revision } = first;
     args.state.fill(revision.serving.application().context()).await?;
     for warning in revision.serving.application().warnings() {
         tracing::warn!("{warning}");
@@ -127,21 +151,10 @@ async fn start(args: UpArgs, tasks: &Tasks) -> anyhow::Result<Started> {
     announce::announce(revision.serving.application(), &base_url, args.format)
         .context("cannot write to standard output")?;
     if let Some(eyes) = eyes {
-        let watch = Watch {
-            eyes,
-            tasks: tasks.clone(),
-            revisions: Arc::clone(&revisions),
-            slot: Arc::clone(&slot),
-            log: output.log(),
-            base_url,
-            current: inputs,
-            served: revision,
-        };
-        let stopping = tasks.stop_token();
-        tasks.spawn("watch", async move {
-            stopping.run_until_cancelled(watch.run()).await;
-            Ok::<(), Infallible>(())
-        });
+        let (log, current, served) = (output.log(), inputs, revision);
+        let (tasks, slot) = (tasks.clone(), Arc::clone(&slot));
+        let watch = Watch { eyes, tasks, revisions: Arc::clone(&revisions), slot, log, base_url, current, served };
+        watch.start();
     }
     Ok(Started { slot, output, revisions })
 }

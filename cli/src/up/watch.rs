@@ -1,13 +1,17 @@
 //! `--watch`: runs what changed, without losing a request.
 //!
 //! Promise: whatever changes, the application that is served is one that was complete: a new revision is made beside the old
-//! one, and takes its place with one pointer swap. One that cannot be made is told, and the old one goes on. No change is
-//! missed: directories are watched before they are read.
+//! one, and takes its place with one pointer swap. One that cannot be made is told, and the old one goes on; where there is
+//! none yet, a change is waited for. No change is missed: directories are watched before they are read, and what could not be
+//! built is built with what changes next.
 
 mod interest;
+mod rewritten;
+mod way;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,13 +19,17 @@ use std::{
 
 use anyhow::Context as _;
 use daemon::Tasks;
+use manifest::{ComponentId, Manifest};
 use node_runtime::{host::GuestLog, trigger::Slot};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::AccessKind};
 use tokio::{sync::Notify, time::Instant};
 
-use self::interest::{Change, Interest};
+use self::{
+    interest::{Change, Interest},
+    rewritten::Rewritten,
+};
 use super::{
-    announce, build, console,
+    First, announce, build, console,
     project::Project,
     revision::{Inputs, Revision, Revisions},
 };
@@ -45,11 +53,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Watches until the tasks stop.
+    pub(super) fn start(self) {
+        let tasks = self.tasks.clone();
+        let stopping = tasks.stop_token();
+        tasks.spawn("watch", async move {
+            stopping.run_until_cancelled(self.run()).await;
+            Ok::<(), Infallible>(())
+        });
+    }
+
+    async fn run(mut self) {
         loop {
             let change = self.eyes.next_change().await;
-            if let Err(error) = self.follow(&change).await {
+            if let Err(error) = self.follow(change).await {
                 console::complain(&error);
                 console::say("What was served before is still served.");
             }
@@ -57,18 +74,9 @@ impl Watch {
     }
 
     /// Runs what there is now, if it differs from what is served.
-    async fn follow(&mut self, change: &Change) -> anyhow::Result<()> {
+    async fn follow(&mut self, change: Change) -> anyhow::Result<()> {
         let began = Instant::now();
-        // A directory that was made anew is another one, also if the manifest is wrong.
-        self.eyes.look()?;
-        let project = self.revisions.project()?.context("--watch needs an application in a directory")?;
-        self.eyes.turn_to(interest_of(&self.revisions, &project))?;
-        let args = &self.revisions.args;
-        if args.build && (change.manifest || !change.built.is_empty()) {
-            let wanted = |id: &_| change.manifest || change.built.contains(id);
-            build::build(&project, wanted).await?;
-        }
-        let inputs = self.revisions.gather().await?;
+        let inputs = self.eyes.gather(&self.revisions, change).await?;
         if inputs == self.current {
             return Ok(());
         }
@@ -112,6 +120,11 @@ pub(super) struct Eyes {
     watcher: RecommendedWatcher,
     watched: BTreeMap<PathBuf, RecursiveMode>,
     shared: Arc<Shared>,
+    rewritten: Rewritten,
+    /// The manifest by which components were built last.
+    built: Option<Manifest>,
+    /// What could not be built, or whose turn did not come.
+    unbuilt: BTreeSet<ComponentId>,
 }
 
 /// What the watcher's thread and the task share.
@@ -159,9 +172,60 @@ impl Eyes {
             Err(error) => tracing::warn!(%error, "watching is disturbed"),
         });
         let watcher = watcher.context("--watch: the operating system does not tell about changes")?;
-        let mut eyes = Self { watcher, watched: BTreeMap::new(), shared };
+        let mut eyes = Self {
+            watcher,
+            watched: BTreeMap::new(),
+            shared,
+            rewritten: Rewritten::default(),
+            built: None,
+            unbuilt: BTreeSet::new(),
+        };
         eyes.look()?;
         Ok(eyes)
+    }
+
+    /// The first version that can run. One that cannot is told, and made again when something changes, as by `spin watch`.
+    pub(super) async fn first(&mut self, revisions: &Revisions) -> First {
+        let mut change = Change { manifest: true, ..Change::default() };
+        loop {
+            let first = async { First::of(revisions, self.gather(revisions, change).await?).await };
+            match first.await {
+                Ok(first) => return first,
+                Err(error) => console::complain(&error),
+            }
+            console::say("Waiting for a change.");
+            change = self.next_change().await;
+        }
+    }
+
+    /// Reads what there is now; with `--build`, once what has changed is built.
+    async fn gather(&mut self, revisions: &Revisions, change: Change) -> anyhow::Result<Inputs> {
+        // A directory that was made anew is another one, also if the manifest is wrong.
+        self.look()?;
+        let project = revisions.project()?.context("--watch needs an application in a directory")?;
+        self.turn_to(interest_of(revisions, &project))?;
+        if revisions.args.build {
+            self.build(&project, change).await?;
+        }
+        revisions.gather().await
+    }
+
+    /// Builds what has changed, and what could not be built before; everything when the manifest is another one.
+    async fn build(&mut self, project: &Project, change: Change) -> anyhow::Result<()> {
+        let mut wanted: BTreeSet<ComponentId> = change.built.into_keys().collect();
+        if change.manifest && self.built.as_ref() != Some(&project.manifest) {
+            wanted.extend(project.manifest.components.keys().cloned());
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        wanted.append(&mut self.unbuilt);
+        let built = build::build(project, |id| wanted.contains(id)).await;
+        match built {
+            Ok(()) => self.built = Some(project.manifest.clone()),
+            Err(_) => self.unbuilt = wanted,
+        }
+        built
     }
 
     /// Watches the directories of `interest` instead of those of the last one.
@@ -191,16 +255,36 @@ impl Eyes {
     }
 
     /// Waits for something to change, and for it to become quiet then.
-    async fn next_change(&self) -> Change {
+    async fn next_change(&mut self) -> Change {
+        let is_echo = !self.shared.seen().change.built.is_empty();
         let changed = &self.shared.changed;
         changed.notified().await;
         let busy = Instant::now() + BUSY;
         loop {
             let quiet = Instant::now() + QUIET;
             if tokio::time::timeout_at(quiet.min(busy), changed.notified()).await.is_err() {
-                return std::mem::take(&mut self.shared.seen().change);
+                break;
             }
         }
+        let mut change = std::mem::take(&mut self.shared.seen().change);
+        self.rewritten.sift(&mut change);
+        if let Some(wait) = self.rewritten.pace(&change, is_echo) {
+            tell_echo(&change, wait);
+            tokio::time::sleep(wait).await;
+        }
+        change
+    }
+}
+
+/// Tells that builds are the reason for each other.
+fn tell_echo(change: &Change, wait: Duration) {
+    for (id, paths) in &change.built {
+        let path = paths.first().map(|path| format!(": {}", path.display())).unwrap_or_default();
+        console::say(&format!(
+            "Component {id} is built again in {} s, for what changed while it was built: build.watch seems to name what \
+             the build itself writes{path}",
+            wait.as_secs()
+        ));
     }
 }
 

@@ -58,3 +58,37 @@ async fn with_watch_a_changed_source_is_built_and_served() {
     crate::harness::until("the new version", async || body(up.address, "/exact").await == "Howdy from WAT\n").await;
     up.stopped().await;
 }
+
+#[tokio::test]
+async fn with_watch_a_first_build_that_fails_is_made_again_when_its_source_changes() {
+    let (app, cache) =
+        (buildable("\"cp other.txt ../hello.wasm || { touch ../failed; exit 1; }\""), tempfile::tempdir().unwrap());
+    let flags = ["--build", "--watch", "-q"];
+    let (up, ()) = tokio::join!(Up::start(app.path(), cache.path(), &flags), async {
+        crate::harness::until("the first try to fail", async || app.path().join("failed").exists()).await;
+        std::fs::write(app.path().join("src/other.txt"), greeter("Howdy")).unwrap();
+    });
+    assert_eq!(body(up.address, "/exact").await, "Howdy from WAT\n");
+    let stderr = up.stopped().await;
+    assert!(
+        stderr.contains("error: --build: component `hello`") && stderr.contains("Waiting for a change."),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn with_watch_a_build_that_writes_its_own_sources_as_they_are_is_not_the_reason_for_another() {
+    let command = "\"echo . >> ../built; cp hello.txt copy.txt; cp hello.txt ../hello.wasm\"";
+    let (app, cache) = (buildable(command), tempfile::tempdir().unwrap());
+    let up = Up::start(app.path(), cache.path(), &["--build", "--watch", "-q"]).await;
+    for greeting in ["Howdy", "Third"] {
+        std::fs::write(app.path().join("src/hello.txt"), greeter(greeting)).unwrap();
+        let expected = format!("{greeting} from WAT\n");
+        crate::harness::until("the new version", async || body(up.address, "/exact").await == expected).await;
+    }
+    let stderr = up.stopped().await;
+    assert!(!stderr.contains("build.watch seems to name"), "{stderr}");
+    // Each of the three versions, and at most once more because the copy is another one.
+    let built = std::fs::read_to_string(app.path().join("built")).unwrap().lines().count();
+    assert!((3..=6).contains(&built), "{built}");
+}

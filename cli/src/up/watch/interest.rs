@@ -2,15 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use globset::{GlobBuilder, GlobMatcher};
 use manifest::{ComponentId, spin_toml::FilesPattern};
 use notify::RecursiveMode;
 
-use super::super::project::Project;
+use super::{
+    super::project::Project,
+    way::{Way, settled, way_to},
+};
 
 /// What changed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub(super) struct Change {
     pub(super) content: bool,
     /// The manifest.
     pub(super) manifest: bool,
-    /// What these components are built of.
-    pub(super) built: BTreeSet<ComponentId>,
+    /// What these components are built of: which of it, as far as that is known.
+    pub(super) built: BTreeMap<ComponentId, BTreeSet<PathBuf>>,
 }
 
 /// The paths that decide what runs.
@@ -97,17 +99,22 @@ impl Interest {
             let (content, manifest) = (have(&self.content), have(&self.manifest));
             change.manifest |= manifest;
             change.content |= content || manifest;
-            let built = self.sources.iter().filter(|(_, sources)| have(sources));
-            let built: Vec<_> = built.filter(|_| !self.wasm.contains(path)).map(|(id, _)| id.clone()).collect();
-            is_seen |= content || manifest || !built.is_empty();
-            change.built.extend(built);
+            is_seen |= content || manifest;
+            if self.wasm.contains(path) {
+                continue;
+            }
+            for (id, _) in self.sources.iter().filter(|(_, sources)| have(sources)) {
+                change.built.entry(id.clone()).or_default().insert(path.clone());
+                is_seen = true;
+            }
         }
         is_seen
     }
 
     /// Everything may have changed.
     pub(super) fn everything(&self, change: &mut Change) -> bool {
-        *change = Change { content: true, manifest: true, built: self.sources.keys().cloned().collect() };
+        let built = self.sources.keys().map(|id| (id.clone(), BTreeSet::new()));
+        *change = Change { content: true, manifest: true, built: built.collect() };
         true
     }
 
@@ -197,53 +204,6 @@ fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }
 
-/// Where a path leads.
-struct Way {
-    /// The symbolic links on the way, each at its own place.
-    links: Vec<PathBuf>,
-    /// The path without symbolic links and `..`; what does not exist is no link.
-    end: PathBuf,
-}
-
-/// So many symbolic links lead nowhere, as for the operating system.
-const MOST_LINKS: usize = 40;
-
-fn way_to(path: &Path) -> Way {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let (mut links, mut end) = (Vec::new(), PathBuf::from("/"));
-    // The next part is the last one.
-    let mut parts = parts_of(&absolute);
-    while let Some(part) = parts.pop() {
-        if part == ".." {
-            end.pop();
-            continue;
-        }
-        let next = end.join(&part);
-        match next.read_link() {
-            Ok(target) if links.len() < MOST_LINKS => {
-                if target.is_absolute() {
-                    end = PathBuf::from("/");
-                }
-                parts.extend(parts_of(&target));
-                links.push(next);
-            }
-            _ => end = next,
-        }
-    }
-    Way { links, end }
-}
-
-/// The parts of a path that lead somewhere, the last one first.
-fn parts_of(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    parts.rev().map(|part| part.as_os_str().to_owned()).collect()
-}
-
-/// `path` without symbolic links and `..`, as far as it exists.
-fn settled(path: &Path) -> PathBuf {
-    way_to(path).end
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +236,7 @@ mod tests {
         interest.note(&[project.dir.join(path)], &mut change);
         let flags = [(change.manifest, "m"), (change.content, "c")];
         let flags: String = flags.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
-        let built: Vec<String> = change.built.iter().map(ToString::to_string).collect();
+        let built: Vec<String> = change.built.keys().map(ToString::to_string).collect();
         format!("{flags} {}", built.join(" ")).trim().to_owned()
     }
 
