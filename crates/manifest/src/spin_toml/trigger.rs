@@ -75,7 +75,8 @@ impl Reading<'_> {
         let others = others.iter().flat_map(Table::entries).flat_map(|(_, field)| one_or_many(field));
         let mut specs: Vec<Field<'_>> = others.collect();
         let answer = "`{ status_code = 200, body = \"…\" }`";
-        let static_response = table.get("static_response").and_then(|field| field.table_such_as(answer));
+        let static_field = table.get("static_response");
+        let static_response = static_field.as_ref().and_then(|field| field.table_such_as(answer));
         let middleware = read_middleware(table);
         if !middleware.is_empty() && (static_response.is_some() || matches!(executor, Executor::Wagi(_))) {
             table.report("has middleware, which wraps components that handle HTTP themselves: not static responses, and not the Wagi executor");
@@ -91,6 +92,8 @@ impl Reading<'_> {
                 table.report("a trigger has either `component` or `static_response`: remove one of the two");
                 None
             }
+            // It is there, and has been reported.
+            (None, None) if static_field.is_some() => None,
             (None, None) => {
                 table.missing("component", "`component = \"…\"` or `static_response = { … }`");
                 None
