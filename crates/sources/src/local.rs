@@ -271,9 +271,9 @@ impl AppDir<'_> {
         Ok(Resolved { source, files })
     }
 
-    /// A place in the manifest, for messages.
+    /// A place in the manifest, for messages; the file alone where nobody wrote a manifest.
     fn at(&self, place: &Place) -> String {
-        format!("{}:{place}", self.file)
+        if is_wasm(Path::new(&self.file)) { self.file.clone() } else { format!("{}:{place}", self.file) }
     }
 
     /// What an error of the store means for `what`, which is named at `place`.

@@ -349,6 +349,8 @@ fn the_text_of_a_module_is_as_good_as_its_wasm() {
     let expected = "spin.toml:8:10: component.hello.source: it.wat is not WebAssembly text: ";
     assert!(problem.starts_with(expected) && problem.ends_with("it.wat:2:2"), "{problem}");
     assert_eq!(problem.lines().count(), 1);
+    let alone = digest(&dir.path("it.wat")).unwrap_err();
+    assert!(alone.contains("it.wat: it.wat is not WebAssembly text: "), "{alone}");
     fs::write(dir.path("it.wat"), b"\xff").unwrap();
     assert!(dir.problem().contains("cannot read it.wat"), "{}", dir.problem());
 }
