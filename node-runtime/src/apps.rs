@@ -10,6 +10,7 @@ mod board;
 mod carry;
 mod check;
 mod jobs;
+mod keeper;
 mod sweep;
 mod unread;
 
@@ -27,7 +28,7 @@ use std::{
 use control::{AppKey, AppReport, Assignment, Fingerprint, RevisionId, RevisionSpec, Unreadable};
 use daemon::Tasks;
 use node_runtime_core::converge::{self, App, Backoff, Room, Wanted, converge_app, keep};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use board::{Board, News};
@@ -36,6 +37,7 @@ use crate::{
     apps::{
         carry::Live,
         jobs::{JobEnd, Outcome},
+        keeper::Keeper,
         sweep::Sweep,
         unread::Unread,
     },
@@ -74,6 +76,8 @@ enum Told {
     Unreadable(Box<Unreadable>, u64),
     /// Everything has been said, in words after that of this number.
     Synced(u64),
+    /// To be answered when everything said before has been decided about.
+    Settle(oneshot::Sender<()>),
 }
 
 /// The handle of the task that owns the apps. Clones are handles of the same task.
@@ -155,6 +159,7 @@ impl Apps {
             sweep: Sweep::default(),
             check_places: Arc::new(Semaphore::new(check::AT_A_TIME)),
             agenda: Agenda::default(),
+            settling: Vec::new(),
             births: 0,
             words: BTreeMap::new(),
             unread: BTreeMap::new(),
@@ -185,43 +190,19 @@ impl Apps {
         self.words.load(Ordering::Relaxed)
     }
 
-    /// Runs what was kept on disk.
+    /// Runs what was kept on disk. Nobody may say anything before: it would be taken for older than what was kept.
     pub async fn restore(&self, assignments: Vec<Assignment>) {
         // An error means that the process stops.
         drop(self.told.send(Told::Restore(assignments)).await);
-    }
-}
-
-/// Writes assignments to disk, in order, without making anybody wait.
-#[derive(Debug)]
-struct Keeper(mpsc::UnboundedSender<(AppKey, Option<Arc<Assignment>>)>);
-
-impl Keeper {
-    fn start(tasks: &Tasks, disk: Disk) -> Self {
-        let (sender, mut changes) = mpsc::unbounded_channel::<(AppKey, Option<Arc<Assignment>>)>();
-        tasks.spawn("disk", async move {
-            // Ends when the apps' task has ended and everything is written.
-            while let Some((app, assignment)) = changes.recv().await {
-                let disk = disk.clone();
-                let written = tokio::task::spawn_blocking(move || match assignment {
-                    Some(assignment) => disk.keep(&assignment),
-                    None => disk.forget(&app),
-                });
-                if let Err(error) = written.await.unwrap_or(Ok(())) {
-                    tracing::error!(
-                        error = daemon::chain(&error),
-                        "an assignment is not kept: it will be lost at a restart"
-                    );
-                }
-            }
-            Ok::<(), Infallible>(())
-        });
-        Self(sender)
+        self.settled().await;
     }
 
-    fn keep(&self, app: &AppKey, assignment: Option<Arc<Assignment>>) {
-        // An error means that the process stops.
-        drop(self.0.send((app.clone(), assignment)));
+    /// Waits until everything that has been said so far is on the board.
+    pub async fn settled(&self) {
+        let (answer, answered) = oneshot::channel();
+        // Errors mean that the process stops.
+        drop(self.told.send(Told::Settle(answer)).await);
+        drop(answered.await);
     }
 }
 
@@ -265,6 +246,8 @@ struct Owner {
     /// Room for requests of checks.
     check_places: Arc<Semaphore>,
     agenda: Agenda,
+    /// Who waits for everything to be decided about.
+    settling: Vec<oneshot::Sender<()>>,
     births: u64,
     /// The number of the last word about each app that is desired, or that could not be read.
     words: BTreeMap<AppKey, u64>,
@@ -292,6 +275,10 @@ impl Owner {
             }
             self.recheck();
             self.decide().await;
+            for answer in self.settling.drain(..) {
+                // An error means that nobody waits any more.
+                let _nobody_waits = answer.send(());
+            }
             self.sweep_if_due();
         }
     }
@@ -325,6 +312,7 @@ impl Owner {
                 self.forget_unread(after);
                 self.synced();
             }
+            Told::Settle(answer) => self.settling.push(answer),
             Told::Remove(app) => {
                 self.unread.remove(&app);
                 self.words.remove(&app);

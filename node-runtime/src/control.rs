@@ -85,14 +85,16 @@ struct Shared {
 }
 
 impl Control {
-    /// Starts the server as a task of `tasks`: it listens as soon as its certificates are there. While `draining` says
-    /// so, operators are told.
+    /// Starts the server as a task of `tasks`: it listens as soon as `restored` says that `apps` have what was kept on disk,
+    /// so that nothing older comes after what an operator says, and its certificates are there. While `draining` says so,
+    /// operators are told.
     #[must_use]
     pub fn start(
         tasks: &Tasks,
         settings: ControlSettings,
         apps: Apps,
         metrics: Metrics,
+        mut restored: watch::Receiver<bool>,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let shared = Arc::new(Shared {
@@ -107,7 +109,12 @@ impl Control {
         let control = Self { shared };
         let (server, stop) = (control.clone(), tasks.stop_token());
         tasks.spawn("control server", async move {
-            let Some(identity) = stop.run_until_cancelled(server.wait_for_identity()).await else { return Ok(()) };
+            let identity = stop.run_until_cancelled(async {
+                // An error means that the process stops.
+                drop(restored.wait_for(|restored| *restored).await);
+                server.wait_for_identity().await
+            });
+            let Some(identity) = identity.await else { return Ok(()) };
             server.listen(identity).await
         });
         control

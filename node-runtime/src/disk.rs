@@ -21,6 +21,9 @@ use std::{
 use control::{AppKey, Assignment, Credentials, Fetch, Fingerprint, RevisionId, SecretString};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// How the name of a file begins that is being written.
+const UNFINISHED: &str = ".new-";
+
 /// The directories.
 #[derive(Debug, Clone)]
 pub struct Disk {
@@ -113,6 +116,7 @@ impl Disk {
         let disk = Self { assignments: data.join("assignments"), secrets: secrets.to_path_buf() };
         for dir in [&disk.assignments, &disk.secrets] {
             make_private_dir(dir)?;
+            remove_unfinished(dir);
         }
         Ok(disk)
     }
@@ -260,10 +264,21 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let dir = path.parent().unwrap_or(path);
     make_private_dir(dir)?;
     let mut file =
-        tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(io_error("make a file in", dir))?;
+        tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir).map_err(io_error("make a file in", dir))?;
     io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
     file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
     Ok(())
+}
+
+/// Removes what a crash has left behind of files that were being written; they may hold secrets.
+fn remove_unfinished(root: &Path) {
+    // What cannot be listed or removed does no harm but take room.
+    let namespaces = entries(root, &mut Vec::new());
+    for file in namespaces.iter().filter(|dir| dir.is_dir()).flat_map(|dir| entries(dir, &mut Vec::new())) {
+        if file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())) {
+            drop(fs::remove_file(file));
+        }
+    }
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), DiskError> {
@@ -364,6 +379,19 @@ mod tests {
         ));
         assert!(shop.join("a.corrupt").exists());
         assert!(disk.restore().problems.is_empty(), "each is reported once");
+    }
+
+    #[test]
+    fn what_a_crash_left_unfinished_is_removed_at_the_next_start() {
+        let (dir, disk) = disk();
+        disk.keep(&assignment("a", Some("hunter2"))).unwrap();
+        let unfinished = ["data/assignments/shop", "secrets/shop"].map(|at| dir.path().join(at).join(".new-x1y2"));
+        for file in &unfinished {
+            fs::write(file, "hunt").unwrap();
+        }
+        let disk = Disk::open(&dir.path().join("data"), &dir.path().join("secrets")).unwrap();
+        assert!(unfinished.iter().all(|file| !file.exists()));
+        assert_eq!(disk.restore().assignments, [assignment("a", Some("hunter2"))]);
     }
 
     #[test]

@@ -4,16 +4,7 @@
 //! serves on while endpoints go away and others take over, asking its callers to go; when nobody new comes any more it
 //! finishes the requests that it has, and ends in a bounded time.
 
-use std::{
-    error::Error,
-    fmt, io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use daemon::{Admin, Tasks};
 use prometheus::Registry;
@@ -101,10 +92,16 @@ impl Runtime {
         let apps = Apps::start(&work, loader, trigger, disk.clone(), metrics.clone(), config.apps);
         mirror(&registry, apps.board(), engine.clone())?;
         let (draining, is_draining) = watch::channel(false);
-        let restored = Arc::new(AtomicBool::new(false));
-        restore(&work, disk, apps.clone(), Arc::clone(&restored));
-        let control = Control::start(&control_tasks, config.control, apps.clone(), metrics, is_draining.clone());
-        let ready = readiness(control, is_draining, restored);
+        let is_restored = restore(&work, disk, apps.clone());
+        let control = Control::start(
+            &control_tasks,
+            config.control,
+            apps.clone(),
+            metrics,
+            is_restored.clone(),
+            is_draining.clone(),
+        );
+        let ready = readiness(control, is_draining, is_restored);
         let board = Arc::clone(apps.board());
         let admin = Admin::new(registry).ready_when(ready).with_state(move || state(&board));
         let address = config.admin.admin_address;
@@ -190,8 +187,9 @@ fn mirror(registry: &Registry, board: &Arc<Board>, engine: Engine) -> Result<(),
     })
 }
 
-/// Reads what was kept and has it run again.
-fn restore(tasks: &Tasks, disk: Disk, apps: Apps, done: Arc<AtomicBool>) {
+/// Reads what was kept and has it run again; whether that is done.
+fn restore(tasks: &Tasks, disk: Disk, apps: Apps) -> watch::Receiver<bool> {
+    let (done, is_done) = watch::channel(false);
     tasks.spawn_brief("restore", async move {
         let Ok(restored) = tokio::task::spawn_blocking(move || disk.restore()).await else { return };
         for problem in &restored.problems {
@@ -199,19 +197,20 @@ fn restore(tasks: &Tasks, disk: Disk, apps: Apps, done: Arc<AtomicBool>) {
         }
         tracing::info!(apps = restored.assignments.len(), "assignments restored");
         apps.restore(restored.assignments).await;
-        done.store(true, Ordering::Relaxed);
+        done.send_replace(true);
     });
+    is_done
 }
 
 fn readiness(
     control: Control,
     draining: watch::Receiver<bool>,
-    restored: Arc<AtomicBool>,
+    restored: watch::Receiver<bool>,
 ) -> impl Fn() -> Result<(), String> + Send + Sync {
     move || {
         if *draining.borrow() {
             Err("draining".to_owned())
-        } else if !restored.load(Ordering::Relaxed) {
+        } else if !*restored.borrow() {
             Err("reading what was kept on disk".to_owned())
         } else if !control.is_listening() {
             Err("waiting for the control server's certificates".to_owned())
@@ -252,6 +251,8 @@ pub async fn run(config: Config, mut signals: daemon::Signals) -> Result<(), Box
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[tokio::test]

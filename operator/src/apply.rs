@@ -7,7 +7,7 @@
 
 use std::{fmt, sync::Arc};
 
-use control::{AppKey, Problem};
+use control::{AppKey, Problem, clip};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -360,33 +360,12 @@ pub async fn tell(client: Client, pod_name: String, mut news: mpsc::Receiver<New
                 EventKind::Warning => EventType::Warning,
             },
             reason: event.reason,
-            note: Some(shortened(event.message)),
+            note: Some(clip(&event.message, NOTE)),
             action: event.action.to_owned(),
             secondary: None,
         };
         if let Err(error) = recorder.publish(&told, &about).await {
             tracing::debug!(error = %daemon::chain(&error), "an event could not be told");
         }
-    }
-}
-
-/// `text` within the length of a note.
-fn shortened(mut text: String) -> String {
-    if text.len() > NOTE {
-        text.truncate(text.floor_char_boundary(NOTE - "…".len()));
-        text.push('…');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_that_is_too_long_is_cut_between_characters() {
-        let text = shortened("ü".repeat(2000));
-        assert!(text.len() <= NOTE && text.ends_with('…'), "{}", text.len());
-        assert_eq!(shortened("short".to_owned()), "short");
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! One stream per runtime: the operator dials the runtime's control port (mutual TLS, HTTP/2), sends
 //! `POST /v1/control`, writes [`ToRuntime`] frames to the request's body and reads [`FromRuntime`]
-//! frames from the response's. A frame is [`wire::encode`]d JSON behind its length.
+//! frames from the response's. A [`wire::frame`] is JSON behind its length.
 //!
 //! ```text
-//! operator -> Hello                 runtime -> Hello { inventory }        both sides compare fingerprints
+//! operator -> Hello                 runtime -> Welcome { inventory }      both sides compare fingerprints
 //! operator -> Assign/Remove ...     runtime -> Report ...                 what differs, then one message per change
 //! operator -> Synced                                                      everything not assigned by now has been removed
 //! ```
@@ -27,5 +27,5 @@ pub mod wire;
 pub use assignment::{Assignment, Check, CheckHeader, Credentials, Fetch, Fingerprint, Hold, Limits, RevisionSpec};
 pub use manifest::Secret as SecretString;
 pub use names::{AppKey, AppKeyError, RevisionId, RuntimeName};
-pub use report::{AppReport, LoadTimes, Problem, RevisionState};
+pub use report::{AppReport, LoadTimes, Problem, RevisionState, clip};
 pub use wire::{FromRuntime, Heard, Hello, Inventory, ToRuntime, Unreadable, Welcome, WireError};

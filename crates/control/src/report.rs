@@ -118,9 +118,34 @@ pub struct Problem {
     pub retrying: bool,
 }
 
+impl Problem {
+    /// The longest message of a runtime's problem, in bytes: what a guest's name for something adds to it must not make a
+    /// report longer than a frame.
+    pub const MESSAGE: usize = 2048;
+}
+
+/// At most `most` bytes of a text for people, cut between characters, with a sign that it was cut.
+#[must_use]
+pub fn clip(text: &str, most: usize) -> String {
+    const SIGN: &str = "…";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(most.saturating_sub(SIGN.len()));
+    format!("{}{SIGN}", text.get(..end).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters() {
+        assert_eq!(clip("short", 5), "short");
+        assert_eq!(clip("shorter", 6), "sho…");
+        let cut = clip(&"ü".repeat(2000), 1024);
+        assert!(cut.len() <= 1024 && cut.ends_with("ü…"), "{}", cut.len());
+    }
 
     #[test]
     fn a_peer_that_knows_no_checks_is_told_that_the_revision_is_being_prepared() {

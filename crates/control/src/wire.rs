@@ -1,9 +1,11 @@
-//! The frames of a control stream.
+//! What goes over a control stream.
 
+mod frame;
 mod unreadable;
 
 use std::collections::BTreeMap;
 
+pub use frame::{frame, take_frame};
 pub use unreadable::Unreadable;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -180,15 +182,6 @@ pub enum WireError {
     /// It is not a message of this protocol.
     #[error("a frame is not a message of this protocol")]
     Malformed(#[from] serde_json::Error),
-}
-
-/// One message as a frame's payload (the length, four bytes big-endian, goes before it).
-///
-/// # Errors
-/// When it would be longer than [`MAX_FRAME`].
-pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
-    let json = serde_json::to_vec(message)?;
-    if json.len() > MAX_FRAME { Err(WireError::TooLong(json.len())) } else { Ok(json) }
 }
 
 /// The message in a frame's payload.

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Shared,
     fence::Command,
-    frames::{FrameError, Frames, frame},
+    frames::{FrameError, Frames},
 };
 use crate::apps::News;
 
@@ -85,9 +85,10 @@ impl Stream {
         let _connected = Connected::new(shared);
         let mut draining = shared.draining.clone();
         let is_draining = *draining.borrow_and_update();
+        // Nobody else can say anything now: this stream commands. What an earlier one has said is part of the inventory.
+        shared.apps.settled().await;
         let (seen, mut inventory) = shared.apps.board().inventory();
         inventory.rollouts = shared.apps.board().rollouts();
-        // Nobody else can say anything now: this stream commands.
         let words = shared.apps.words();
         inventory.words = words;
         inventory.reports = inventory.reports.into_iter().map(|report| report.for_version(version)).collect();
@@ -131,7 +132,8 @@ impl Stream {
     }
 
     async fn send(&mut self, message: &FromRuntime) -> Result<(), End> {
-        self.out.send_data(frame(message)?).await.map_err(|_| End::Closed)
+        let frame = wire::frame(message).map_err(FrameError::from)?;
+        self.out.send_data(frame).await.map_err(|_| End::Closed)
     }
 
     /// Tells what changes, the latest of each app; waits while the operator does not read.

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use control::{
     AppKey, AppReport, Assignment, Check, Fetch, FromRuntime, Hello, Hold, Limits, RevisionId, RevisionSpec,
     SecretString, ToRuntime, Welcome,
-    wire::{OPERATOR_DNS_NAME, PATH, RUNTIME_DNS_NAME, VERSION, decode, encode},
+    wire::{OPERATOR_DNS_NAME, PATH, RUNTIME_DNS_NAME, VERSION, decode, frame, take_frame},
 };
 use daemon::{HttpSettings, Tasks, serve::serve_http};
 use http_body_util::{
@@ -27,6 +27,7 @@ use manifest::{Application, Component, Content, Digest, Executor, Pattern, Route
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use serde::Serialize;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -36,7 +37,6 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsConnector;
-use tokio_util::codec::{Decoder as _, Encoder as _, LengthDelimitedCodec};
 
 /// How long anything may take that does not fail.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -192,6 +192,13 @@ impl Node {
         }
     }
 
+    /// Whether its log has a line with the one before a line with the other.
+    pub(crate) fn has_logged_in_order(&self, first: &str, second: &str) -> bool {
+        let log = self.log.lock().unwrap();
+        let at = |part: &str| log.iter().position(|line| line.contains(part));
+        at(first).is_some() && at(first) < at(second)
+    }
+
     pub(crate) async fn wait_for_control(&mut self) {
         self.control = self.logged_address("control server listens").await;
     }
@@ -284,7 +291,6 @@ pub(crate) struct Operator {
     out: Sender<Bytes>,
     body: Incoming,
     buffer: BytesMut,
-    codec: LengthDelimitedCodec,
     /// The latest heard of each app: its report, or that it was removed.
     latest: BTreeMap<AppKey, Option<AppReport>>,
     _connection: JoinSet<()>,
@@ -305,9 +311,8 @@ impl Operator {
         if !response.status().is_success() {
             return Err(response.status().to_string().into());
         }
-        let codec = LengthDelimitedCodec::builder().max_frame_length(1 << 30).new_codec();
         let (buffer, latest) = (BytesMut::new(), BTreeMap::new());
-        Ok(Self { out, body: response.into_body(), buffer, codec, latest, _connection: tasks })
+        Ok(Self { out, body: response.into_body(), buffer, latest, _connection: tasks })
     }
 
     pub(crate) async fn hello(&mut self, term: u64) {
@@ -315,13 +320,11 @@ impl Operator {
     }
 
     pub(crate) async fn say(&mut self, message: ToRuntime) {
-        self.say_bytes(encode(&message).unwrap()).await;
+        self.say_as(&message).await;
     }
 
-    async fn say_bytes(&mut self, payload: Vec<u8>) {
-        let mut frame = BytesMut::new();
-        self.codec.encode(Bytes::from(payload), &mut frame).unwrap();
-        self.out.send_data(frame.freeze()).await.unwrap();
+    async fn say_as(&mut self, message: &impl Serialize) {
+        self.out.send_data(frame(message).unwrap()).await.unwrap();
     }
 
     /// Assigns as an operator of a later release would, whose newest application says what this one cannot know.
@@ -329,7 +332,7 @@ impl Operator {
         let mut message = serde_json::to_value(ToRuntime::Assign(Box::new(assignment.clone()))).unwrap();
         let newest = message["value"]["revisions"].as_array_mut().unwrap().last_mut().unwrap();
         newest["application"]["somethingNew"] = "hunter2".into();
-        self.say_bytes(message.to_string().into_bytes()).await;
+        self.say_as(&message).await;
     }
 
     pub(crate) async fn assign(&mut self, assignment: &Assignment) {
@@ -351,8 +354,8 @@ impl Operator {
 
     async fn frame(&mut self) -> Option<FromRuntime> {
         loop {
-            if let Some(frame) = self.codec.decode(&mut self.buffer).unwrap() {
-                return Some(decode(&frame).unwrap());
+            if let Some(payload) = take_frame(&mut self.buffer).unwrap() {
+                return Some(decode(&payload).unwrap());
             }
             let frame = self.body.frame().await?.ok()?;
             self.buffer.extend_from_slice(&frame.into_data().unwrap());

@@ -3,9 +3,12 @@
 #[cfg(test)]
 mod harness;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use control::{
@@ -420,6 +423,33 @@ async fn after_a_crash_apps_are_served_from_disk_without_an_operator() {
     // The damaged one is sent again; its content is still there.
     operator.assign(&told[1]).await;
     operator.serving(&apps[1].0, "v1").await;
+}
+
+#[tokio::test]
+async fn an_operator_is_listened_to_when_everything_is_restored_and_is_told_of_all_of_it() {
+    let node = Node::start().await;
+    let (mut operator, _) = node.operator(1).await;
+    let apps: Vec<AppKey> = (0..50).map(|number| key(&format!("app-{number}"))).collect();
+    let unreachable = "http://127.0.0.1:1/v1";
+    let nowhere = content(b"nowhere");
+    for app in &apps {
+        let v1 = revision("v1", nowhere, unreachable);
+        operator.assign(&assignment(app, free_port(), vec![v1], "v1")).await;
+    }
+    let files: Vec<_> = apps.iter().map(|app| node.assignment_file(app)).collect();
+    eventually("assignments on disk", async || files.iter().all(|file| file.exists()).then_some(())).await;
+    let (dir, pki) = node.crash().await;
+    // Reading this one takes until somebody writes into it.
+    let slow = files[0].with_file_name("slow.json");
+    assert!(std::process::Command::new("mkfifo").arg(&slow).status().unwrap().success());
+
+    let mut node = Node::launch(dir, pki, &[]).await;
+    in_time("somebody to read", tokio::fs::write(&slow, "{")).await.unwrap();
+    node.wait_for_control().await;
+    node.logged("assignments restored").await;
+    let (_operator, welcome) = node.operator(1).await;
+    assert_eq!(welcome.inventory.assigned.keys().collect::<BTreeSet<_>>(), apps.iter().collect());
+    assert!(node.has_logged_in_order("assignments restored", "control server listens"));
 }
 
 #[tokio::test]

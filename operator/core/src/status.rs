@@ -11,7 +11,7 @@ mod progress;
 
 use std::collections::BTreeMap;
 
-use control::RevisionId;
+use control::{RevisionId, clip};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_api::{Condition, ConditionType, Reason, SpinAppStatus, names};
@@ -202,12 +202,6 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 fn clean_reason(reason: &str) -> String {
     let word: String = reason.chars().filter(char::is_ascii_alphanumeric).take(MAX_REASON).collect();
     if word.starts_with(|c: char| c.is_ascii_alphabetic()) { word } else { Reason::LoadFailed.as_str().to_owned() }
-}
-
-/// At most `limit` bytes of a text.
-fn clip(text: &str, limit: usize) -> String {
-    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    text.get(..end).unwrap_or_default().to_owned()
 }
 
 fn progressing(facts: &Facts<'_>, ready: &Progress) -> (bool, String, String) {

@@ -3,16 +3,19 @@
 //! Promise: reading and writing never wait for each other, so a runtime that reads slowly still gets its
 //! reports through; a session that has ended leaves nothing behind but what the runtime has said.
 
+use bytes::Bytes;
 use control::{
-    FromRuntime, Hello, ToRuntime, Welcome,
-    wire::{LOWEST_VERSION, VERSION},
+    FromRuntime, Hello, Problem, ToRuntime, Welcome, clip,
+    wire::{LOWEST_VERSION, VERSION, frame},
 };
 use http::StatusCode;
+use http_body_util::channel::Channel;
+use hyper::client::conn::http2::SendRequest;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::{
     dial::{Dialled, Outgoing, Timings, request},
-    frames::{FrameError, FrameReader, frame},
+    frames::{FrameError, FrameReader},
     mailbox::{Mailbox, Parcel},
     runtime::Runtime,
 };
@@ -97,22 +100,40 @@ impl Speaker {
 
 /// Holds one session until it ends.
 pub async fn run(runtime: &Runtime, dialled: Dialled, speaker: &Speaker, timings: &Timings) -> SessionError {
+    // The connection ends when nobody can make requests any more.
     let Dialled { mut requests, connection } = dialled;
     let conversation = async {
-        let (mut outgoing, request) = request()?;
-        speaker.check()?;
-        send(&mut outgoing, &hello(speaker)).await?;
-        let response = requests.send_request(request).await.map_err(|error| SessionError::Disconnected(Some(error)))?;
-        if response.status() != StatusCode::OK {
-            return Err(SessionError::NoStream(response.status()));
-        }
-        converse(runtime, outgoing, FrameReader::new(response.into_body()), speaker, timings).await
+        let introduction = timeout(timings.hello, introduce(runtime, &mut requests, speaker)).await;
+        let (welcome, outgoing, incoming) = introduction.map_err(|_elapsed| SessionError::Silent(timings.hello))??;
+        runtime.welcomed(welcome);
+        converse(runtime, outgoing, incoming, speaker, timings).await
     };
     tokio::select! {
         // The conversation first: what the runtime said last is worth more than that it hung up.
         biased;
         result = conversation => match result { Ok(never) => match never {}, Err(error) => error },
         result = connection => SessionError::Disconnected(result.err()),
+    }
+}
+
+/// Opens the stream: both sides say who they are.
+async fn introduce(
+    runtime: &Runtime,
+    requests: &mut SendRequest<Channel<Bytes>>,
+    speaker: &Speaker,
+) -> Result<(Welcome, Outgoing, FrameReader), SessionError> {
+    let (mut outgoing, request) = request()?;
+    speaker.check()?;
+    send(&mut outgoing, &hello(speaker)).await?;
+    let response = requests.send_request(request).await.map_err(|error| SessionError::Disconnected(Some(error)))?;
+    if response.status() != StatusCode::OK {
+        return Err(SessionError::NoStream(response.status()));
+    }
+    let mut incoming = FrameReader::new(response.into_body());
+    match incoming.next().await? {
+        FromRuntime::Welcome(welcome) => Ok((check(*welcome, runtime)?, outgoing, incoming)),
+        FromRuntime::Refused(why) => Err(SessionError::Refused(clip(&why, Problem::MESSAGE))),
+        _ => Err(SessionError::OutOfTurn),
     }
 }
 
@@ -126,14 +147,6 @@ async fn converse(
     speaker: &Speaker,
     timings: &Timings,
 ) -> Result<Never, SessionError> {
-    let first =
-        timeout(timings.hello, incoming.next()).await.map_err(|_elapsed| SessionError::Silent(timings.hello))??;
-    let welcome = match first {
-        FromRuntime::Welcome(welcome) => check(*welcome, runtime)?,
-        FromRuntime::Refused(why) => return Err(SessionError::Refused(why)),
-        _ => return Err(SessionError::OutOfTurn),
-    };
-    runtime.welcomed(welcome);
     tokio::select! {
         result = write(runtime.mailbox(), &mut outgoing, speaker, timings) => result,
         result = read(runtime, &mut incoming, timings) => result,
@@ -202,7 +215,7 @@ async fn read(runtime: &Runtime, incoming: &mut FrameReader, timings: &Timings) 
             FromRuntime::Removed(app) => runtime.removed(&app),
             FromRuntime::Draining => runtime.draining(),
             FromRuntime::Pong(_) => {}
-            FromRuntime::Refused(why) => return Err(SessionError::Refused(why)),
+            FromRuntime::Refused(why) => return Err(SessionError::Refused(clip(&why, Problem::MESSAGE))),
             FromRuntime::Welcome(_) => return Err(SessionError::OutOfTurn),
         }
     }

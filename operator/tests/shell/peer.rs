@@ -105,11 +105,20 @@ pub(crate) struct Peer {
 impl Peer {
     /// A runtime at 127.0.0.`host`; at any port when `port` is 0.
     pub(crate) async fn start(host: u8, port: u16, tls: Arc<ServerConfig>) -> Self {
+        Self::begin(host, port, tls, true).await
+    }
+
+    /// A server that takes every request and answers none.
+    pub(crate) async fn mute(host: u8, port: u16, tls: Arc<ServerConfig>) -> Self {
+        Self::begin(host, port, tls, false).await
+    }
+
+    async fn begin(host: u8, port: u16, tls: Arc<ServerConfig>, answers: bool) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (found, conversations) = mpsc::unbounded_channel();
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, TlsAcceptor::from(tls), found));
+        server.spawn(serve(listener, TlsAcceptor::from(tls), found, answers));
         Self { address, conversations, _server: server }
     }
 
@@ -163,7 +172,7 @@ pub(crate) fn welcome(name: &str, inventory: Inventory) -> Welcome {
     }
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, found: mpsc::UnboundedSender<Conversation>) {
+async fn serve(listener: TcpListener, tls: TlsAcceptor, found: mpsc::UnboundedSender<Conversation>, answers: bool) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -176,7 +185,12 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, found: mpsc::UnboundedSe
                 let (outgoing, body) = Channel::<Bytes>::new(16);
                 let conversation = Conversation { incoming: request.into_body(), buffer: BytesMut::new(), outgoing };
                 let _test_is_over = found.send(conversation);
-                std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+                async move {
+                    if !answers {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(body))
+                }
             });
             let _ended = http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(64 * 1024)
@@ -200,10 +214,7 @@ impl Conversation {
 
     /// `None` when the stream has ended.
     pub(crate) async fn try_say(&mut self, message: &FromRuntime) -> Option<()> {
-        let payload = wire::encode(message).unwrap();
-        let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
-        bytes.extend(payload);
-        self.outgoing.send_data(bytes.into()).await.ok()
+        self.outgoing.send_data(wire::frame(message).unwrap()).await.ok()
     }
 
     pub(crate) async fn report(&mut self, report: AppReport) {
@@ -223,12 +234,8 @@ impl Conversation {
     /// The next message, pings included; `None` when the stream has ended.
     pub(crate) async fn read(&mut self) -> Option<ToRuntime> {
         loop {
-            if let Some(prefix) = self.buffer.first_chunk::<4>() {
-                let length = u32::from_be_bytes(*prefix) as usize;
-                if self.buffer.len() >= 4 + length {
-                    let frame = self.buffer.split_to(4 + length);
-                    return Some(wire::decode(&frame[4..]).unwrap());
-                }
+            if let Some(payload) = wire::take_frame(&mut self.buffer).unwrap() {
+                return Some(wire::decode(&payload).unwrap());
             }
             let data = self.incoming.frame().await?.ok()?.into_data().ok()?;
             self.buffer.extend_from_slice(&data);

@@ -12,6 +12,7 @@ use operator::{
     runtimes::{Caller, Desired, Fleet, Link, Order, Runtime, Speaker, Timings, dial::DialError, dial::dial},
 };
 use operator_core::Contact;
+use rustls::ServerConfig;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::peer::{
@@ -34,10 +35,13 @@ impl World {
         Self { certificates: Certificates::new(), fleet, queue, port: 0, tasks: JoinSet::new() }
     }
 
+    fn tls(&self) -> Arc<ServerConfig> {
+        server_config(&self.certificates.material.bundle(), &self.certificates.runtime)
+    }
+
     /// A runtime at 127.0.0.`host` which the fleet does not know of yet.
     async fn peer(&mut self, host: u8) -> Peer {
-        let tls = server_config(&self.certificates.material.bundle(), &self.certificates.runtime);
-        let peer = Peer::start(host, self.port, tls).await;
+        let peer = Peer::start(host, self.port, self.tls()).await;
         self.port = peer.address.port();
         peer
     }
@@ -279,6 +283,20 @@ async fn a_runtime_that_hangs_is_given_up() {
     let lost = |runtime: &Runtime| runtime.read(|said| matches!(said.link, Link::Lost { .. }));
     let runtime = world.until("r1", lost).await;
     assert_eq!(runtime.read(|said| said.failure.clone()).unwrap().0, "Silent");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_the_request_and_never_answers_is_given_up_and_dialled_again() {
+    let mut world = World::new();
+    let mut mute = Peer::mute(1, 0, world.tls()).await;
+    world.port = mute.address.port();
+    world.lead(Timings { hello: Duration::from_millis(100), ..Timings::default() });
+    world.add(&mute, "r1");
+    let _first = mute.conversation().await;
+    let runtime = world.until("r1", |runtime| runtime.read(|said| said.failure.is_some())).await;
+    assert_eq!(runtime.read(|said| said.failure.clone()).unwrap().0, "Silent");
+    assert!(runtime.read(|said| matches!(said.link, Link::Never { .. })));
+    mute.conversation().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@
 
 use serde_json::Value;
 
-use crate::names::{AppKey, RevisionId};
+use crate::{
+    names::{AppKey, RevisionId},
+    report::clip,
+};
 
 /// How many revisions are made out: more than an assignment has.
 const REVISIONS: usize = 8;
@@ -58,8 +61,7 @@ fn why(error: &str) -> String {
     } else {
         error.to_owned()
     };
-    let end = (0..=WHY.min(names.len())).rev().find(|end| names.is_char_boundary(*end)).unwrap_or_default();
-    names.get(..end).unwrap_or_default().to_owned()
+    clip(&names, WHY)
 }
 
 #[cfg(test)]
@@ -112,6 +114,6 @@ mod tests {
         }
         let said = serde_json::from_str::<u16>(r#""a, expected b""#).unwrap_err().to_string();
         assert_eq!(why(&said), "expected u16 at line 1 column 15");
-        assert_eq!(why(&"ä".repeat(1000)).len(), WHY);
+        assert!(why(&"ä".repeat(1000)).len() <= WHY);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use control::{Fingerprint, Problem, RevisionId};
+use control::{Fingerprint, Problem, RevisionId, clip};
 
 use super::{Step, Wanted};
 
@@ -187,7 +187,7 @@ impl Attempt {
             Some(said) => Problem { retrying: retryable, ..said.problem.clone() },
             None => {
                 let said = detail.map_or_else(|| message.clone(), |detail| format!("{message}: {detail}"));
-                Problem { reason, message: said, retrying: retryable }
+                Problem { reason, message: clip(&said, Problem::MESSAGE), retrying: retryable }
             }
         };
         Failure { problem, under: self.under, failures, loaded, essence: message, retry_at }

@@ -347,6 +347,17 @@ fn a_revision_with_a_check_is_ready_when_that_has_passed_and_not_before() {
     assert_eq!(runtime.report().serving, Some(id("c2")));
 }
 
+#[test]
+fn whatever_a_guest_calls_things_its_problem_has_a_bounded_length() {
+    let message = format!("there is no import called {}", "x".repeat(100_000));
+    let fault = Fault { reason: "InvalidWasm".to_owned(), message, detail: None, retryable: false };
+    let runtime = Runtime::new().told(wanted(&["v1"], "v1")).hears(Event::Fetched(id("v1")));
+    let said = runtime.hears(Event::PrepareFailed(id("v1"), fault)).report();
+    let RevisionState::Failed(problem) = &said.revisions[&id("v1")] else { panic!("not failed") };
+    assert!(problem.message.starts_with("there is no import called xxx"));
+    assert!(problem.message.len() <= control::Problem::MESSAGE);
+}
+
 fn check_failed(detail: &str) -> Event {
     let message = "GET /healthz was answered with 503".to_owned();
     let fault = Fault { reason: "CheckFailed".to_owned(), message, detail: Some(detail.to_owned()), retryable: true };

@@ -1,8 +1,8 @@
-//! What is told as events: changes of conditions, each once.
+//! What is told as events: changes of conditions, each once. How long a note may be is the shell's to know.
 
 use operator_api::{Condition, ConditionType, Reason, SpinAppStatus};
 
-use super::{clip, find, is_true};
+use super::{find, is_true};
 use crate::plan::{Event, EventKind, Facts};
 
 /// What has changed that people who watch the app want to know.
@@ -12,7 +12,7 @@ pub(crate) fn events(facts: &Facts<'_>, status: &SpinAppStatus) -> Vec<Event> {
         let found = find(status, condition)?;
         let same = |old: &Condition| old.status == found.status && old.reason == found.reason;
         let changed = !find(before, condition).is_some_and(same) || before.active_revision != status.active_revision;
-        changed.then(|| Event { kind, reason: found.reason.clone(), message: clip(&found.message, 1024), action })
+        changed.then(|| Event { kind, reason: found.reason.clone(), message: found.message.clone(), action })
     };
     let mut events = Vec::new();
     let resolved = is_true(status, ConditionType::Resolved) && before.latest_revision != status.latest_revision;

@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use control::{Problem, RevisionId, RevisionState};
+use control::{Problem, RevisionId, RevisionState, clip};
 
-use super::clip;
 use crate::{plan::Facts, view::Runtime};
 
 /// How many problems are told.
