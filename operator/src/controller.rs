@@ -11,6 +11,7 @@ use std::{
 };
 
 use control::{AppKey, Problem};
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use operator_api::{Reason, SpinApp};
 use operator_core::{
@@ -105,6 +106,8 @@ struct Decision {
     app: App,
     object: Arc<SpinApp>,
     plan: Plan,
+    /// When it was made.
+    made: Timestamp,
 }
 
 impl Leadership {
@@ -117,7 +120,7 @@ impl Leadership {
                 ports.claim(uid, Some(port));
             }
         }
-        controller.queue.clear();
+        controller.queue.open();
         controller.queue.add(Trigger::Fleet);
         let applier = controller.applier.with(mandate);
         let ledger = Mutex::new(Ledger { ports, apps: HashMap::new() });
@@ -208,7 +211,7 @@ impl Leadership {
                     remembered.memory = plan.memory.clone();
                     remembered.unreadable = None;
                 }
-                Decision { app: view.app, object: Arc::clone(object), plan }
+                Decision { made: view.now, app: view.app, object: Arc::clone(object), plan }
             }),
         };
         self.controller.fleet.reviewed(key);
@@ -304,7 +307,7 @@ impl Leadership {
 
     /// Writes what the plan says; when to look again.
     async fn carry_out(&self, decision: Decision) -> Again {
-        let Decision { app, object, mut plan } = decision;
+        let Decision { app, object, mut plan, made } = decision;
         let caches = &self.controller.caches;
         let applier = &self.applier;
         let began = Instant::now();
@@ -315,6 +318,9 @@ impl Leadership {
                 return again;
             }
             tracing::warn!(app = %app.key, error = problem.message, "a write failed");
+        }
+        if published.is_ok() {
+            self.remember_published(&app, made);
         }
         if self.remember_failure(&app, published.err()) {
             // The status has to say so, or to stop saying so.
@@ -353,6 +359,13 @@ impl Leadership {
             return Some(Again::OnChange);
         }
         (!self.controller.gate.is_open()).then_some(Again::WhenRoom)
+    }
+
+    /// Remembers that the slices are as the decision of this time has them.
+    fn remember_published(&self, app: &App, made: Timestamp) {
+        if let Some(remembered) = self.ledger().apps.get_mut(&app.key).filter(|remembered| remembered.uid == app.uid) {
+            remembered.memory.note_published(made, self.controller.clock.now());
+        }
     }
 
     /// Remembers whether the last write failed; whether that is news. Another failure is none: its words may differ

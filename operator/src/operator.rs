@@ -154,6 +154,7 @@ async fn until(stop: tokio_util::sync::CancellationToken, work: impl Future<Outp
 fn start_readers(config: &Config, outside: &Outside, metrics: &Metrics, tasks: &Tasks) -> Arc<Controller> {
     let client = outside.api.client();
     let queue = Arc::new(Queue::default());
+    queue.close();
     let caches = Arc::new(Caches::default());
     let clock = Arc::new(Clock::default());
     let fleet = Arc::new(Fleet::new(Arc::clone(&queue), Arc::clone(&clock)));
@@ -316,18 +317,21 @@ async fn certificates(pki: &Pki) -> (watch::Receiver<Option<Arc<ClientConfig>>>,
 struct Leading {
     leading: watch::Sender<Option<u64>>,
     metrics: Metrics,
+    queue: Arc<Queue>,
 }
 
 impl Leading {
     fn begin(operator: &Operator, metrics: &Metrics, term: u64) -> Self {
         operator.leading.send_replace(Some(term));
         metrics.leading(true);
-        Self { leading: operator.leading.clone(), metrics: metrics.clone() }
+        let queue = Arc::clone(&operator.controller.queue);
+        Self { leading: operator.leading.clone(), metrics: metrics.clone(), queue }
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
+        self.queue.close();
         self.leading.send_replace(None);
         self.metrics.leading(false);
     }

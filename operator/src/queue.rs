@@ -8,6 +8,8 @@
 //!
 //! When the fleet changes, every app is looked at, but nothing of that keeps an app waiting which has a reason of its
 //! own; and one such round has ended, and has begun [`ROUNDS_APART`] ago, before the next begins.
+//!
+//! While nobody leads here it is closed: what happens then, the next leader sees when it looks at everything.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -60,6 +62,8 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
+    closed: bool,
+    /// Whether every app is to be looked at.
     fleet: bool,
     /// When the last round began.
     round: Option<Instant>,
@@ -88,6 +92,9 @@ impl Queue {
     /// Adds something to look at now.
     pub fn add(&self, trigger: Trigger) {
         let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
         match trigger {
             Trigger::Fleet => inner.fleet = true,
             Trigger::App(app) => inner.add(app),
@@ -159,9 +166,14 @@ impl Queue {
         self.lock().again.contains(app)
     }
 
-    /// Forgets everything, as when another leads.
-    pub fn clear(&self) {
+    /// Begins anew, with nothing in it.
+    pub fn open(&self) {
         *self.lock() = Inner::default();
+    }
+
+    /// Forgets everything, and takes nothing until it is opened: nobody looks.
+    pub fn close(&self) {
+        *self.lock() = Inner { closed: true, ..Inner::default() };
     }
 
     /// How many apps wait to be looked at now, or for room to write.
@@ -304,6 +316,20 @@ mod tests {
         add(&queue, "b");
         assert_eq!(queue.next(true).await, Trigger::App(app("a")));
         assert_eq!(queue.next(true).await, Trigger::App(app("b")));
+        assert_eq!(queue.depth(), 0);
+    }
+
+    #[tokio::test]
+    async fn while_nobody_looks_nothing_is_remembered() {
+        let queue = Queue::default();
+        add(&queue, "a");
+        queue.close();
+        add(&queue, "b");
+        queue.add(Trigger::Fleet);
+        assert_eq!(queue.depth(), 0);
+        queue.open();
+        add(&queue, "c");
+        assert_eq!(queue.next(true).await, Trigger::App(app("c")));
         assert_eq!(queue.depth(), 0);
     }
 

@@ -83,6 +83,7 @@ struct Inner {
     by_app: HashMap<AppKey, Digest>,
     /// Entries that no app wants, in the order in which they were given up.
     unwanted: BTreeMap<u64, Digest>,
+    /// Numbers births and what is unwanted.
     count: u64,
     /// Questions that have not been put yet.
     new: Vec<Digest>,
@@ -90,6 +91,8 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
+    /// Tells it from an earlier one of the same question, whose answer may still come.
+    birth: u64,
     question: Question,
     state: State,
     apps: BTreeSet<AppKey>,
@@ -145,34 +148,37 @@ impl Resolver {
         let turns = Arc::new(Semaphore::new(CONCURRENT));
         let mut questions = JoinSet::new();
         loop {
-            for (digest, question) in self.take_new() {
-                questions.spawn(ask(Arc::clone(&self.oracle), Arc::clone(&turns), digest, question, Duration::ZERO));
+            for asking in self.take_new() {
+                questions.spawn(asking.ask(Arc::clone(&self.oracle), Arc::clone(&turns)));
             }
             tokio::select! {
                 () = self.wanted.notified() => {}
                 Some(done) = questions.join_next() => {
-                    if let Ok((digest, answer)) = done
-                        && let Some((question, delay)) = self.answered(&digest, answer)
+                    if let Ok((asking, answer)) = done
+                        && let Some(again) = self.answered(asking, answer)
                     {
-                        questions.spawn(ask(Arc::clone(&self.oracle), Arc::clone(&turns), digest, question, delay));
+                        questions.spawn(again.ask(Arc::clone(&self.oracle), Arc::clone(&turns)));
                     }
                 }
             }
         }
     }
 
-    fn take_new(&self) -> Vec<(Digest, Question)> {
+    fn take_new(&self) -> Vec<Asking> {
         let mut inner = self.lock();
         let new = std::mem::take(&mut inner.new);
-        let question = |digest: Digest| Some((digest, inner.entries.get(&digest)?.question.clone()));
-        new.into_iter().filter_map(question).collect()
+        let asking = |digest: Digest| {
+            let Entry { birth, question, .. } = inner.entries.get(&digest)?;
+            Some(Asking { digest, birth: *birth, question: question.clone(), delay: Duration::ZERO })
+        };
+        new.into_iter().filter_map(asking).collect()
     }
 
-    /// Takes in an answer; what to ask again, and after how long.
-    fn answered(&self, digest: &Digest, answer: Result<Answer, Problem>) -> Option<(Question, Duration)> {
+    /// Takes in an answer; what to ask again.
+    fn answered(&self, asking: Asking, answer: Result<Answer, Problem>) -> Option<Asking> {
         self.metrics.resolved(answer.as_ref().map_or_else(|problem| problem.reason.as_str(), |_| "Resolved"));
         let mut inner = self.lock();
-        let entry = inner.entries.get_mut(digest)?;
+        let entry = inner.entries.get_mut(&asking.digest).filter(|entry| entry.birth == asking.birth)?;
         let news = !matches!((&entry.state, &answer), (State::Failed(old), Err(new)) if old == new);
         let again = match answer {
             Ok(answer) => {
@@ -191,7 +197,7 @@ impl Resolver {
                     );
                 }
                 entry.state = State::Failed(problem);
-                again.then(|| (entry.question.clone(), entry.backoff.next_delay()))
+                again.then(|| entry.backoff.next_delay())
             }
         };
         if news {
@@ -200,9 +206,9 @@ impl Resolver {
             }
         }
         if again.is_none() && entry.apps.is_empty() && matches!(entry.state, State::Failed(_)) {
-            inner.remove(digest);
+            inner.remove(&asking.digest);
         }
-        again
+        again.map(|delay| Asking { delay, ..asking })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -212,10 +218,12 @@ impl Resolver {
 
 impl Inner {
     fn want(&mut self, app: &AppKey, digest: Digest, question: &Question) {
-        let new = &mut self.new;
-        let entry = self.entries.entry(digest).or_insert_with(|| {
+        let Self { new, count, entries, .. } = self;
+        let entry = entries.entry(digest).or_insert_with(|| {
             new.push(digest);
+            *count += 1;
             Entry {
+                birth: *count,
                 question: question.clone(),
                 state: State::Asking,
                 apps: BTreeSet::new(),
@@ -271,17 +279,24 @@ impl Question {
     }
 }
 
-async fn ask(
-    oracle: Arc<dyn Oracle>,
-    turns: Arc<Semaphore>,
+/// A question on its way.
+#[derive(Debug)]
+struct Asking {
     digest: Digest,
+    /// The entry that it is for.
+    birth: u64,
     question: Question,
     delay: Duration,
-) -> (Digest, Result<Answer, Problem>) {
-    tokio::time::sleep(delay).await;
-    // The semaphore is never closed.
-    let _turn = turns.acquire_owned().await;
-    (digest, oracle.ask(question).await)
+}
+
+impl Asking {
+    async fn ask(self, oracle: Arc<dyn Oracle>, turns: Arc<Semaphore>) -> (Self, Result<Answer, Problem>) {
+        tokio::time::sleep(self.delay).await;
+        // The semaphore is never closed.
+        let _turn = turns.acquire_owned().await;
+        let answer = oracle.ask(self.question.clone()).await;
+        (self, answer)
+    }
 }
 
 /// Bindle servers.
@@ -453,6 +468,21 @@ mod tests {
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert!(matches!(&seen[0], Bundle::Failed(problem) if problem.reason == "Unreachable"));
         assert_eq!(oracle.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn what_is_given_up_and_wanted_again_is_asked_once_at_a_time() {
+        let (resolver, _oracle, _queue) = resolver(0);
+        let no_answer = || Err(Problem { reason: "Unreachable".to_owned(), message: "no".to_owned(), retrying: true });
+        let wanted = || {
+            resolver.look_up(&app("cart"), &question("a/1.0.0", None));
+            resolver.take_new().remove(0)
+        };
+        let first = resolver.answered(wanted(), no_answer()).expect("it is asked again");
+        resolver.forget(&app("cart"));
+        let second = wanted();
+        assert!(resolver.answered(first, no_answer()).is_none(), "nobody waits for this answer");
+        assert!(resolver.answered(second, no_answer()).is_some());
     }
 
     #[tokio::test]

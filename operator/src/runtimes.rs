@@ -60,7 +60,9 @@ struct Listed {
 struct Inner {
     pods: BTreeMap<RuntimeName, PodFacts>,
     listed: BTreeSet<RuntimeName>,
+    /// By node.
     zones: HashMap<String, Arc<str>>,
+    listed_nodes: BTreeSet<String>,
     runtimes: BTreeMap<RuntimeName, Arc<Runtime>>,
     /// Per runtime, the apps that have not been looked at since it introduced itself.
     reviews: BTreeMap<RuntimeName, BTreeSet<AppKey>>,
@@ -101,18 +103,19 @@ impl Fleet {
     {
         let mut inner = self.lock();
         let changed = match event {
-            Event::Apply(node) | Event::InitApply(node) => {
-                let name = node.meta().name.clone().unwrap_or_default();
-                match node.meta().labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)) {
-                    Some(zone) => inner.zones.insert(name, zone.as_str().into()).as_deref() != Some(zone.as_str()),
-                    None => inner.zones.remove(&name).is_some(),
-                }
-            }
+            Event::Apply(node) => inner.put_node(node),
             Event::Delete(node) => inner.zones.remove(node.meta().name.as_deref().unwrap_or_default()).is_some(),
-            Event::Init => false,
+            Event::Init => {
+                inner.listed_nodes.clear();
+                false
+            }
+            Event::InitApply(node) => {
+                inner.listed_nodes.extend(node.meta().name.clone());
+                inner.put_node(node)
+            }
             Event::InitDone => {
                 self.listed.send_modify(|listed| listed.nodes = true);
-                false
+                inner.drop_unlisted_nodes()
             }
         };
         drop(inner);
@@ -219,11 +222,8 @@ impl Fleet {
             !apps.is_empty()
         });
         for name in done {
-            // One that has introduced itself again meanwhile waits for its next review.
-            if let Some(runtime) = inner.runtimes.get(&name)
-                && !runtime.read(|said| said.unreviewed)
-            {
-                runtime.mailbox().complete();
+            if let Some(runtime) = inner.runtimes.get(&name) {
+                runtime.reviewed();
             }
         }
     }
@@ -271,6 +271,22 @@ impl Inner {
         {
             self.pods.remove(&name);
         }
+    }
+
+    /// Notes the zone of a node; whether that is news.
+    fn put_node<K: kube::Resource>(&mut self, node: &K) -> bool {
+        let name = node.meta().name.clone().unwrap_or_default();
+        match node.meta().labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)) {
+            Some(zone) => self.zones.insert(name, zone.as_str().into()).as_deref() != Some(zone.as_str()),
+            None => self.zones.remove(&name).is_some(),
+        }
+    }
+
+    /// Forgets the nodes that the list just ended has not; whether there were any.
+    fn drop_unlisted_nodes(&mut self) -> bool {
+        let (listed, before) = (std::mem::take(&mut self.listed_nodes), self.zones.len());
+        self.zones.retain(|node, _| listed.contains(node));
+        self.zones.len() != before
     }
 
     fn forget_runtimes(&mut self) {
@@ -363,6 +379,22 @@ mod tests {
             "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
         }));
         assert_eq!(facts(&leaving).unwrap().state, Pod::Terminating);
+    }
+
+    #[test]
+    fn a_node_that_is_not_listed_any_more_has_no_zone() {
+        let fleet = Fleet::new(Arc::default(), Arc::default());
+        let node = |name: &str| -> core::Node {
+            serde_json::from_value(serde_json::json!({ "metadata": { "name": name, "labels": { ZONE_LABEL: "z" } } }))
+                .unwrap()
+        };
+        fleet.observe_node(&Event::Apply(node("stays")));
+        fleet.observe_node(&Event::Apply(node("gone")));
+        // The watch was away when it went.
+        fleet.observe_node(&Event::<core::Node>::Init);
+        fleet.observe_node(&Event::InitApply(node("stays")));
+        fleet.observe_node(&Event::<core::Node>::InitDone);
+        assert_eq!(fleet.lock().zones.keys().collect::<Vec<_>>(), ["stays"]);
     }
 
     #[test]

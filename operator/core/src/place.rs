@@ -37,9 +37,8 @@ pub const LINGER: SignedDuration = SignedDuration::from_secs(10);
 /// The runtimes that are to have the app.
 #[must_use]
 pub fn place(view: &View) -> BTreeSet<RuntimeName> {
-    // Of one that has not been reached yet the capacity is unknown. It keeps what it has if it counts for as much as any.
-    let most = view.runtimes.iter().map(|runtime| runtime.capacity).max().unwrap_or_default();
-    let capacity = |runtime: &Runtime| if runtime.capacity == 0 { most } else { runtime.capacity };
+    // Of one that has not been reached yet the capacity is unknown: it counts for more than any, so that it keeps what it has.
+    let capacity = |runtime: &Runtime| if runtime.capacity == 0 { u32::MAX } else { runtime.capacity };
     let able = view.runtimes.iter().filter(|runtime| can_have(view, runtime));
     let ranked = able.map(|runtime| (Reverse(rank(&view.app, &runtime.id.name, capacity(runtime))), runtime));
     let mut ranked: Vec<_> = ranked.collect();

@@ -8,7 +8,7 @@ use operator_api::SpinAppStatus;
 
 use crate::{
     history::{Changes, history},
-    place::{LINGER, PATIENCE, holds, place, within},
+    place::{LINGER, PATIENCE, holds, place, was_published, within},
     publish::{self, Endpoint, SILENCE, Service, Slice, endpoints, serves},
     resolve::{Resolution, resolve},
     revise::{revise, wait_their_turn, without_the_new},
@@ -63,11 +63,22 @@ pub enum Desired {
 pub struct Memory {
     /// What runtimes were last told.
     pub assignment: Option<Assignment>,
-    /// Runtimes that hold the app and get no new requests any more, since when. They go on serving for
-    /// [`crate::place::LINGER`], because those who send requests learn of it later.
+    /// Runtimes that hold the app and get no new requests any more, since when: not before the slices are without them
+    /// ([`Memory::note_published`]). They go on serving for [`crate::place::LINGER`], because those who send requests learn
+    /// of it later.
     pub withdrawn: BTreeMap<RuntimeName, Timestamp>,
     /// The last change of revision.
     pub course: Option<Course>,
+}
+
+impl Memory {
+    /// Notes that the slices are at `now` as a plan that was made at `decided` has them: what was taken out of them then is
+    /// out of them only now.
+    pub fn note_published(&mut self, decided: Timestamp, now: Timestamp) {
+        for since in self.withdrawn.values_mut().filter(|since| **since == decided) {
+            *since = now;
+        }
+    }
 }
 
 /// Something worth telling people who watch an app.
@@ -223,7 +234,11 @@ fn withdrawn(
     view.runtimes
         .iter()
         .filter(|runtime| !chosen.contains(&runtime.id.name) && holds(view, runtime) && is_withdrawn(runtime))
-        .map(|runtime| (runtime.id.name.clone(), before(runtime).unwrap_or(view.now)))
+        .map(|runtime| {
+            // As long as the slices have it, it is sent requests.
+            let since = before(runtime).filter(|_| !was_published(view, runtime)).unwrap_or(view.now);
+            (runtime.id.name.clone(), since)
+        })
         .collect()
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use control::{AppKey, AppReport, Assignment, RuntimeName, Welcome};
 use k8s_openapi::jiff::Timestamp;
+use operator_api::names;
 use operator_core::{
     Contact, Pod,
     view::{Holding, Identity},
@@ -28,6 +29,9 @@ use crate::{
     clock::Clock,
     queue::{Queue, Trigger},
 };
+
+/// How many apps a runtime can have something to say about: each has a port of its own.
+const MOST_APPS: usize = (names::HIGHEST_APP_PORT - names::LOWEST_APP_PORT) as usize + 1;
 
 /// What Kubernetes says about a runtime's pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,6 +198,16 @@ impl Runtime {
         std::mem::take(&mut self.said().unreviewed)
     }
 
+    /// Every app has been looked at since it introduced itself; if it has done so again meanwhile, it waits for the next
+    /// review.
+    pub(super) fn reviewed(&self) {
+        // Held until the end, so that an introduction is before this or after it.
+        let said = self.said();
+        if !said.unreviewed {
+            self.mailbox.complete();
+        }
+    }
+
     /// It has introduced itself.
     pub(super) fn welcomed(&self, welcome: Welcome) {
         tracing::info!(runtime = %self.name, build = welcome.build, apps = welcome.inventory.assigned.len(), "connected to a runtime");
@@ -219,6 +233,10 @@ impl Runtime {
         let mut said = self.said();
         for report in reports {
             let app = report.app.clone();
+            if said.reports.len() >= MOST_APPS && !said.reports.contains_key(&app) {
+                tracing::warn!(runtime = %self.name, %app, "a runtime reports more apps than there can be");
+                return;
+            }
             if said.reports.insert(app.clone(), report.clone()).as_ref() != Some(&report) {
                 self.triggers.add(Trigger::App(app));
             }

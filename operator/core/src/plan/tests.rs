@@ -554,6 +554,52 @@ fn app_moves_without_a_gap_and_the_old_runtime_lingers() {
     assert_eq!(world.view.memory.withdrawn.len(), 0);
 }
 
+/// An app that moves away from `r1`, as soon as the slices say so.
+fn about_to_move() -> World {
+    let mut world = world().replicas(1).runtime("r1").settled();
+    let mut newcomers = (2..).map(|number| format!("r{number}"));
+    while world.plan().is_idle() {
+        world.join(&newcomers.next().unwrap());
+    }
+    let new = world.names().last().unwrap().clone();
+    world.act();
+    world.work(&new);
+    world
+}
+
+fn takes_away(world: &World, runtime: &str) -> bool {
+    world.plan().runtimes.get(&RuntimeName(runtime.to_owned())) == Some(&Desired::Remove)
+}
+
+#[test]
+fn runtime_whose_endpoint_cannot_be_withdrawn_goes_on_serving_until_it_has_been_and_a_while_longer() {
+    let mut world = about_to_move();
+    for _ in 0..5 {
+        // It is decided, but the API server takes nothing.
+        world.view.memory = world.plan().memory;
+        world.pass(10);
+        assert!(!takes_away(&world, "r1"), "requests are still sent to it");
+    }
+    world.act();
+    assert!(world.is_running("r1") && !world.endpoints().contains(&"r1".to_owned()));
+    world.pass(10);
+    assert!(takes_away(&world, "r1"));
+}
+
+#[test]
+fn runtime_lingers_from_when_the_slices_were_written_and_not_from_when_that_was_decided() {
+    let mut world = about_to_move();
+    let decided = world.view.now;
+    world.act();
+    world.pass(8);
+    let now = world.view.now;
+    world.view.memory.note_published(decided, now);
+    world.pass(9);
+    assert!(!takes_away(&world, "r1"), "those who send requests may not have heard of it");
+    world.pass(1);
+    assert!(takes_away(&world, "r1"));
+}
+
 #[test]
 fn silent_runtime_yields_to_another_but_not_to_nobody() {
     let mut world = serving();
