@@ -1,12 +1,13 @@
-//! What happens to the world: decided by the seed alone, before and while it runs.
+//! What happens to the world: what can, and what it does.
 
-use control::{AppKey, RuntimeName};
-use operator_core::Pod;
+mod choice;
+mod machines;
+
+use control::AppKey;
 
 use crate::{
     api::{AppObject, Id, Object},
-    machine::Machine,
-    scenario::{CALM_PAUSE, UpdateKind, Weather, rollout},
+    scenario::UpdateKind,
     world::{Event, World},
 };
 
@@ -76,101 +77,6 @@ pub(crate) enum Disturbance {
 }
 
 impl World {
-    /// The world as it begins.
-    pub(crate) fn set_up(&mut self) {
-        for _ in 0..self.scenario.runtimes {
-            self.join();
-        }
-        for app in 0..self.scenario.apps {
-            let replicas = self.rng.u32(1..3);
-            let object = AppObject {
-                uid: format!("uid-{app}-0"),
-                generation: 1,
-                version: "1.0.0".to_owned(),
-                replicas,
-                checked: self.rng.bool(),
-                rollout: rollout(&mut self.rng),
-                secret: format!("secret-of-{app}-0"),
-                status: operator_api::SpinAppStatus::default(),
-            };
-            self.put(&Id::App(key(app)), &Object::App(Box::new(object)));
-        }
-        for operator in 0..self.operators.len() {
-            let skew = self.rng.i64(-2_000..2_000);
-            if let Some(it) = self.operators.get_mut(operator) {
-                (it.up, it.clock) = (true, skew);
-            }
-            let delay = self.rng.i64(0..500);
-            self.after(delay, Event::Lease(operator));
-        }
-        self.plan_disturbances();
-        let (calm, settled) = (self.scenario.calm_from, self.scenario.settled_from);
-        self.after(calm, Event::Disturb(Disturbance::Heal));
-        self.after(settled, Event::Disturb(Disturbance::RestartOperators));
-        self.after(1_000, Event::Check);
-    }
-
-    fn plan_disturbances(&mut self) {
-        match self.scenario.weather {
-            Weather::Calm => {
-                let mut at = 15_000;
-                while at < self.scenario.calm_from {
-                    let disturbance = self.gentle();
-                    self.after(at, Event::Disturb(disturbance));
-                    at += CALM_PAUSE;
-                }
-            }
-            Weather::Storm => {
-                for _ in 0..self.rng.usize(4..14) {
-                    let at = self.rng.i64(2_000..self.scenario.calm_from);
-                    let disturbance = self.rough();
-                    self.after(at, Event::Disturb(disturbance));
-                }
-            }
-        }
-    }
-
-    /// Something that people do on purpose.
-    fn gentle(&mut self) -> Disturbance {
-        let app = self.rng.usize(..self.scenario.apps);
-        let operator = self.rng.usize(..self.scenario.operators);
-        match self.rng.u8(..9) {
-            0 => Disturbance::Update { app, kind: UpdateKind::Good },
-            1 | 2 => Disturbance::Update { app, kind: UpdateKind::any(&mut self.rng) },
-            3 => Disturbance::NewSecret { app },
-            4 => Disturbance::Scale { app, replicas: self.rng.u32(1..4) },
-            5 | 6 => Disturbance::Replace,
-            7 => Disturbance::StopOperator { operator, milliseconds: self.rng.i64(100..20_000) },
-            _ => Disturbance::Join,
-        }
-    }
-
-    /// Something that goes wrong.
-    fn rough(&mut self) -> Disturbance {
-        let app = self.rng.usize(..self.scenario.apps);
-        let operator = self.rng.usize(..self.scenario.operators);
-        let milliseconds = self.rng.i64(100..20_000);
-        match self.rng.u8(..20) {
-            0 | 1 => Disturbance::Update { app, kind: UpdateKind::any(&mut self.rng) },
-            2 => Disturbance::NewSecret { app },
-            3 => Disturbance::Scale { app, replicas: self.rng.u32(0..4) },
-            4 => Disturbance::Recreate { app },
-            5 => Disturbance::DeleteSlices { app },
-            6 | 7 => Disturbance::Replace,
-            8 | 9 => Disturbance::Crash,
-            10 => Disturbance::Vanish,
-            11 => Disturbance::Cut,
-            12 | 13 => Disturbance::Partition { milliseconds },
-            14 => Disturbance::StopOperator { operator, milliseconds },
-            15 => Disturbance::StopOperator { operator, milliseconds: milliseconds * 4 },
-            16 => Disturbance::Freeze { operator, milliseconds: milliseconds * 2 },
-            17 => Disturbance::CutOff { operator, milliseconds },
-            18 => Disturbance::Deaf { operator, milliseconds },
-            _ if self.rng.bool() => Disturbance::Join,
-            _ => Disturbance::JumpClock { operator, milliseconds: self.rng.i64(-600_000..600_000) },
-        }
-    }
-
     pub(crate) fn disturb(&mut self, disturbance: &Disturbance) {
         self.summary.faults += 1;
         self.checks.disturbed(self.now);
@@ -337,71 +243,6 @@ impl World {
         let uid = format!("uid-{app}-{}", self.rng.u32(1..));
         let status = operator_api::SpinAppStatus::default();
         self.put(&id, &Object::App(Box::new(AppObject { uid, generation: 1, status, ..*object })));
-    }
-
-    fn join(&mut self) {
-        let number = self.checks.next_machine();
-        let name = RuntimeName(format!("runtime-{number}"));
-        let uid = format!("pod-{number}");
-        let address = std::net::Ipv4Addr::new(10, 0, 0, number).into();
-        let pod = Pod::NotReady { since: crate::time(self.now) };
-        let machine = Machine {
-            name: name.clone(),
-            uid: uid.clone(),
-            address,
-            node: format!("node-{}", self.rng.u8(..3)),
-            zone: (self.scenario.zones > 0).then(|| format!("zone-{}", self.rng.u8(..self.scenario.zones))),
-            capacity: if self.scenario.uneven { self.rng.u32(20..200) } else { 100 },
-            pod,
-            process: None,
-            life: 0,
-            disk: [].into(),
-            content: [].into(),
-            served: Vec::new(),
-        };
-        self.put(&Id::Pod(name.clone()), &Object::Pod(machine.object()));
-        self.machines.insert(name.clone(), machine);
-        let boots = self.rng.i64(100..2_000);
-        self.after(boots, Event::Boot { runtime: name, uid });
-    }
-
-    /// A rolling restart of one: another first, as the budget for disruptions has it, then this one drains.
-    fn replace(&mut self) {
-        let Some(name) = self.some_runtime() else { return };
-        if self.scenario.weather == Weather::Storm || self.serving_elsewhere(&name) {
-            self.join();
-            self.drain(&name);
-        }
-    }
-
-    /// Whether another runtime can take over.
-    fn serving_elsewhere(&self, name: &RuntimeName) -> bool {
-        self.machines.values().any(|other| other.name != *name && other.pod == Pod::Ready && other.process.is_some())
-    }
-
-    /// SIGTERM: the process says so, goes on for a while, and ends.
-    fn drain(&mut self, name: &RuntimeName) {
-        let Some(machine) = self.machines.get_mut(name) else { return };
-        machine.pod = Pod::Terminating;
-        let object = machine.object();
-        let life = machine.life;
-        let session = machine.process.as_mut().and_then(|process| {
-            process.draining = true;
-            process.session
-        });
-        self.put(&Id::Pod(name.clone()), &Object::Pod(object));
-        if let Some(session) = session {
-            self.say(session, control::FromRuntime::Draining);
-        }
-        // The drain delay, and the requests in flight.
-        let ends = 5_000 + self.rng.i64(0..5_000);
-        self.after(ends, Event::Exit { runtime: name.clone(), life });
-    }
-
-    fn some_runtime(&mut self) -> Option<RuntimeName> {
-        let alive = self.machines.values().filter(|machine| machine.process.is_some() && machine.pod == Pod::Ready);
-        let alive: Vec<RuntimeName> = alive.map(|machine| machine.name.clone()).collect();
-        self.rng.choice(alive)
     }
 }
 

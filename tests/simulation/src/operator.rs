@@ -2,25 +2,24 @@
 //!
 //! Does what `operator/src/{controller,runtimes}` do around the same deciders.
 
+mod look;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use control::{AppKey, Check, Fetch, FromRuntime, Inventory, Limits, Problem, RuntimeName, SecretString};
+use control::{AppKey, FromRuntime, Inventory, Problem, RuntimeName};
 use jiff::Timestamp;
-use manifest::{Application, Digest};
 use operator_core::{
-    App, Bundle, Memory, Plan, RevisionKey, Runtime, RuntimeConfiguration, Variables, View, lease,
+    Memory, Plan, lease,
     mailbox::{Desired, Order},
     ports,
-    view::{Identity, ServiceState},
 };
 
 use crate::{
     api::{AppObject, Id, Object, Objects},
     link::{Link, LinkState},
-    rules::Rules,
 };
 
 /// An operator's process.
@@ -69,7 +68,7 @@ pub(crate) struct Leading {
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
     uid: String,
-    memory: Memory,
+    pub(crate) memory: Memory,
     pub(crate) write_failure: Option<Problem>,
 }
 
@@ -78,9 +77,21 @@ pub(crate) struct Remembered {
 pub(crate) struct Decision {
     pub(crate) app: AppKey,
     pub(crate) uid: String,
-    /// The runtimes that are to have the app.
-    pub(crate) placed: BTreeSet<RuntimeName>,
+    pub(crate) placement: Placement,
     pub(crate) plan: Plan,
+    /// When it was made, by the operator's clock.
+    pub(crate) made: Timestamp,
+}
+
+/// Where an operator wants an app.
+#[derive(Debug, Clone)]
+pub(crate) struct Placement {
+    /// How many runtimes are to have it.
+    pub(crate) replicas: u32,
+    /// Those that are to.
+    pub(crate) placed: BTreeSet<RuntimeName>,
+    /// Those that could, and how many apps each takes; 0 while the operator does not know.
+    pub(crate) able: BTreeMap<RuntimeName, u32>,
 }
 
 impl Operator {
@@ -242,134 +253,6 @@ impl Operator {
         }
         true
     }
-
-    /// Looks at one app, decides, and puts into mailboxes what runtimes are told. Also whether the bundle of some version
-    /// must be asked for.
-    pub(crate) fn decide(&mut self, key: &AppKey, now: i64, rules: &Rules) -> (Option<Decision>, Option<String>) {
-        let time = self.time(now);
-        let object = self.apps().find(|(known, _)| *known == key).map(|(_, app)| app.clone());
-        let Some(object) = object else {
-            self.forget(key);
-            return (None, None);
-        };
-        let unknown = (!self.resolved.contains_key(&object.version)).then(|| object.version.clone());
-        if let Some(version) = &unknown {
-            self.resolved.insert(version.clone(), false);
-        }
-        let view = self.look(key, &object, time);
-        let plan = (rules.plan)(&view);
-        let placed = operator_core::place::place(&view);
-        if let Some(leading) = &mut self.leading {
-            leading.tell(key, &plan);
-            if let Some(remembered) = leading.apps.get_mut(key) {
-                remembered.memory = plan.memory.clone();
-            }
-            leading.reviewed(key);
-        }
-        (Some(Decision { app: key.clone(), uid: object.uid, placed, plan }), unknown)
-    }
-
-    fn look(&mut self, key: &AppKey, object: &AppObject, now: Timestamp) -> View {
-        let app = App {
-            key: key.clone(),
-            uid: object.uid.clone(),
-            generation: object.generation,
-            replicas: object.replicas,
-            limits: Ok(Limits::default()),
-            readiness: object.checked.then(check),
-            rollout: object.rollout,
-            components: Vec::new(),
-            service_annotations: BTreeMap::new(),
-            template: operator_core::history::Template {
-                digest: Digest::of(object.version.as_bytes()),
-                spec: Arc::default(),
-            },
-            history_limit: 0,
-        };
-        let service = match self.cache.get(&Id::Service(key.clone())) {
-            Some((_, Object::Service { owner, service })) if *owner == object.uid => {
-                ServiceState::Ours(service.clone())
-            }
-            Some(_) => ServiceState::Foreign("an earlier one's".to_owned()),
-            None => ServiceState::Absent,
-        };
-        let slices = self.cache.iter().filter_map(|(id, (_, found))| match (id, found) {
-            (Id::Slice(of, _), Object::Slice { owner, slice }) if of == key && *owner == object.uid => {
-                Some(slice.clone())
-            }
-            _ => None,
-        });
-        let slices = slices.collect();
-        let bundle =
-            if self.resolved.get(&object.version) == Some(&true) { bundle(&object.version) } else { Bundle::Pending };
-        let pods: Vec<_> = self
-            .cache
-            .iter()
-            .filter_map(|(id, (_, found))| match (id, found) {
-                (Id::Pod(name), Object::Pod(pod)) => Some((name.clone(), pod.clone())),
-                _ => None,
-            })
-            .collect();
-        let mut view = View {
-            now,
-            status: object.status.clone(),
-            bundle,
-            variables: Variables::Resolved([("secret".to_owned(), SecretString::new(object.secret.clone()))].into()),
-            runtime_config: RuntimeConfiguration::Resolved(None),
-            pool_config: None,
-            port: None,
-            runtimes: Vec::new(),
-            service,
-            slices,
-            history: Vec::new(),
-            write_failure: None,
-            memory: Memory::default(),
-            key: RevisionKey([7; 32]),
-            app,
-        };
-        let Some(leading) = &mut self.leading else { return view };
-        let remembered = leading.apps.entry(key.clone()).or_default();
-        if remembered.uid != object.uid {
-            leading.ports.release(&remembered.uid);
-            *remembered = Remembered { uid: object.uid.clone(), ..Remembered::default() };
-        }
-        view.port = leading.ports.claim(&object.uid, object.status.port);
-        view.write_failure = remembered.write_failure.clone();
-        view.memory = remembered.memory.clone();
-        view.runtimes = pods
-            .into_iter()
-            .filter_map(|(name, pod)| {
-                let link = leading.links.get(&name)?;
-                Some(Runtime {
-                    id: Arc::new(Identity {
-                        namespace: "spindle".to_owned(),
-                        uid: pod.uid,
-                        ips: vec![pod.address],
-                        node: Some(pod.node),
-                        name,
-                    }),
-                    zone: pod.zone.map(Into::into),
-                    pod: pod.state,
-                    contact: link.contact(key),
-                    version: link.version,
-                    capacity: link.capacity,
-                    assigned: u32::try_from(link.mailbox.held()).unwrap_or(u32::MAX),
-                })
-            })
-            .collect();
-        view
-    }
-
-    fn forget(&mut self, key: &AppKey) {
-        let Some(leading) = &mut self.leading else { return };
-        for link in leading.links.values_mut() {
-            link.mailbox.set(key, Desired::Remove);
-        }
-        if let Some(remembered) = leading.apps.remove(key) {
-            leading.ports.release(&remembered.uid);
-        }
-        leading.reviewed(key);
-    }
 }
 
 impl Leading {
@@ -400,37 +283,5 @@ impl Leading {
             }
             !apps.is_empty()
         });
-    }
-}
-
-/// The check of every app that has one.
-fn check() -> Check {
-    Check {
-        path: "/healthz".to_owned(),
-        headers: Vec::new(),
-        initial_delay_ms: 0,
-        timeout_ms: 1_000,
-        period_ms: 1_000,
-        success_threshold: 1,
-        failure_threshold: 3,
-    }
-}
-
-/// The bundle of a version, as it is when resolved.
-fn bundle(version: &str) -> Bundle {
-    Bundle::Resolved {
-        application: Box::new(Application {
-            name: "app".to_owned(),
-            version: version.to_owned(),
-            description: None,
-            authors: Vec::new(),
-            base: "/".to_owned(),
-            variables: [("secret".to_owned(), manifest::Variable { secret: true, ..manifest::Variable::default() })]
-                .into(),
-            routes: Vec::new(),
-            components: BTreeMap::new(),
-        }),
-        digest: Digest::of(version.as_bytes()),
-        fetch: Fetch::Bindle { server: "http://bindle/v1".to_owned(), id: format!("app/{version}"), credentials: None },
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use control::{AppKey, AppReport, Assignment, Inventory, RevisionId, RevisionSpec};
-use node_runtime_core::converge::{App, Backoff, Event, Fault, Room, Step, Wanted, converge_app, keep, report};
+use node_runtime_core::converge::{App, Backoff, Event, Fault, Room, Step, Wanted, keep, report};
 
 use crate::rules::Rules;
 
@@ -39,8 +39,7 @@ pub(crate) struct Process {
     pub(crate) draining: bool,
     /// When it began, in true milliseconds.
     pub(crate) began: i64,
-    /// Whether it takes checks for passed.
-    skips_checks: bool,
+    rules: Rules,
 }
 
 /// How many jobs run.
@@ -89,7 +88,7 @@ pub(crate) struct Effects {
 impl Process {
     /// A process that begins with what was `kept` on disk.
     pub(crate) fn begin<'a>(now: i64, rules: &Rules, kept: impl Iterator<Item = &'a Assignment>) -> Self {
-        let mut process = Self { began: now, skips_checks: !rules.checks, ..Self::default() };
+        let mut process = Self { began: now, rules: *rules, ..Self::default() };
         kept.for_each(|assignment| process.restore(assignment.clone()));
         process
     }
@@ -183,7 +182,7 @@ impl Process {
             fetches: ROOM.fetches.saturating_sub(self.running.fetches),
             preparations: ROOM.preparations.saturating_sub(self.running.preparations),
         };
-        let next = converge_app(key, self.desired.get(key), self.actual.get(key), alive, &mut room);
+        let next = (self.rules.converge)(key, self.desired.get(key), self.actual.get(key), alive, &mut room);
         let recheck = next.recheck.and_then(|at| i64::try_from(at.as_millis()).ok());
         effects.recheck = effects.recheck.into_iter().chain(recheck).min();
         let mut more = false;
@@ -215,7 +214,7 @@ impl Process {
         match step {
             Step::Fetch { revision, .. } => self.start(key, revision, JobKind::Fetch, effects),
             Step::Prepare { revision, .. } => self.start(key, revision, JobKind::Prepare, effects),
-            Step::Check { revision, .. } if self.skips_checks => {
+            Step::Check { revision, .. } if !self.rules.checks => {
                 app.record(Event::Passed(revision.clone()), alive, &Backoff::default());
                 return true;
             }

@@ -8,9 +8,12 @@ use crate::world::Event;
 /// A line about an event, for people; nothing for the many that say little.
 pub(crate) fn line(at: i64, event: &Event) -> Option<String> {
     match event {
-        Event::Check | Event::Recheck { .. } | Event::ToRuntime(_) | Event::ToOperator(_) | Event::Reconcile { .. } => {
-            None
-        }
+        Event::Check
+        | Event::Recheck { .. }
+        | Event::ToRuntime(_)
+        | Event::ToOperator(_)
+        | Event::Reconcile { .. }
+        | Event::Due { .. } => None,
         Event::CarryOut { operator, decision, .. } => {
             Some(format!("{at:>7} operator {operator} carries out {}: {}", decision.app, words(&decision.plan)))
         }
@@ -45,7 +48,8 @@ fn words(plan: &Plan) -> String {
     words.extend(plan.memory.withdrawn.iter().map(|(runtime, since)| format!("{runtime} withdrawn at {since}")));
     if let Some(status) = &plan.status {
         let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
-        words.push(format!("Ready: {}", ready.map_or("?", |ready| &ready.reason)));
+        let ready = ready.map_or_else(|| "?".to_owned(), |ready| format!("{} ({})", ready.reason, ready.message));
+        words.push(format!("{}/{} Ready: {ready}", status.ready_replicas, status.replicas));
     }
     words.join(", ")
 }

@@ -45,6 +45,12 @@ pub(crate) enum Event {
         life: u32,
         app: AppKey,
     },
+    /// An app is to be looked at again.
+    Due {
+        operator: usize,
+        life: u32,
+        app: AppKey,
+    },
     CarryOut {
         operator: usize,
         life: u32,
@@ -96,6 +102,32 @@ pub(crate) enum Event {
         uid: String,
     },
     Check,
+}
+
+impl Event {
+    /// Whether the API server or a runtime may be another after it.
+    const fn changes_something(&self) -> bool {
+        match self {
+            Self::Disturb(_)
+            | Self::CarryOut { .. }
+            | Self::ToRuntime(_)
+            | Self::Ended { .. }
+            | Self::Recheck { .. }
+            | Self::Boot { .. }
+            | Self::Exit { .. }
+            | Self::Kubelet { .. }
+            | Self::Check => true,
+            Self::Lease(_)
+            | Self::Watch { .. }
+            | Self::Relist(_)
+            | Self::Reconcile { .. }
+            | Self::Due { .. }
+            | Self::Resolved { .. }
+            | Self::Dial { .. }
+            | Self::ToOperator(_)
+            | Self::Lost { .. } => false,
+        }
+    }
 }
 
 /// A stream between an operator and a runtime.
@@ -187,7 +219,11 @@ impl World {
                 }
             }
             self.summary.events += 1;
+            let changes = event.changes_something();
             self.happen(event);
+            if changes {
+                self.check_always();
+            }
             if let Some(what) = self.checks.violated.take() {
                 return Err(self.violation(what));
             }
@@ -231,6 +267,7 @@ impl World {
             }
             Event::Relist(operator) => self.relist(operator),
             Event::Reconcile { operator, life, app } => self.reconcile(operator, life, app),
+            Event::Due { operator, life, app } => self.due(operator, life, app),
             Event::CarryOut { operator, life, decision } => self.carry_out(operator, life, *decision),
             Event::Resolved { operator, version } => self.resolved(operator, version),
             Event::Dial { operator, life, runtime, uid } => self.dial(operator, life, runtime, uid),
@@ -243,7 +280,7 @@ impl World {
             Event::Exit { runtime, life } => self.exit(&runtime, life),
             Event::Kubelet { runtime, uid } => self.kubelet(&runtime, &uid),
             Event::Check => {
-                self.check();
+                self.check_in_time();
                 let pause = if self.now < self.scenario.calm_from { 200 } else { 1_000 };
                 self.after(pause, Event::Check);
             }

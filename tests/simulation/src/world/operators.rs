@@ -114,6 +114,15 @@ impl World {
         }
     }
 
+    /// The time has come to look at an app again, unless that is being done.
+    pub(super) fn due(&mut self, operator: usize, life: u32, app: AppKey) {
+        let Some(it) = self.operators.get_mut(operator).filter(|it| it.life == life) else { return };
+        if let Some(leading) = &mut it.leading {
+            leading.dirty.insert(app);
+            self.schedule(operator);
+        }
+    }
+
     pub(super) fn reconcile(&mut self, operator: usize, life: u32, app: AppKey) {
         let event = Event::Reconcile { operator, life, app };
         let Some(Event::Reconcile { app, .. }) = self.awake(operator, event) else { return };
@@ -144,9 +153,8 @@ impl World {
         if let Some(wait) = again
             && !leading.dirty.contains(app)
         {
-            // In the time until then, other news may come first; being looked at twice does no harm.
             let app = app.clone();
-            self.after(wait, Event::Reconcile { operator, life, app });
+            self.after(wait, Event::Due { operator, life, app });
         }
         self.schedule(operator);
     }
@@ -165,8 +173,12 @@ impl World {
             retrying: true,
         });
         let Some(it) = self.operators.get_mut(operator) else { return };
+        let time = it.time(self.now);
         let remembered = it.leading.as_mut().and_then(|leading| leading.apps.get_mut(&decision.app));
         let news = remembered.is_some_and(|remembered| {
+            if failure.is_none() {
+                remembered.memory.note_published(decision.made, time);
+            }
             let news = remembered.write_failure != failure;
             remembered.write_failure.clone_from(&failure);
             news
