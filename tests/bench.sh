@@ -38,7 +38,9 @@ bench_http() {
 }
 
 bench_operator() {
-  SPINDLE_SCALE_APPS=${SPINDLE_SCALE_APPS:-5000} cargo test --release -p operator --test shell scale:: -- --nocapture
+  # Of the whole workspace, as everything here: cargo unifies features over what is selected (tests/build.sh).
+  SPINDLE_SCALE_APPS=${SPINDLE_SCALE_APPS:-5000} \
+    cargo test --locked --workspace --profile "$SPINDLE_PROFILE" --test shell scale:: -- --nocapture
 }
 
 bench_cluster() {

@@ -25,7 +25,7 @@ if wants cluster; then
   go_pid=$!
 fi
 if wants binaries; then
-  profile=$([ "$SPINDLE_PROFILE" = dev ] && echo dev || echo "$SPINDLE_PROFILE")
+  profile=$SPINDLE_PROFILE
   say "binaries: cargo build (profile $profile; minutes when cold; $logs/cargo-build.log)"
   # The same selection of packages and targets as the tests': cargo unifies features over what is selected, and another
   # selection would compile every dependency again.

@@ -164,6 +164,8 @@ async fn budgets_are_for_what_kubernetes_can_count() -> Result<()> {
     let usual = objects(&["runtime.podDisruptionBudget.maxUnavailable=25%"]).await?;
     let budget = object(&usual, "PodDisruptionBudget", "x-spindle-node-runtime")?;
     expect(budget["spec"]["maxUnavailable"] == "25%", || budget.to_string())?;
+    let never_in_the_way = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
+    expect(never_in_the_way, || format!("a broken pod would keep its node from being drained: {budget}"))?;
     object(&usual, "PodDisruptionBudget", "x-spindle-operator")?;
     let none = objects(&EVERYTHING).await?;
     let budgets = none.iter().filter(|object| object["kind"] == "PodDisruptionBudget").count();

@@ -187,7 +187,7 @@ async fn a_store_for_every_app_is_shared_by_runtimes_and_not_by_apps() -> Result
     expect(keys == format!("spindle:{namespace}/one:default:note"), || keys.clone())?;
     // For the tests that come after.
     cluster.kubectl(&["delete", "namespace", namespace, "--wait"]).await?;
-    world.install(&[]).await.map(drop)
+    world.install(&[]).await
 }
 
 #[tokio::test]

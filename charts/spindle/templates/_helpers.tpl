@@ -95,6 +95,18 @@ http://{{ include "spindle.fullname" . }}-bindle-server.{{ .Release.Namespace }}
 {{- fail (printf "runtime.localPortRange %q takes ports of apps (10000-32767): begin it above 32767, e.g. \"32768 60999\"" .) }}
 {{- end }}
 {{- end }}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- range $where, $labels := dict
+  "commonLabels" .Values.commonLabels
+  "operator.podLabels" .Values.operator.podLabels
+  "runtime.podLabels" .Values.runtime.podLabels
+  "bindleServer.podLabels" .Values.bindleServer.podLabels }}
+{{- range $label, $_ := $labels }}
+{{- if has $label $own }}
+{{- fail (printf "%s: the label %s is the chart's own: choose another" $where $label) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $part, $own := dict
   "operator" (list "tmp" "runtime-config" "source-ca" "source-keyring")
   "runtime" (list "data" "secrets" "tls" "tmp" "source-ca")
