@@ -63,7 +63,8 @@ pub struct RuntimeContext {
     connections: sqlite::Connections,
     open_connections: databases::OpenConnections,
     responses: outbound::OpenResponses,
-    answer: LastAnswer,
+    /// Made for the first store or database that the guest opens.
+    answer: Option<LastAnswer>,
     limits: InstanceLimits,
     layout: guest_memory::Layout,
     deadline: Instant,
@@ -101,7 +102,7 @@ impl RuntimeContext {
             connections: sqlite::Connections::default(),
             open_connections: databases::OpenConnections::default(),
             responses: outbound::OpenResponses::default(),
-            answer: LastAnswer::new(grants.network.memory()),
+            answer: None,
             limits,
             layout: guest_memory::Layout::Canonical,
             deadline,
@@ -142,6 +143,11 @@ impl RuntimeContext {
     /// What the guest may use.
     fn grants(&self) -> &Arc<Grants> {
         self.outbound.grants()
+    }
+
+    /// What its stores and databases count their answers by, together.
+    fn answer(&mut self) -> LastAnswer {
+        self.answer.get_or_insert_with(|| LastAnswer::new(self.outbound.grants().network.memory())).clone()
     }
 
     /// When the guest is stopped: no call of the host goes on beyond it.

@@ -210,11 +210,11 @@ impl Stores {
 impl RuntimeContext {
     /// Opens the store `label` if the guest may.
     fn open_store(&mut self, label: &str) -> Result<u32, Error> {
-        let grants = self.grants();
-        if !grants.key_value_stores.iter().any(|allowed| allowed == label) {
+        if !self.grants().key_value_stores.iter().any(|allowed| allowed == label) {
             return Err(Error::AccessDenied);
         }
-        let bucket = grants.services.key_value.open(label, self.answer.clone())?;
+        let answer = self.answer();
+        let bucket = self.grants().services.key_value.open(label, answer)?;
         self.buckets.insert(bucket).ok_or(Error::StoreTableFull)
     }
 

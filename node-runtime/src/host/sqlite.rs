@@ -256,9 +256,9 @@ impl RuntimeContext {
         if !grants.sqlite_databases.iter().any(|allowed| allowed == label) {
             return Err(Error::AccessDenied);
         }
-        let database = grants.services.sqlite.databases.get(label).ok_or(Error::NoSuchDatabase)?;
+        let database = Arc::clone(grants.services.sqlite.databases.get(label).ok_or(Error::NoSuchDatabase)?);
         let connection = Arc::from(database.database.connect());
-        let opened = Opened { database: Arc::clone(database), connection, answer: self.answer.clone() };
+        let opened = Opened { database, connection, answer: self.answer() };
         self.connections.insert(opened).ok_or_else(|| Error::Io("too many connections are open".to_owned()))
     }
 
