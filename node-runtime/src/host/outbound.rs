@@ -150,7 +150,8 @@ fn check(request: &http::Request<WasiBody>, destination: &Destination) -> Result
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     // A port that is no number would be read as none.
     let port_is_one = port.is_empty() || port == ":" || authority.port_u16().is_some_and(|port| port != 0);
-    if authority.host().is_empty() || authority.as_str().contains(['@', '%']) || !port_is_one {
+    // Without a host it is for the own application: Spin's SDKs send a path alone to `:80` or `:443`.
+    if authority.as_str().contains(['@', '%']) || !port_is_one {
         return Err(Error::HttpRequestUriInvalid);
     }
     Ok(())
@@ -225,10 +226,12 @@ mod tests {
             "http://xn--bcher-kva.de/",
             "/a",
             "http://self.alt/a",
+            "http://:80/a",
+            "https://:443/a",
         ] {
             assert!(checked(Method::GET, good).is_ok(), "{good}");
         }
-        for bad in ["http://u@h/", "http://u:p@h/", "http://h:0/", "http://h:65536/"] {
+        for bad in ["http://u@h/", "http://u:p@h/", "http://h:0/", "http://h:65536/", "http://u@:80/"] {
             assert!(matches!(checked(Method::GET, bad), Err(Error::HttpRequestUriInvalid)), "{bad}");
         }
         assert!(matches!(checked(Method::CONNECT, "http://h/"), Err(Error::HttpRequestMethodInvalid)));

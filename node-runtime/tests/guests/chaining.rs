@@ -99,11 +99,21 @@ async fn a_relative_url_is_the_own_application_where_self_is_allowed() {
         let reply = served.get("/call?url=/headers%3Fa").await;
         assert!(reply.has_line("GET /headers?a") && reply.has_line("spin-matched-route: /..."), "{}", reply.text());
         assert_eq!(served.get("/call?url=https://self.alt/v").await.status, 200, "{entry}");
+        // As Spin's SDKs send it.
+        for empty in ["http://:80/v", "https://:443/v"] {
+            assert_eq!(served.get(&format!("/call?url={empty}")).await.status, 200, "{entry} {empty}");
+        }
     }
     let served = App::of(&guest("http-rust")).allow("http://self").serve().await;
     assert_eq!(served.get("/call?url=/.well-known/spin/health").await.text(), "OK");
     let closed = App::of(&guest("http-rust")).allow("http://example.com").serve().await;
-    assert_eq!(closed.get("/call?url=/v").await.text(), "ErrorCode::HttpRequestDenied\n");
+    for denied in ["/v", "http://:80/v"] {
+        assert_eq!(
+            closed.get(&format!("/call?url={denied}")).await.text(),
+            "ErrorCode::HttpRequestDenied\n",
+            "{denied}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -144,6 +144,7 @@ mod tests {
         assert_eq!(of("http://Cart.SPIN.internal:80/"), component("Cart"));
         assert_eq!(of("/a?b"), Destination::Own);
         assert_eq!(of("https://self.alt/a"), Destination::Own);
+        assert_eq!(of("http://:80/a"), Destination::Own);
         for server in [
             "http://spin.internal/",
             "http://.spin.internal/",
