@@ -6,7 +6,7 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Encoding, KnownCustom, Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use super::{compiler::CompileError, drafts};
+use super::{compiler::CompileError, drafts, outline::Outline};
 
 /// How every wasm file begins.
 pub(super) const MAGIC: &[u8] = b"\0asm";
@@ -33,18 +33,19 @@ impl Variant {
         }
     }
 
-    /// What stands between preview 1 and a component of this form; `None` if it is made no component.
-    const fn adapter(self) -> Option<&'static [u8]> {
+    /// What stands between preview 1 and a component of this form made of `wasm`; `None` if it is made no component.
+    fn adapter(self, wasm: &[u8]) -> Option<&'static [u8]> {
         match self {
             Self::AsIs => None,
-            Self::Componentized => Some(WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER),
-            Self::Program => Some(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER),
+            Self::Program if starts(wasm) => Some(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER),
+            // A program without `_start` exports `wasi:cli/run` by itself.
+            Self::Componentized | Self::Program => Some(WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER),
         }
     }
 
     /// The bytes to compile for `wasm`.
     pub(super) fn prepare(self, wasm: Vec<u8>) -> Result<Vec<u8>, CompileError> {
-        let mut wasm = match self.adapter() {
+        let mut wasm = match self.adapter(&wasm) {
             Some(adapter) if has_component_type(&wasm) => componentize(&wasm, adapter)?,
             _ => wasm,
         };
@@ -70,6 +71,11 @@ fn has_component_type(wasm: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Whether a core module is begun by `_start`, which the command adapter makes `wasi:cli/run`.
+fn starts(wasm: &[u8]) -> bool {
+    Outline::of(wasm).is_some_and(|outline| outline.functions().any(|name| name == "_start"))
 }
 
 /// The version of Rust's compiler, as (1, 61), that the `producers` section of a module names.
@@ -138,26 +144,41 @@ mod tests {
         assert!(error.to_string().starts_with("its core module cannot be made a component"), "{error}");
     }
 
-    #[test]
-    fn a_program_with_a_component_type_becomes_a_component_that_is_run() {
-        let wit = "package a:b; interface c { d: func(); } world w { import c; }";
+    /// A core module with the component type of a world `w`.
+    fn with_component_type(wit: &str, module: &str) -> Vec<u8> {
         let mut resolve = wit_parser::Resolve::default();
         let package = resolve.push_str("w.wit", wit).unwrap();
         let world = resolve.select_world(&[package], Some("w")).unwrap();
-        let module = r#"(module (import "a:b/c" "d" (func $d)) (memory (export "memory") 1)
-            (func (export "_start") (call $d)))"#;
         let mut wasm = wat::parse_str(module).unwrap();
-        assert_eq!(Variant::Program.prepare(wasm.clone()).unwrap(), wasm);
         let encoding = wit_component::StringEncoding::UTF8;
         wit_component::embed_component_metadata(&mut wasm, &resolve, world, encoding).unwrap();
-        assert_eq!(Variant::AsIs.prepare(wasm.clone()).unwrap(), wasm);
-        let component = Variant::Program.prepare(wasm).unwrap();
-        assert!(is_component(&component));
-        let engine = wasmtime::Engine::default();
-        let component = wasmtime::component::Component::from_binary(&engine, &component).unwrap();
-        let exports: Vec<String> =
-            component.component_type().exports(&engine).map(|(name, _)| name.to_owned()).collect();
-        assert!(matches!(&exports[..], [run] if run.starts_with("wasi:cli/run@0.2.")), "{exports:?}");
+        wasm
+    }
+
+    #[test]
+    fn a_program_with_a_component_type_becomes_a_component_that_is_run() {
+        let started = with_component_type(
+            "package a:b; interface c { d: func(); } world w { import c; }",
+            r#"(module (import "a:b/c" "d" (func $d)) (memory (export "memory") 1) (func (export "_start") (call $d)))"#,
+        );
+        // What `wasm32-wasip1` makes of a library that exports the interface by itself.
+        let exported = with_component_type(
+            "package wasi:cli@0.2.6; interface run { run: func() -> result; } world w { export run; }",
+            r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) (memory (export "memory") 1)
+                (func (export "wasi:cli/run@0.2.6#run") (result i32) (i32.const 0)))"#,
+        );
+        let without = wat::parse_str(r#"(module (func (export "_start")))"#).unwrap();
+        assert_eq!(Variant::Program.prepare(without.clone()).unwrap(), without);
+        for wasm in [started, exported] {
+            assert_eq!(Variant::AsIs.prepare(wasm.clone()).unwrap(), wasm);
+            let component = Variant::Program.prepare(wasm).unwrap();
+            assert!(is_component(&component));
+            let engine = wasmtime::Engine::default();
+            let component = wasmtime::component::Component::from_binary(&engine, &component).unwrap();
+            let exports: Vec<String> =
+                component.component_type().exports(&engine).map(|(name, _)| name.to_owned()).collect();
+            assert!(matches!(&exports[..], [run] if run.starts_with("wasi:cli/run@0.2.")), "{exports:?}");
+        }
     }
 
     proptest! {
