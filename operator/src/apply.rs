@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use operator_api::{Reason, SpinApp, SpinAppStatus, names};
@@ -63,7 +63,7 @@ impl Caches {
     #[must_use]
     pub fn missing(&self) -> Option<&'static str> {
         if !self.apps.is_synced() {
-            Some("SpinApps have not been listed yet")
+            Some("SpinApps have not been listed yet; is their CRD there?")
         } else if !self.services.is_synced() {
             Some("Services have not been listed yet")
         } else if !self.slices.is_synced() {
@@ -231,7 +231,19 @@ impl Applier {
         take(written, "EndpointSlice", &slice.name, &caches.slices)
     }
 
-    /// Writes the status.
+    /// Whether the API server still has the app. Asked in one list of one, which tells an app that is gone from a kind that
+    /// nobody knows any more, and needs no other right than to list.
+    ///
+    /// # Errors
+    /// When it cannot tell.
+    pub async fn is_there(&self, app: &App) -> Result<bool, WriteError> {
+        let api: Api<SpinApp> = Api::namespaced(self.client.clone(), app.key.namespace());
+        let named = ListParams::default().fields(&format!("metadata.name={}", app.key.name()));
+        let found = api.list_metadata(&named).await?;
+        Ok(found.items.iter().any(|object| object.metadata.uid.as_ref() == Some(&app.uid)))
+    }
+
+    /// Writes the status; what the API server has kept of it. A CRD of another release may not know all of it.
     ///
     /// # Errors
     /// When the API server does not take it. That the app is gone is no error.
@@ -240,8 +252,8 @@ impl Applier {
         object: &SpinApp,
         status: &SpinAppStatus,
         caches: &Caches,
-    ) -> Result<(), WriteError> {
-        let (Some(namespace), name) = (object.namespace(), object.name_any()) else { return Ok(()) };
+    ) -> Result<Option<SpinAppStatus>, WriteError> {
+        let (Some(namespace), name) = (object.namespace(), object.name_any()) else { return Ok(None) };
         let api: Api<SpinApp> = Api::namespaced(self.client.clone(), &namespace);
         let patch = json!({
             "apiVersion": SpinApp::api_version(&()),
@@ -251,10 +263,11 @@ impl Applier {
         });
         match self.write("status", api.patch_status(&name, &params(), &Patch::Apply(&patch))).await {
             Ok(object) => {
+                let kept = object.status.clone();
                 caches.apps.wrote(AppObject::Readable(Arc::new(object)));
-                Ok(())
+                Ok(kept)
             }
-            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -83,6 +83,15 @@ impl<K: Concerns> Cache<K> {
         self.write().remove(app, name);
     }
 
+    /// Forgets the object called as `app`, of which the API server said that it is gone, if it is the one of this `uid`.
+    pub fn forget(&self, app: &AppKey, uid: &str) {
+        let mut inner = self.write();
+        let known = inner.by_app.get(app).and_then(|objects| objects.get(app.name()));
+        if known.is_some_and(|known| known.meta().uid.as_deref() == Some(uid)) {
+            inner.remove(app, app.name());
+        }
+    }
+
     /// The objects that concern `app`, by name.
     #[must_use]
     pub fn of(&self, app: &AppKey) -> Vec<Arc<K>> {

@@ -13,7 +13,7 @@ use std::{
 use control::{AppKey, Problem};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
-use operator_api::{Reason, SpinApp};
+use operator_api::{Reason, SpinApp, SpinAppStatus};
 use operator_core::{
     App, ConfigText, Event, EventKind, Memory, Plan, RevisionKey, View,
     objects::{entry_of, service_of, slice_of},
@@ -77,6 +77,8 @@ pub struct Controller {
 struct Ledger {
     ports: ports::Book,
     apps: HashMap<AppKey, Remembered>,
+    /// Whether it has been said that the CRD is of another release.
+    crd_is_other: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,10 +86,19 @@ struct Remembered {
     uid: String,
     memory: Memory,
     write_failure: Option<Problem>,
+    /// A status that was written and not kept as a whole.
+    cut: Option<Cut>,
     /// Whether the status of the last plan was left for the next one to write.
     status_put_off: bool,
     /// Why the object cannot be read, as it was told last.
     unreadable: Option<String>,
+}
+
+/// What a CRD of another release made of a status: what was written, and what is kept of it.
+#[derive(Debug)]
+struct Cut {
+    written: SpinAppStatus,
+    kept: SpinAppStatus,
 }
 
 /// One leadership: starts with nothing but what the API server has.
@@ -123,7 +134,7 @@ impl Leadership {
         controller.queue.open();
         controller.queue.add(Trigger::Fleet);
         let applier = controller.applier.with(mandate);
-        let ledger = Mutex::new(Ledger { ports, apps: HashMap::new() });
+        let ledger = Mutex::new(Ledger { ports, ..Ledger::default() });
         Arc::new(Self { controller, key, applier, writers: Arc::new(Semaphore::new(WRITERS)), ledger })
     }
 
@@ -243,7 +254,7 @@ impl Leadership {
     fn look(&self, ledger: &mut Ledger, app: App, object: &SpinApp) -> View {
         let Controller { caches, fleet, resolver, references, default_server, pool_config, clock, .. } =
             self.controller.as_ref();
-        let Ledger { ports, apps } = ledger;
+        let Ledger { ports, apps, .. } = ledger;
         let remembered = apps.entry(app.key.clone()).or_default();
         if remembered.uid != app.uid {
             // The app was deleted and made again: it is another one.
@@ -251,6 +262,11 @@ impl Leadership {
             *remembered = Remembered { uid: app.uid.clone(), ..Remembered::default() };
         }
         let status = object.status.clone().unwrap_or_default();
+        // What the CRD does not know was said all the same: it is neither written nor told again.
+        let status = match &remembered.cut {
+            Some(cut) if cut.kept == status => cut.written.clone(),
+            Some(_) | None => status,
+        };
         let known = references.look_up(&app.key, inputs::references(&app.key, &object.spec));
         let bundle = inputs::question(&app.key, &object.spec, &known, default_server.as_deref())
             .map_or_else(Into::into, |question| resolver.look_up(&app.key, &question));
@@ -310,6 +326,18 @@ impl Leadership {
         let Decision { app, object, mut plan, made } = decision;
         let caches = &self.controller.caches;
         let applier = &self.applier;
+        if may_be_gone(&app, &object, &plan, caches) {
+            match applier.is_there(&app).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    // The watch is late. Whatever is made for an app that is gone is deleted again, and again.
+                    caches.apps.forget(&app.key, &app.uid);
+                    self.controller.queue.add(Trigger::App(app.key));
+                    return Again::OnChange;
+                }
+                Err(error) => return self.failed(&app.key, &error, "an app could not be looked up"),
+            }
+        }
         let began = Instant::now();
         let published = applier.publish(&app, &plan, caches).await;
         plan.note_published(began.elapsed().try_into().unwrap_or_default());
@@ -330,10 +358,11 @@ impl Leadership {
         if self.puts_off_status(&app.key, &plan) {
             return Again::OnChange;
         }
-        if let Some(status) = &plan.status
-            && let Err(error) = applier.write_status(&object, status, caches).await
-        {
-            return self.failed(&app.key, &error, "a status could not be written");
+        if let Some(status) = plan.status.take() {
+            match applier.write_status(&object, &status, caches).await {
+                Ok(kept) => self.remember_cut(&app, status, kept),
+                Err(error) => return self.failed(&app.key, &error, "a status could not be written"),
+            }
         }
         if let Err(error) = applier.remember(&app, &plan, caches).await {
             return self.failed(&app.key, &error, "a revision could not be remembered");
@@ -380,6 +409,21 @@ impl Leadership {
         news
     }
 
+    /// Remembers what the API server has not `kept` of a status.
+    fn remember_cut(&self, app: &App, written: SpinAppStatus, kept: Option<SpinAppStatus>) {
+        let cut = kept.filter(|kept| *kept != written).map(|kept| Cut { written, kept });
+        let mut ledger = self.ledger();
+        if cut.is_some() && !std::mem::replace(&mut ledger.crd_is_other, true) {
+            tracing::warn!(
+                app = %app.key,
+                "the CRD of SpinApps is of another release: not all that their status says is kept; apply the CRD of this release"
+            );
+        }
+        if let Some(remembered) = ledger.apps.get_mut(&app.key).filter(|remembered| remembered.uid == app.uid) {
+            remembered.cut = cut;
+        }
+    }
+
     fn has_failed(&self, key: &AppKey) -> bool {
         self.ledger().apps.get(key).is_some_and(|remembered| remembered.write_failure.is_some())
     }
@@ -407,6 +451,13 @@ fn writes_nothing(plan: &Plan) -> bool {
         && plan.stale_slices.is_empty()
         && plan.status.is_none()
         && plan.history.is_empty()
+}
+
+/// Whether the app may be gone though nobody has said so yet: its Service has gone, or is there already and not as it should
+/// be, so that another app of its name may be the one that is.
+fn may_be_gone(app: &App, object: &SpinApp, plan: &Plan, caches: &Caches) -> bool {
+    let had_one = object.status.as_ref().is_some_and(|status| status.port.is_some());
+    plan.service.is_some() && (had_one || caches.services.named(&app.key).is_some())
 }
 
 fn cannot_be_read(why: &str) -> Event {

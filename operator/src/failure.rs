@@ -23,6 +23,15 @@ pub fn sentence(error: &kube::Error) -> String {
 #[must_use]
 pub fn of_watch(error: &watcher::Error) -> String {
     match error {
+        // Every kind but ours is there always.
+        watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)
+            if is_not_found(source) =>
+        {
+            format!(
+                "{}. The API server does not know this kind of object: apply the CRD of SpinApps (`helm upgrade`, or crds/)",
+                sentence(source)
+            )
+        }
         watcher::Error::InitialListFailed(source) => format!("cannot list: {}", sentence(source)),
         watcher::Error::WatchStartFailed(source) => format!("cannot watch: {}", sentence(source)),
         watcher::Error::WatchFailed(source) => sentence(source),

@@ -11,7 +11,7 @@ use operator_core::{Bundle, Variables};
 pub use runtime_config::runtime_config;
 
 use crate::{
-    references::{Kind, Reference, Referenced},
+    references::{Kind, Lack, Reference, Referenced},
     resolve::Question,
 };
 
@@ -121,8 +121,8 @@ fn credentials(reference: &Reference, known: Option<&Referenced>) -> Result<Cred
         }
         Some(Referenced::Values(values)) => {
             let value = |key: &str| {
-                values.get(key).cloned().ok_or_else(|| {
-                    missing(format!("the Secret {name} in namespace {namespace} has no key `{key}`: credentials need `username` and `password`"))
+                values.text(key).cloned().map_err(|lack| {
+                    missing(format!("the Secret {name} in namespace {namespace} {lack} `{key}`: credentials need `username` and `password`"))
                 })
             };
             Ok(Credentials { username: value("username")?.expose().to_owned(), password: value("password")? })
@@ -176,9 +176,10 @@ fn find(app: &AppKey, source: &ValueSource, known: &Known) -> Found {
         None | Some(Referenced::Pending) => Found::Pending,
         Some(Referenced::Missing) => missing(format!("there is no {place}")),
         Some(Referenced::Unreadable(why)) => Found::Unreadable(format!("the {place} cannot be read: {why}")),
-        Some(Referenced::Values(values)) => match values.get(key) {
-            Some(value) => Found::Is(value.clone()),
-            None => missing(format!("the {place} has no key `{key}`")),
+        Some(Referenced::Values(values)) => match values.text(key) {
+            Ok(value) => Found::Is(value.clone()),
+            Err(lack @ Lack::Key) => missing(format!("the {place} {lack} `{key}`")),
+            Err(lack @ Lack::Text) => Found::Unreadable(format!("the {place} {lack} `{key}`")),
         },
     }
 }
@@ -230,6 +231,16 @@ mod tests {
             "the variable `dsn` has no value: the Secret db in namespace shop has no key `url`"
         );
         assert_eq!(variables(&app(), &with_variable(true), &known), Variables::Resolved(BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_a_failure_also_where_it_may_be_missing() {
+        let bytes = [("url".to_owned(), None::<SecretString>)].into_iter().collect();
+        let known = Known::from([(secret("db"), Referenced::Values(Arc::new(bytes)))]);
+        let Variables::Failed(problem) = variables(&app(), &with_variable(true), &known) else { panic!("no failure") };
+        let expected =
+            "the variable `dsn` has no value: the Secret db in namespace shop has no text (UTF-8) at the key `url`";
+        assert_eq!(problem.message, expected);
     }
 
     #[test]

@@ -77,8 +77,39 @@ pub enum Referenced {
     Missing,
     /// It cannot be read, as the text says.
     Unreadable(String),
-    /// What it holds; values that are not text are lossy.
-    Values(Arc<BTreeMap<String, SecretString>>),
+    /// What it holds.
+    Values(Arc<Values>),
+}
+
+/// What an object holds. Variables, passwords and configurations are texts; what is none is known by its key alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Values(BTreeMap<String, Option<SecretString>>);
+
+/// Why there is no value at a key; follows the name of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// Nothing is there.
+    #[error("has no key")]
+    Key,
+    /// Bytes are there that are no UTF-8.
+    #[error("has no text (UTF-8) at the key")]
+    Text,
+}
+
+impl Values {
+    /// The text at `key`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn text(&self, key: &str) -> Result<&SecretString, Lack> {
+        self.0.get(key).ok_or(Lack::Key)?.as_ref().ok_or(Lack::Text)
+    }
+}
+
+impl<T: Into<Option<SecretString>>> FromIterator<(String, T)> for Values {
+    fn from_iter<I: IntoIterator<Item = (String, T)>>(values: I) -> Self {
+        Self(values.into_iter().map(|(key, value)| (key, value.into())).collect())
+    }
 }
 
 #[derive(Debug)]
@@ -371,13 +402,16 @@ async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
     }
 }
 
-fn secret_values(secret: Secret) -> BTreeMap<String, SecretString> {
-    let text = |bytes: Vec<u8>| SecretString::new(String::from_utf8_lossy(&bytes));
+fn secret_values(secret: Secret) -> Values {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(SecretString::new);
     secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value.0))).collect()
 }
 
-fn config_map_values(config_map: ConfigMap) -> BTreeMap<String, SecretString> {
-    config_map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, SecretString::new(value))).collect()
+fn config_map_values(config_map: ConfigMap) -> Values {
+    let texts =
+        config_map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Some(SecretString::new(value))));
+    let others = config_map.binary_data.unwrap_or_default().into_keys().map(|key| (key, None));
+    texts.chain(others).collect()
 }
 
 #[cfg(test)]
@@ -393,7 +427,7 @@ mod tests {
     }
 
     fn values(text: &str) -> Fetched {
-        let values = BTreeMap::from([("key".to_owned(), SecretString::new(text))]);
+        let values = [("key".to_owned(), SecretString::new(text))].into_iter().collect();
         Fetched { state: Referenced::Values(Arc::new(values)), version: text.to_owned(), hurting: false }
     }
 
@@ -411,6 +445,17 @@ mod tests {
     fn references() -> (References, Arc<Queue>) {
         let queue = Arc::new(Queue::default());
         (References::new(Arc::clone(&queue), Patience::default()), queue)
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_from_what_is_not_there() {
+        let bytes = |bytes: &[u8]| k8s_openapi::ByteString(bytes.to_vec());
+        let data = BTreeMap::from([("key".to_owned(), bytes(b"text")), ("der".to_owned(), bytes(&[0x30, 0x82, 0xff]))]);
+        let secret = secret_values(Secret { data: Some(data.clone()), ..Secret::default() });
+        assert_eq!(secret.text("key").map(SecretString::expose), Ok("text"));
+        assert_eq!((secret.text("der"), secret.text("none")), (Err(Lack::Text), Err(Lack::Key)));
+        let config_map = config_map_values(ConfigMap { binary_data: Some(data), ..ConfigMap::default() });
+        assert_eq!((config_map.text("key"), config_map.text("none")), (Err(Lack::Text), Err(Lack::Key)));
     }
 
     #[test]

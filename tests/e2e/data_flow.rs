@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tests::{
-    cluster::{condition, spin_app},
+    cluster::{condition, ingress, spin_app},
     command, expect,
     package::{Package, guest},
     prober::{Prober, Sample, client, get},
@@ -29,6 +29,7 @@ async fn an_app_is_published_applied_updated_broken_and_deleted_without_a_failed
     cluster.apply(&spin_app(NAMESPACE, "shop", &one)).await?;
     let app = cluster.wait(NAMESPACE, "shop", "Ready", "True", PATIENCE).await?;
     expect(app.pointer("/status/readyReplicas") == Some(&Value::from(2)), || format!("{:#}", app["status"]))?;
+    cluster.apply(&ingress(NAMESPACE, "shop")).await?;
     let service = format!("{}/v", cluster.service_url(NAMESPACE, "shop").await?);
     let ingress = format!("{}/v", cluster.ingress);
     for (url, host) in [(&service, None), (&ingress, HOST)] {

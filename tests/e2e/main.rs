@@ -111,7 +111,7 @@ impl World {
     }
 }
 
-/// The YAML of an app with its Ingress, on this many runtimes.
+/// The YAML of an app on this many runtimes.
 fn with_replicas(namespace: &str, app: &str, id: &str, replicas: u32) -> String {
     spin_app(namespace, app, id).replace("replicas: 2", &format!("replicas: {replicas}"))
 }

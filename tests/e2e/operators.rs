@@ -246,6 +246,32 @@ impl<'a> Cut<'a> {
     }
 }
 
+/// Nobody is taken out by the leader that has lost its runtimes, nor by the next one, which has never had any.
+async fn during_the_cut(world: &World, namespace: &str, before: &[fleet::Endpoint]) -> Result<()> {
+    let cluster = &world.cluster;
+    let unreachable = || cluster.wait(namespace, "cut", "Degraded", "True", PATIENCE);
+    let update = world.publish("cut", "2.0.0").await?;
+    let old = led(world, &[], PATIENCE).await?;
+    let mut told = vec![unreachable().await?];
+    cluster.apply(&with_replicas(namespace, "cut", &update, 2)).await?;
+    for leader in [None, Some(&old)] {
+        if let Some(leader) = leader {
+            cluster.kubectl(&["-n", SYSTEM, "delete", "pod", leader, "--wait=false"]).await?;
+            led(world, std::slice::from_ref(leader), PATIENCE).await?;
+        }
+        // Longer than a silent runtime keeps its apps where others could have them.
+        sleep_until(Instant::now() + Duration::from_secs(12)).await;
+        told.push(unreachable().await?);
+        let during = cluster.endpoints(namespace, "cut").await?;
+        expect(during == before, || format!("{before:?} became {during:?}"))?;
+    }
+    for app in told {
+        let degraded = condition(&app, "Degraded").context("no Degraded")?;
+        expect(degraded["reason"] == "RuntimeUnreachable", || degraded.to_string())?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn operators_that_reach_no_runtime_take_nobody_out_and_say_so() -> Result<()> {
     let world = world().await?;
@@ -254,19 +280,9 @@ async fn operators_that_reach_no_runtime_take_nobody_out_and_say_so() -> Result<
     let traffic = world.called(namespace, "cut", 2).await?;
     let before = world.settled(namespace, "cut", 2).await?;
     let cut = Cut::make(cluster).await?;
-    let told = cluster.wait(namespace, "cut", "Degraded", "True", PATIENCE).await;
-    let update = world.publish("cut", "2.0.0").await?;
-    cluster.apply(&with_replicas(namespace, "cut", &update, 2)).await?;
-    // Longer than a silent runtime keeps its apps where others could have them.
-    let patience = Instant::now() + Duration::from_secs(12);
-    sleep_until(patience).await;
-    let during = cluster.endpoints(namespace, "cut").await;
+    let said = during_the_cut(world, namespace, &before).await;
     cut.mend().await?;
-    let told = told?;
-    let degraded = condition(&told, "Degraded").context("no Degraded")?;
-    expect(degraded["reason"] == "RuntimeUnreachable", || degraded.to_string())?;
-    let during = during?;
-    expect(during == before, || format!("{before:?} became {during:?}"))?;
+    said?;
     world.ready(namespace, "cut", "2.0.0").await?;
     traffic.lost_nothing("operators cut off from runtimes").await.map(drop)
 }

@@ -212,7 +212,7 @@ pub fn condition<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
         .find(|condition| condition.get("type").and_then(Value::as_str) == Some(name))
 }
 
-/// The YAML of a SpinApp that runs `bundle`, with an Ingress for host `NAME.test`.
+/// The YAML of a SpinApp that runs `bundle`.
 #[must_use]
 pub fn spin_app(namespace: &str, name: &str, bundle: &str) -> String {
     format!(
@@ -222,8 +222,18 @@ metadata: {{ name: {name}, namespace: {namespace} }}
 spec:
   source: {{ bindle: {{ id: {bundle} }} }}
   replicas: 2
----
-apiVersion: networking.k8s.io/v1
+"
+    )
+}
+
+/// The YAML of an Ingress that leads from host `NAME.test` to the app `name`.
+///
+/// To be applied when the app is Ready: Contour may miss endpoints that come while it takes in a new Ingress
+/// (`docs/decisions/0067-ingress-controllers-that-miss-endpoints.md`).
+#[must_use]
+pub fn ingress(namespace: &str, name: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {{ name: {name}, namespace: {namespace} }}
 spec:

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, ingress},
     expect,
     prober::{Connections, Prober, Sample, Summary, client, get, report},
     until,
@@ -24,18 +24,19 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts it as soon as every way to `path` of the app is open. The app has an Ingress for `NAME.test`.
+    /// Starts it as soon as every way to `path` of the app, which is Ready, is open. Makes an Ingress for `NAME.test`.
     ///
     /// # Errors
     /// When one stays closed.
     pub async fn start(cluster: &Cluster, namespace: &str, app: &str, path: &str) -> Result<Self> {
+        cluster.apply(&ingress(namespace, app)).await?;
         let service = format!("{}{path}", cluster.service_url(namespace, app).await?);
-        let (ingress, host) = (format!("{}{path}", cluster.ingress), format!("{app}.test"));
+        let (through, host) = (format!("{}{path}", cluster.ingress), format!("{app}.test"));
         let host = Some(host.as_str());
         let ways = [
             ("Service", Connections::Kept, &service, None),
             ("Service, new connections", Connections::New, &service, None),
-            ("ingress", Connections::Kept, &ingress, host),
+            ("ingress", Connections::Kept, &through, host),
         ];
         let client = client()?;
         for (_, _, url, host) in ways {

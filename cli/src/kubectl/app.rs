@@ -25,11 +25,35 @@ pub(super) struct Serving {
 /// The app `name`.
 pub(super) async fn get(place: &Place, name: &str) -> anyhow::Result<SpinApp> {
     let api: Api<SpinApp> = Api::namespaced(place.client.clone(), &place.namespace);
-    let found =
-        api.get_opt(name).await.with_context(|| format!("cannot read SpinApps of namespace {}", place.namespace))?;
-    found.ok_or_else(|| {
-        anyhow!("there is no SpinApp `{name}` in namespace {}: `kubectl get spinapps -A` lists them all (-n sets the namespace)", place.namespace)
-    })
+    api.get(name).await.map_err(|error| unreadable(error, &place.namespace))
+}
+
+/// The apps of a namespace, or of all.
+pub(super) async fn list(place: &Place, all_namespaces: bool) -> anyhow::Result<Vec<SpinApp>> {
+    let api: Api<SpinApp> = if all_namespaces {
+        Api::all(place.client.clone())
+    } else {
+        Api::namespaced(place.client.clone(), &place.namespace)
+    };
+    let found = api.list(&ListParams::default()).await;
+    Ok(found.map_err(|error| unreadable(error, &place.namespace))?.items)
+}
+
+/// Why SpinApps cannot be read. An API server that knows the kind names the object that it has not.
+fn unreadable(error: kube::Error, namespace: &str) -> anyhow::Error {
+    let kube::Error::Api(status) = &error else {
+        return anyhow::Error::new(error).context(format!("cannot read SpinApps of namespace {namespace}"));
+    };
+    let named = status.details.as_ref().map(|details| details.name.as_str()).filter(|name| !name.is_empty());
+    match named {
+        Some(name) if status.is_not_found() => anyhow!(
+            "there is no SpinApp `{name}` in namespace {namespace}: `kubectl get spinapps -A` lists them all (-n sets the namespace)"
+        ),
+        None if status.is_not_found() => anyhow!(
+            "this cluster knows no SpinApps: install Spindle (`helm install`), or apply its CRD (`kubectl apply -f crds/`)"
+        ),
+        Some(_) | None => anyhow::Error::new(error).context(format!("cannot read SpinApps of namespace {namespace}")),
+    }
 }
 
 /// The runtimes that serve the app `name`, each once.
@@ -71,4 +95,31 @@ pub(super) fn source(app: &SpinApp) -> String {
 pub(super) fn seconds_since_creation(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<i64> {
     let made = meta.creation_timestamp.as_ref()?.0;
     Some(k8s_openapi::jiff::Timestamp::now().duration_since(made).as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(status: serde_json::Value) -> String {
+        let status: Status = serde_json::from_value(status).unwrap();
+        format!("{:#}", unreadable(kube::Error::Api(Box::new(status)), "demo"))
+    }
+
+    #[test]
+    fn an_app_that_is_not_there_is_told_from_a_cluster_without_spindle_and_from_a_right_that_lacks() {
+        let details = json!({ "name": "shop", "group": "spindle.dev", "kind": "spinapps" });
+        let missing = said(json!({ "code": 404, "reason": "NotFound", "message": "not found", "details": details }));
+        assert!(missing.starts_with("there is no SpinApp `shop` in namespace demo"), "{missing}");
+        let unknown =
+            said(json!({ "code": 404, "reason": "Failed to parse error data", "message": "404 page not found" }));
+        assert!(unknown.starts_with("this cluster knows no SpinApps: install Spindle"), "{unknown}");
+        let details = json!({ "group": "spindle.dev", "kind": "spinapps" });
+        let forbidden =
+            said(json!({ "code": 403, "reason": "Forbidden", "message": "you may not", "details": details }));
+        assert!(forbidden.contains("cannot read SpinApps") && forbidden.contains("you may not"), "{forbidden}");
+    }
 }

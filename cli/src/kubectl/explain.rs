@@ -63,6 +63,7 @@ fn sentences(object: &SpinApp, endpoints: usize) -> Vec<String> {
         said.push(ready.message.clone());
         said.extend(advice(&ready.reason));
     }
+    said.extend(hints(object));
     let late = app::condition(object, ConditionType::Progressing)
         .filter(|found| found.reason == Reason::ProgressDeadlineExceeded.as_str());
     said.extend(late.map(|found| found.message.clone()));
@@ -75,6 +76,12 @@ fn sentences(object: &SpinApp, endpoints: usize) -> Vec<String> {
         said.push(format!("`kubectl spindle rollback {name}` goes back to the last revision that was ready."));
     }
     said
+}
+
+/// What the operator points out though the spec is resolved: what follows the first sentence of that condition.
+fn hints(object: &SpinApp) -> Option<String> {
+    let resolved = app::condition(object, ConditionType::Resolved).filter(|found| found.status == "True")?;
+    resolved.message.split_once(". ").map(|(_, hints)| hints.to_owned())
 }
 
 fn runtimes(count: usize) -> String {
@@ -116,6 +123,15 @@ mod tests {
             2,
         );
         assert_eq!(said, ["shop is ready: revision r1 takes its requests on 2 runtimes at http://shop.demo.svc."]);
+    }
+
+    #[test]
+    fn what_is_pointed_out_of_a_spec_that_is_resolved_is_said() {
+        let message = "The spec names content with digest sha256:0. spec.variables sets `x`, which nobody is given.";
+        let conditions =
+            [condition("Resolved", "True", "Resolved", message), condition("Ready", "True", "Ready", "It.")];
+        let said = sentences(&app(&json!({ "observedGeneration": 2, "conditions": conditions })), 2);
+        assert_eq!(said[1..], ["spec.variables sets `x`, which nobody is given."]);
     }
 
     #[test]

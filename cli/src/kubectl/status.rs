@@ -1,7 +1,7 @@
 //! `kubectl spindle status`.
 
 use clap::Args;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use operator_api::{ConditionType, RolloutStatus, SpinApp};
 
 use super::{
@@ -28,12 +28,7 @@ pub(super) async fn run(place: &Place, args: StatusArgs) -> anyhow::Result<()> {
         output::print(&one(place, &app::get(place, name).await?).await?)?;
         return Ok(());
     }
-    let api: Api<SpinApp> = if args.all_namespaces {
-        Api::all(place.client.clone())
-    } else {
-        Api::namespaced(place.client.clone(), &place.namespace)
-    };
-    let apps = api.list(&ListParams::default()).await?.items;
+    let apps = app::list(place, args.all_namespaces).await?;
     if apps.is_empty() {
         let place = if args.all_namespaces { String::new() } else { format!(" in namespace {}", place.namespace) };
         output::print(&format!("No SpinApps found{place}.\n"))?;

@@ -2,7 +2,8 @@
 //!
 //! Promise: reading what was written gives what was meant, whatever the API server has filled in. The
 //! Service's type, cluster address and session settings are not ours, so nobody's edit of them is undone. What bears our
-//! labels and belongs to nobody (its owner was removed, or deleted with `--cascade=orphan`) is ours to take back.
+//! labels and belongs to nobody (its owner was removed, deleted with `--cascade=orphan`, or deleted and made again before
+//! Kubernetes had collected what it owned) is ours to take back.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -88,7 +89,7 @@ pub fn service_of(app: &App, object: Option<&core::Service>) -> ServiceState {
 pub enum Possession {
     /// The app owns it.
     Ours,
-    /// We made it for an app of this name, and nobody owns it.
+    /// We made it for an app of this name, and nobody owns it, or only one that is gone.
     Orphaned,
     /// Somebody else's.
     Foreign,
@@ -104,7 +105,17 @@ pub fn possession(app: &App, metadata: &ObjectMeta) -> Possession {
     let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
     let made_here =
         label(names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY) && label(names::APP_LABEL) == Some(app.key.name());
-    if made_here && owners.is_empty() { Possession::Orphaned } else { Possession::Foreign }
+    if made_here && owners.iter().all(|owner| is_earlier(app, owner)) {
+        Possession::Orphaned
+    } else {
+        Possession::Foreign
+    }
+}
+
+/// Whether `owner` was an app of this name, which is gone: no two have one name at a time.
+fn is_earlier(app: &App, owner: &OwnerReference) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _)| group);
+    group == Some(names::GROUP) && owner.kind == "SpinApp" && owner.name == app.key.name()
 }
 
 /// The port that the Service leads to, if its one port is as we write it and nothing else leads anywhere.
@@ -386,7 +397,17 @@ mod tests {
         let shop = app("shop");
         let service = Service { annotations: BTreeMap::new(), target_port: 12_345 };
         let mut object = service_object(&App { uid: "earlier".to_owned(), ..shop.clone() }, &service);
-        assert_eq!(possession(&shop, &object.metadata), Possession::Foreign, "an app of this name is being deleted");
+        assert_eq!(possession(&shop, &object.metadata), Possession::Orphaned, "an app of this name is gone");
+        assert_eq!(possession(&app("cart"), &object.metadata), Possession::Foreign);
+        for change in [
+            |owner: &mut OwnerReference| "other".clone_into(&mut owner.name),
+            |owner: &mut OwnerReference| "Deployment".clone_into(&mut owner.kind),
+            |owner: &mut OwnerReference| "core.spinkube.dev/v1alpha1".clone_into(&mut owner.api_version),
+        ] {
+            let mut theirs = object.metadata.clone();
+            theirs.owner_references.iter_mut().flatten().for_each(change);
+            assert_eq!(possession(&shop, &theirs), Possession::Foreign, "{theirs:?}");
+        }
         object.metadata.owner_references = Some(vec![]);
         assert_eq!(possession(&shop, &object.metadata), Possession::Orphaned);
         assert!(matches!(service_of(&shop, Some(&object)), ServiceState::Ours(found) if found != service));

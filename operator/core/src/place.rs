@@ -11,7 +11,8 @@
 //! - a runtime that takes twice as many apps as another has about twice as many;
 //! - two operators that see the same decide the same.
 //!
-//! A runtime that is silent or not ready for less than [`PATIENCE`] keeps what it has.
+//! A runtime that has fallen silent, or is not ready, for less than [`PATIENCE`] keeps what it has. One that is ready and has
+//! not been heard of since this operator took over keeps it for [`TRUST`]. Either keeps it while nobody else can have it.
 //!
 //! Absent on purpose: load and latency. Placement must not depend on anything that changes by itself.
 
@@ -24,11 +25,20 @@ use control::RuntimeName;
 use jiff::{SignedDuration, Timestamp};
 use manifest::Digest;
 
-use crate::view::{App, Contact, Pod, Runtime, View};
+use crate::{
+    publish::Endpoint,
+    view::{App, Contact, Pod, Runtime, View},
+};
 
 /// How long a runtime that is silent or not ready keeps its apps before others get them. A stream is dialled
 /// again within a second, and a container is back within a few.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a runtime that this operator has never reached keeps the apps whose endpoints it has, while Kubernetes says that
+/// its pod is ready: whoever takes over knows less than the kubelet beside it, which says so within seconds when a process
+/// is dead, and less than the node controller, which does so within a minute when a node is. Kubernetes itself leaves pods
+/// for as long on a node that it cannot reach.
+pub const TRUST: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long a runtime goes on serving an app whose endpoint has been withdrawn: the time that proxies and
 /// ingress controllers may take to notice.
@@ -39,8 +49,18 @@ pub const LINGER: SignedDuration = SignedDuration::from_secs(10);
 pub fn place(view: &View) -> BTreeSet<RuntimeName> {
     // Of one that has not been reached yet the capacity is unknown: it counts for more than any, so that it keeps what it has.
     let capacity = |runtime: &Runtime| if runtime.capacity == 0 { u32::MAX } else { runtime.capacity };
-    let able = view.runtimes.iter().filter(|runtime| can_have(view, runtime));
-    let ranked = able.map(|runtime| (Reverse(rank(&view.app, &runtime.id.name, capacity(runtime))), runtime));
+    let mut able: Vec<&Runtime> = view.runtimes.iter().filter(|runtime| can_have(view, runtime)).collect();
+    if able.is_empty() {
+        able.extend(view.runtimes.iter().filter(|runtime| may_keep(view, runtime)));
+    }
+    // Until all are reached, those that have the app keep it.
+    let unreached = view.runtimes.iter().any(|runtime| match runtime.contact {
+        Contact::Never { since } => runtime.pod == Pod::Ready && within(view.now, since, TRUST),
+        Contact::Connected(_) | Contact::Lost { .. } => false,
+    });
+    let keeps = |runtime: &Runtime| unreached && was_published(view, runtime);
+    let ranked =
+        able.into_iter().map(|runtime| (Reverse(rank(&view.app, &runtime.id.name, capacity(runtime))), runtime));
     let mut ranked: Vec<_> = ranked.collect();
     ranked.sort_by_key(|(rank, runtime)| (*rank, &runtime.id.name));
     // How manieth on its node, and of those how manieth in its zone.
@@ -56,7 +76,9 @@ pub fn place(view: &View) -> BTreeSet<RuntimeName> {
         .map(|(on_node, rank, runtime)| (nth(&mut in_zone, runtime.zone.as_deref()), on_node, rank, runtime))
         .collect();
     // Comparing the place on the node before the rank makes a newcomer push back one runtime at most, and take its place.
-    by_zone.sort_by_key(|(in_zone, on_node, rank, runtime)| (*in_zone, *on_node, *rank, &runtime.id.name));
+    by_zone.sort_by_key(|(in_zone, on_node, rank, runtime)| {
+        (!keeps(runtime), *in_zone, *on_node, *rank, &runtime.id.name)
+    });
     let replicas = usize::try_from(view.app.replicas).unwrap_or(usize::MAX);
     by_zone.into_iter().take(replicas).map(|(.., runtime)| runtime.id.name.clone()).collect()
 }
@@ -81,10 +103,20 @@ fn can_have(view: &View, runtime: &Runtime) -> bool {
         Contact::Connected(_) => true,
         Contact::Lost { since, .. } => patient(*since),
         // One whose endpoint has been withdrawn must be heard of before it counts again.
-        Contact::Never { since } => patient(*since) && was_published(view, runtime),
+        Contact::Never { since } => was_published(view, runtime) && within(view.now, *since, TRUST),
     };
     let room = holds || runtime.assigned < runtime.capacity;
     pod && contact && room && runtime.understands(&view.app) && !runtime.is_leaving()
+}
+
+/// Whether the app may stay on a runtime that does not answer, while there is no other that could have it: Kubernetes says
+/// that it is well, so it serves, and it is the operator that is cut off.
+fn may_keep(view: &View, runtime: &Runtime) -> bool {
+    let known = match runtime.contact {
+        Contact::Never { .. } => was_published(view, runtime),
+        Contact::Connected(_) | Contact::Lost { .. } => holds(view, runtime),
+    };
+    known && runtime.pod == Pod::Ready && runtime.understands(&view.app) && !runtime.is_leaving()
 }
 
 /// Whether the runtime has been told to run the app, as far as anybody knows.
@@ -100,11 +132,16 @@ pub fn holds(view: &View, runtime: &Runtime) -> bool {
 /// Whether the app's slices have the runtime: an operator before this one had its report.
 #[must_use]
 pub fn was_published(view: &View, runtime: &Runtime) -> bool {
+    published(view, runtime).next().is_some()
+}
+
+/// The runtime's endpoints as the app's slices have them.
+pub(crate) fn published<'a>(view: &'a View, runtime: &Runtime) -> impl Iterator<Item = &'a Endpoint> {
     view.slices
         .iter()
         .filter(|slice| Some(slice.port) == view.port)
         .flat_map(|slice| &slice.endpoints)
-        .any(|endpoint| endpoint.runtime == runtime.id.name && endpoint.uid == runtime.id.uid)
+        .filter(|endpoint| endpoint.runtime == runtime.id.name && endpoint.uid == runtime.id.uid)
 }
 
 /// Whether less than `span` has passed since `since`.
@@ -231,6 +268,30 @@ mod tests {
             world.see(runtime, |runtime| runtime.capacity = 0);
         }
         assert_eq!(place(&world.view), before);
+    }
+
+    #[test]
+    fn runtime_that_is_reached_takes_no_place_of_one_that_is_not_whatever_their_capacities() {
+        const CAPACITIES: [(&str, u32); 4] = [("r1", 50), ("r2", 1_000), ("r3", 200), ("r4", 400)];
+        for number in 0..30 {
+            let mut world = world().replicas(2).runtime("r1").runtime("r2").runtime("r3").runtime("r4");
+            world.view.app.uid = format!("uid-{number}");
+            let known = |world: &mut World, all: bool| {
+                CAPACITIES.map(|(runtime, capacity)| {
+                    world.see(runtime, |runtime| runtime.capacity = if all { capacity } else { 0 });
+                });
+            };
+            known(&mut world, true);
+            let mut world = world.settled();
+            let before = place(&world.view);
+            for (reached, capacity) in CAPACITIES {
+                world.restart_operator();
+                known(&mut world, false);
+                world.connect(reached);
+                world.see(reached, |runtime| runtime.capacity = capacity);
+                assert_eq!(place(&world.view), before, "{number} {reached}");
+            }
+        }
     }
 
     fn fleet(range: std::ops::Range<usize>) -> impl Strategy<Value = Fleet> {

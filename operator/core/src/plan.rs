@@ -8,7 +8,7 @@ use operator_api::SpinAppStatus;
 
 use crate::{
     history::{Changes, history},
-    place::{LINGER, PATIENCE, holds, place, was_published, within},
+    place::{LINGER, PATIENCE, TRUST, holds, place, was_published, within},
     publish::{self, Endpoint, SILENCE, Service, Slice, endpoints, serves},
     resolve::{Resolution, resolve},
     revise::{revise, wait_their_turn, without_the_new},
@@ -67,6 +67,8 @@ pub struct Memory {
     /// ([`Memory::note_published`]). They go on serving for [`crate::place::LINGER`], because those who send requests learn
     /// of it later.
     pub withdrawn: BTreeMap<RuntimeName, Timestamp>,
+    /// Runtimes that have not been reached and were sent no requests at some time: [`publish::doubted`].
+    pub doubted: BTreeSet<RuntimeName>,
     /// The last change of revision.
     pub course: Option<Course>,
 }
@@ -303,8 +305,13 @@ fn slices(facts: &Facts<'_>) -> (Vec<Slice>, Vec<String>) {
 
 /// What the next plan must remember.
 fn memory(facts: &Facts<'_>) -> Memory {
-    let Facts { assignment, withdrawn, course, .. } = facts;
-    Memory { assignment: assignment.clone(), withdrawn: withdrawn.clone(), course: course.clone() }
+    let Facts { assignment, withdrawn, course, endpoints, .. } = facts;
+    Memory {
+        assignment: assignment.clone(),
+        withdrawn: withdrawn.clone(),
+        doubted: publish::doubted(facts.view, endpoints),
+        course: course.clone(),
+    }
 }
 
 /// When something changes by the passing of time alone.
@@ -321,12 +328,12 @@ fn recheck(facts: &Facts<'_>, status: &SpinAppStatus) -> Option<SignedDuration> 
             Pod::NotReady { since } => Some((since, PATIENCE)),
             Pod::Ready | Pod::Terminating => None,
         };
-        let (unheard, silent) = match runtime.contact {
-            Contact::Never { since } => (Some((since, PATIENCE)), None),
-            Contact::Lost { since, .. } => (Some((since, PATIENCE)), Some((since, SILENCE))),
-            Contact::Connected(_) => (None, None),
+        let unheard = match runtime.contact {
+            Contact::Never { since } => [Some((since, PATIENCE)), Some((since, TRUST))],
+            Contact::Lost { since, .. } => [Some((since, PATIENCE)), Some((since, SILENCE))],
+            Contact::Connected(_) => [None, None],
         };
-        [unready, unheard, silent].into_iter().flatten()
+        unheard.into_iter().chain([unready]).flatten()
     });
     lingering
         .chain(waiting)

@@ -2,15 +2,19 @@
 //!
 //! Promise: an endpoint's runtime has reported that it serves this app, by uid, at this port (or did so to an
 //! earlier operator and has not been reached since). Requests always have somewhere to go while any runtime
-//! serves: one on its way out, or one that has fallen silent, stays ready until another can take its place.
+//! serves: one on its way out, or one that has fallen silent, stays ready until another can take its place. An operator
+//! that takes over gives no requests back to a runtime that the one before took them from, until it has heard of it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use control::RuntimeName;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    place::{was_published, within},
+    place::{holds, published, was_published, within},
     view::{Contact, Pod, Runtime, View},
 };
 
@@ -109,7 +113,7 @@ impl Family {
 enum Standing {
     /// It cannot, or nobody knows that it can.
     Away,
-    /// It may: it is not on its way out, but has fallen silent.
+    /// It may: it is not on its way out, but has fallen silent, or was sent no requests before this operator took over.
     Silent,
     /// It can, but is on its way out.
     Leaving,
@@ -173,6 +177,7 @@ fn standing(view: &View, runtime: &Runtime) -> Option<Standing> {
         Pod::Terminating => connected.then_some(Standing::Leaving),
         Pod::NotReady { .. } => Some(Standing::Away),
         Pod::Ready if runtime.is_leaving() => Some(if connected { Standing::Leaving } else { Standing::Away }),
+        Pod::Ready if is_doubted(view, runtime) => Some(Standing::Silent),
         Pod::Ready => Some(match silent_since(runtime) {
             Some(since) if !within(view.now, since, SILENCE) => Standing::Silent,
             _ => Standing::Good,
@@ -180,9 +185,26 @@ fn standing(view: &View, runtime: &Runtime) -> Option<Standing> {
     }
 }
 
-/// Since when the stream to the runtime is gone.
+/// Whether the runtime has not been reached and an earlier operator sent it no requests.
+fn is_doubted(view: &View, runtime: &Runtime) -> bool {
+    let is_ready = || published(view, runtime).any(|endpoint| endpoint.ready);
+    matches!(runtime.contact, Contact::Never { .. }) && (view.memory.doubted.contains(&runtime.id.name) || !is_ready())
+}
+
+/// The runtimes that are not to be taken for good again before they are heard of, given what is published now.
 #[must_use]
-pub const fn silent_since(runtime: &Runtime) -> Option<Timestamp> {
+pub fn doubted(view: &View, endpoints: &[Endpoint]) -> BTreeSet<RuntimeName> {
+    let is_ready = |name: &RuntimeName| endpoints.iter().any(|endpoint| endpoint.ready && endpoint.runtime == *name);
+    view.runtimes
+        .iter()
+        .filter(|runtime| matches!(runtime.contact, Contact::Never { .. }) && holds(view, runtime))
+        .filter(|runtime| is_doubted(view, runtime) || !is_ready(&runtime.id.name))
+        .map(|runtime| runtime.id.name.clone())
+        .collect()
+}
+
+/// Since when the stream to the runtime is gone.
+const fn silent_since(runtime: &Runtime) -> Option<Timestamp> {
     match &runtime.contact {
         Contact::Lost { since, .. } => Some(*since),
         Contact::Never { .. } | Contact::Connected(_) => None,

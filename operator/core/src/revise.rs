@@ -69,7 +69,8 @@ pub fn wait_their_turn(view: &View, full: &Assignment, chosen: &BTreeSet<Runtime
         let told = runtime.holding().is_some_and(|holding| holding.assigned == fingerprint);
         if state.is_some() || told {
             at_it += usize::from(!state.is_some_and(RevisionState::is_ready));
-        } else {
+        } else if matches!(runtime.contact, Contact::Connected(_)) {
+            // One that cannot be told anything takes nobody's turn.
             waiting.insert(runtime.id.name.clone());
         }
     }
@@ -184,16 +185,18 @@ fn waits_for_word(view: &View) -> bool {
 fn adopt(view: &View, target: &RevisionSpec) -> bool {
     let serves_another = |id: &RevisionId| *id != target.id;
     let protects = reports(view).any(|report| report.serving.as_ref().is_some_and(serves_another));
-    let undecided = |report: &AppReport| match report.revisions.get(&target.id) {
-        Some(
-            RevisionState::Fetching
-            | RevisionState::Preparing
-            | RevisionState::Loaded
-            | RevisionState::Checking
-            | RevisionState::Failed(_),
-        ) => true,
-        Some(RevisionState::Ready | RevisionState::Draining) | None => false,
+    // One that is loaded and held back gets no further by waiting.
+    let held = |runtime: &Runtime| {
+        let kept = runtime.holding().and_then(|holding| holding.rollout.as_deref());
+        kept.is_some_and(|kept| !kept.hold.is_nothing())
     };
-    let endangered = protects && reports(view).any(undecided);
+    let undecided = |runtime: &Runtime| match runtime.report(&view.app)?.revisions.get(&target.id)? {
+        RevisionState::Loaded => Some(!held(runtime)),
+        RevisionState::Fetching | RevisionState::Preparing | RevisionState::Checking | RevisionState::Failed(_) => {
+            Some(true)
+        }
+        RevisionState::Ready | RevisionState::Draining => Some(false),
+    };
+    let endangered = protects && view.runtimes.iter().any(|runtime| undecided(runtime) == Some(true));
     !waits_for_word(view) && !endangered
 }

@@ -17,12 +17,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_api::{Condition, ConditionType, Reason, SpinAppStatus, names};
 
 use crate::{
-    place::holds,
+    place::{PATIENCE, holds, within},
     plan::Facts,
-    publish::silent_since,
     resolve::Resolution,
     rollout::{self, Course},
-    view::Runtime,
+    view::{Contact, Runtime},
 };
 
 pub(crate) use events::events;
@@ -257,7 +256,11 @@ fn degraded(facts: &Facts<'_>, ready: &Progress) -> Option<(String, String)> {
     if facts.chosen.len() < wanted {
         return Some((Reason::TooFewRuntimes.as_str().to_owned(), Reason::TooFewRuntimes.meaning().to_owned()));
     }
-    let silent = facts.chosen_runtimes().find(|runtime| silent_since(runtime).is_some())?;
+    let silent = facts.chosen_runtimes().find(|runtime| match runtime.contact {
+        Contact::Lost { .. } => true,
+        Contact::Never { since } => !within(view.now, since, PATIENCE),
+        Contact::Connected(_) => false,
+    })?;
     let message = format!("Runtime {} does not answer; it goes on serving what it was told last.", silent.id.name);
     Some((Reason::RuntimeUnreachable.as_str().to_owned(), message))
 }

@@ -66,9 +66,9 @@ fn from_secret(reference: &Reference, known: &Known) -> Result<Option<ConfigText
         Some(Referenced::Unreadable(why)) => {
             return Err(missing(format!("the Secret {name} in namespace {namespace} cannot be read: {why}")));
         }
-        Some(Referenced::Values(values)) => values.get(KEY).ok_or_else(|| {
+        Some(Referenced::Values(values)) => values.text(KEY).map_err(|lack| {
             missing(format!(
-                "the Secret {name} in namespace {namespace} has no key `{KEY}`, which spec.runtimeConfig.loadFromSecret needs"
+                "the Secret {name} in namespace {namespace} {lack} `{KEY}`, which spec.runtimeConfig.loadFromSecret needs"
             ))
         })?,
     };
@@ -178,7 +178,7 @@ mod tests {
     fn known(name: &str, key: &str, value: &str) -> Known {
         let reference = Reference { kind: Kind::Secret, namespace: "shop".to_owned(), name: name.to_owned() };
         let values = [(key.to_owned(), SecretString::new(value))];
-        Known::from([(reference, Referenced::Values(Arc::new(values.into())))])
+        Known::from([(reference, Referenced::Values(Arc::new(values.into_iter().collect())))])
     }
 
     fn failure(spec: &SpinAppSpec, known: &Known) -> Problem {

@@ -172,6 +172,11 @@ impl Api {
         self.put(path, object);
     }
 
+    /// From now on drops a field of every status that is written, as a CRD does that does not have it.
+    pub(crate) fn prune_status(&self, field: &'static str) {
+        self.state.store().unknown = Some(field);
+    }
+
     /// Forgets how everything came to be as it is: who watches from an older version is told 410.
     pub(crate) fn compact(&self) {
         self.state.store().compact();

@@ -26,7 +26,7 @@ fn anything(seen: &Seen) -> bool {
 }
 
 /// Waits until every watch of apps has ended and been begun again so many times: the operator has had its time to act.
-async fn rounds(api: &Api, count: usize) {
+pub(crate) async fn rounds(api: &Api, count: usize) {
     let watches = |api: &Api| api.count(|seen| seen.is_watch() && seen.path.ends_with("/spinapps"));
     let before = watches(api);
     until("the watch of apps to go round", || (watches(api) >= before + count).then_some(())).await;
@@ -34,7 +34,7 @@ async fn rounds(api: &Api, count: usize) {
 
 /// How many tries are few since `began`, pauses growing and other news coming between: a loop without pauses makes hundreds a
 /// second, and a busy machine gives it longer.
-fn few(began: Instant) -> usize {
+pub(crate) fn few(began: Instant) -> usize {
     60 + 5 * usize::try_from(began.elapsed().as_secs()).unwrap()
 }
 
@@ -200,14 +200,11 @@ async fn an_outage_changes_nothing_for_callers_costs_few_requests_and_is_made_up
         let before = (removes(), ready_addresses(api, "a1"));
         // What the watch brings before it ends is acted on as far as runtimes are concerned.
         api.script(|seen| seen.is_write() || seen.path == "/version", fault.clone());
+        let told = installation.messages();
         for number in 0..100 {
             installation.update(&format!("a{number}"), "2.0.0");
         }
-        until("an update to reach a runtime", || {
-            let heard = installation.runtimes[0].heard();
-            heard.assigned.values().any(|assignment| assignment.revisions.len() == 2).then_some(())
-        })
-        .await;
+        until("an update to reach a runtime", || (installation.messages() > told).then_some(())).await;
         api.script(anything, fault.clone());
         api.take_seen();
         let began = Instant::now();

@@ -6,6 +6,8 @@ mod api;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod definition;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod installation;
@@ -17,5 +19,7 @@ mod peer;
 mod scale;
 #[cfg(test)]
 mod simulated;
+#[cfg(test)]
+mod slices;
 #[cfg(test)]
 mod streams;

@@ -242,6 +242,25 @@ fn new_revision_is_loaded_on_as_many_runtimes_at_a_time_as_the_surge_allows() {
 }
 
 #[test]
+fn runtime_that_cannot_be_told_anything_takes_no_turn_of_those_that_can() {
+    let mut world = serving();
+    world.view.app.rollout.strategy = Strategy::RollingUpdate(Surge::Count(1));
+    world.settle();
+    world.restart_operator();
+    world.connect("r2");
+    world.pass(10);
+    world.publish_version("2.0.0");
+    world.settle();
+    assert_eq!(world.serves("r2").as_deref(), Some("2.0.0"));
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    assert_eq!(world.says(C::Ready), "False Loading", "r1 is not known to have it");
+    world.connect("r1");
+    world.settle();
+    assert_eq!(world.serves("r1").as_deref(), Some("2.0.0"));
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
 fn update_that_gets_no_further_says_so_after_its_deadline_and_no_longer_when_it_does() {
     let mut world = serving().check();
     world.settle();

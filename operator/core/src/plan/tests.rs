@@ -385,11 +385,113 @@ fn restarted_operator_keeps_endpoints_of_runtimes_that_it_has_not_reached() {
     }
     world.restart_operator();
     world.connect("r1");
-    world.act();
-    assert_eq!(world.endpoints(), ["r1", "r2"], "r2 is given time");
-    world.pass(10);
+    for passes in [0, 60, 239] {
+        world.pass(passes);
+        world.settle();
+        assert_eq!(world.endpoints(), ["r1", "r2"], "r2 is given time");
+        assert_eq!(world.says(C::Ready), "True Ready");
+    }
+    assert_eq!(world.plan().recheck, Some(SignedDuration::from_secs(1)));
+    world.pass(1);
     world.act();
     assert_eq!(world.endpoints(), ["r1"]);
+}
+
+/// An app on one of three runtimes, and that one; then another operator takes over, which reaches the other two.
+fn taken_over_without_its_runtime() -> (World, String) {
+    let mut world = world().replicas(1).runtime("r1").runtime("r2").runtime("r3").settled();
+    let used = world.endpoints().remove(0);
+    world.events.clear();
+    world.restart_operator();
+    for other in world.names().into_iter().filter(|other| *other != used) {
+        world.connect(&other);
+    }
+    (world, used)
+}
+
+#[test]
+fn runtime_that_is_ready_and_not_reached_after_a_start_keeps_its_apps_for_minutes_and_that_is_said() {
+    let (mut world, used) = taken_over_without_its_runtime();
+    let before = (world.view.slices.clone(), world.view.status.active_revision.clone());
+    for passes in [0, 9, 51, 239] {
+        world.pass(passes);
+        world.settle();
+        assert_eq!((world.view.slices.clone(), world.view.status.active_revision.clone()), before);
+        let others = world.names().into_iter().filter(|other| *other != used);
+        assert!(others.collect::<Vec<_>>().iter().all(|other| !world.is_running(other)));
+        let silent = if passes < 10 { "False AsExpected" } else { "True RuntimeUnreachable" };
+        assert_eq!((world.says(C::Degraded).as_str(), world.says(C::Ready).as_str()), (silent, "True Ready"));
+    }
+    assert!(world.condition(C::Degraded).message.contains(&used));
+    assert_eq!(world.events.len(), 1, "{:?}", world.events);
+    world.connect(&used);
+    world.settle();
+    assert_eq!(world.says(C::Degraded), "False AsExpected");
+    assert_eq!(world.view.slices, before.0);
+}
+
+#[test]
+fn runtime_that_is_not_reached_loses_its_apps_in_the_end_without_a_gap() {
+    let (mut world, used) = taken_over_without_its_runtime();
+    world.pass(300);
+    let before = world.endpoints();
+    world.act();
+    assert_eq!(world.endpoints(), before, "nobody else has it yet");
+    world.settle();
+    assert!(world.endpoints().len() == 1 && world.endpoints() != [used.clone()]);
+    assert_eq!(world.says(C::Ready), "True Ready");
+}
+
+#[test]
+fn word_of_kubernetes_about_a_runtime_that_was_not_reached_moves_its_apps() {
+    let (mut world, used) = taken_over_without_its_runtime();
+    let since = world.view.now;
+    world.see(&used, |runtime| runtime.pod = Pod::NotReady { since });
+    world.act();
+    assert_eq!(world.endpoints(), [""; 0], "nobody answers");
+    world.pass(10);
+    world.settle();
+    assert!(world.endpoints().len() == 1 && world.endpoints() != [used.clone()]);
+
+    let (mut world, used) = taken_over_without_its_runtime();
+    world.vanish(&used);
+    world.settle();
+    assert_eq!(world.endpoints().len(), 1);
+}
+
+#[test]
+fn new_app_is_given_to_runtimes_that_have_been_reached_and_waits_for_no_other() {
+    let (mut world, used) = taken_over_without_its_runtime();
+    world.view.app.uid = "another".to_owned();
+    (world.view.slices, world.view.status) = (Vec::new(), SpinAppStatus::default());
+    world.settle();
+    assert_eq!(world.says(C::Ready), "True Ready");
+    assert!(world.endpoints().len() == 1 && world.endpoints() != [used]);
+}
+
+#[test]
+fn operator_that_takes_over_sends_nobody_to_a_runtime_that_the_one_before_took_out_until_it_has_heard_of_it() {
+    let mut world = serving();
+    world.lose("r1");
+    world.pass(2);
+    world.act();
+    assert_eq!(world.endpoints(), ["r2"]);
+    world.restart_operator();
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"], "neither has been reached");
+    world.connect("r2");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"]);
+    let since = world.view.now;
+    world.see("r2", |runtime| runtime.pod = Pod::NotReady { since });
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1"], "better than nobody");
+    world.see("r2", |runtime| runtime.pod = Pod::Ready);
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"], "it has been heard of");
+    world.connect("r1");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
 }
 
 #[test]
@@ -615,6 +717,27 @@ fn silent_runtime_yields_to_another_but_not_to_nobody() {
     world.pass(60);
     world.act();
     assert_eq!(world.endpoints(), ["r1", "r2"], "better than nobody");
+}
+
+#[test]
+fn operator_that_is_cut_off_from_all_runtimes_leaves_apps_where_they_are_and_says_so() {
+    let mut world = serving();
+    world.lose("r1");
+    world.lose("r2");
+    for passes in [10, 600] {
+        world.pass(passes);
+        world.settle();
+        assert_eq!(world.endpoints(), ["r1", "r2"]);
+        assert_eq!(world.says(C::Ready), "True Ready");
+        assert_eq!(world.says(C::Degraded), "True RuntimeUnreachable");
+    }
+    world.publish_version("2.0.0");
+    world.settle();
+    assert_eq!(world.says(C::Ready), "False Loading");
+    assert_eq!(world.says(C::Degraded), "True RuntimeUnreachable");
+    world.join("r3");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r3"], "one that answers is better");
 }
 
 #[test]

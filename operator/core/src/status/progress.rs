@@ -3,7 +3,7 @@
 use control::{Hold, Problem, RevisionId, RevisionState};
 use operator_api::{ConditionType, Reason};
 
-use super::{failures, is_true};
+use super::{failures, find, is_true};
 use crate::{
     place::was_published,
     plan::Facts,
@@ -63,13 +63,17 @@ pub(super) fn resolved(facts: &Facts<'_>) -> Progress {
             }
             Progress::Done(Reason::Resolved, message)
         }
-        Resolution::Remembered { problem, .. } => {
+        // What was said of it then still holds, as far as anybody knows.
+        Resolution::Remembered { problem: None, .. } => {
+            let said = find(&facts.view.status, ConditionType::Resolved).map(|said| said.message.clone());
+            Progress::Done(Reason::Resolved, said.unwrap_or_default())
+        }
+        Resolution::Remembered { problem: Some(problem), .. } => {
             let digest = facts.view.status.resolved_digest.as_deref().unwrap_or("that is known");
-            let mut message = format!("The spec names content with digest {digest}.");
-            if let Some(problem) = problem {
-                message.push_str(" The source cannot be asked at the moment: ");
-                message.push_str(&problem.message);
-            }
+            let message = format!(
+                "The spec names content with digest {digest}. The source cannot be asked at the moment: {}",
+                problem.message
+            );
             Progress::Done(Reason::Resolved, message)
         }
         Resolution::Pending => Progress::Underway(Reason::Resolving, "The spec's source is being asked.".to_owned()),

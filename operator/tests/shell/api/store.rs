@@ -36,6 +36,8 @@ pub(super) struct Store {
     version: u64,
     oldest: u64,
     uids: u64,
+    /// A field that no status may have.
+    pub(super) unknown: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -251,7 +253,10 @@ impl Store {
 
     /// Server-side apply for the one manager that there is: what it applied before and applies no more goes.
     fn apply(&mut self, path: &str, name: &str, status: bool, body: &[u8]) -> Answer {
-        let patch: Value = serde_json::from_slice(body).unwrap();
+        let mut patch: Value = serde_json::from_slice(body).unwrap();
+        if let (Some(unknown), Some(fields)) = (self.unknown, patch.get_mut("status").and_then(Value::as_object_mut)) {
+            fields.remove(unknown);
+        }
         let known = self.objects.get(path);
         let uid = &patch["metadata"]["uid"];
         match known {
