@@ -115,7 +115,10 @@ pub(super) enum CompileError {
 
 impl Compiler {
     pub(super) fn new(engine: Engine, cache: Option<Cache>, threads: usize) -> Result<Self, EngineError> {
-        Ok(Self { shared: Arc::new(Shared { engine, cache, in_use: InUse::default() }), queue: CompileQueue::new(threads)? })
+        Ok(Self {
+            shared: Arc::new(Shared { engine, cache, in_use: InUse::default() }),
+            queue: CompileQueue::new(threads)?,
+        })
     }
 
     pub(super) fn cache(&self) -> Option<&Cache> {

@@ -161,7 +161,8 @@ async fn idle() -> Result<()> {
 /// What all processors have done since the start, in the kernel's ticks: work, and work and rest together.
 fn spent() -> Result<(u64, u64)> {
     let stat = fs::read_to_string("/proc/stat")?;
-    let first = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat is not as expected")?;
+    let first =
+        stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat is not as expected")?;
     // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in these.
     let ticks = first.split_whitespace().take(8).map(str::parse).collect::<Result<Vec<u64>, _>>()?;
     let all: u64 = ticks.iter().sum();

@@ -209,6 +209,25 @@ fn changed_variable_is_another_revision_with_the_same_content() {
 }
 
 #[test]
+fn restarted_operator_repeats_what_was_pointed_out_until_it_has_asked_itself() {
+    let mut world = serving();
+    let value = control::SecretString::new("hunter2");
+    world.view.variables = Variables::Resolved([("nobody".to_owned(), value)].into());
+    world.settle();
+    assert!(world.condition(C::Resolved).message.contains("`nobody`"));
+    world.events.clear();
+    let bundle = world.view.bundle.clone();
+    world.restart_operator();
+    world.view.bundle = Bundle::Pending;
+    assert_eq!(world.act().status, None);
+    world.view.bundle = bundle;
+    world.connect("r1");
+    world.connect("r2");
+    assert_eq!(world.act().status, None);
+    assert_eq!(world.events, []);
+}
+
+#[test]
 fn variable_that_the_application_does_not_declare_is_told_and_stops_nothing() {
     let mut world = serving();
     let values = ["gretting", "greeting"].map(|name| (name.to_owned(), control::SecretString::new("hunter2")));
