@@ -277,9 +277,9 @@ mod tests {
             let mut world = world().replicas(2).runtime("r1").runtime("r2").runtime("r3").runtime("r4");
             world.view.app.uid = format!("uid-{number}");
             let known = |world: &mut World, all: bool| {
-                CAPACITIES.map(|(runtime, capacity)| {
+                for (runtime, capacity) in CAPACITIES {
                     world.see(runtime, |runtime| runtime.capacity = if all { capacity } else { 0 });
-                });
+                }
             };
             known(&mut world, true);
             let mut world = world.settled();
