@@ -53,12 +53,6 @@ pub fn place(view: &View) -> BTreeSet<RuntimeName> {
     if able.is_empty() {
         able.extend(view.runtimes.iter().filter(|runtime| may_keep(view, runtime)));
     }
-    // Until all are reached, those that have the app keep it.
-    let unreached = view.runtimes.iter().any(|runtime| match runtime.contact {
-        Contact::Never { since } => runtime.pod == Pod::Ready && within(view.now, since, TRUST),
-        Contact::Connected(_) | Contact::Lost { .. } => false,
-    });
-    let keeps = |runtime: &Runtime| unreached && was_published(view, runtime);
     let ranked =
         able.into_iter().map(|runtime| (Reverse(rank(&view.app, &runtime.id.name, capacity(runtime))), runtime));
     let mut ranked: Vec<_> = ranked.collect();
@@ -76,9 +70,7 @@ pub fn place(view: &View) -> BTreeSet<RuntimeName> {
         .map(|(on_node, rank, runtime)| (nth(&mut in_zone, runtime.zone.as_deref()), on_node, rank, runtime))
         .collect();
     // Comparing the place on the node before the rank makes a newcomer push back one runtime at most, and take its place.
-    by_zone.sort_by_key(|(in_zone, on_node, rank, runtime)| {
-        (!keeps(runtime), *in_zone, *on_node, *rank, &runtime.id.name)
-    });
+    by_zone.sort_by_key(|(in_zone, on_node, rank, runtime)| (*in_zone, *on_node, *rank, &runtime.id.name));
     let replicas = usize::try_from(view.app.replicas).unwrap_or(usize::MAX);
     by_zone.into_iter().take(replicas).map(|(.., runtime)| runtime.id.name.clone()).collect()
 }

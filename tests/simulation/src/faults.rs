@@ -72,7 +72,7 @@ pub(crate) enum Disturbance {
     Join,
     /// Everything is as it should be, from now on.
     Heal,
-    /// Every operator starts again, though nothing has changed, and reaches some runtimes only after a while.
+    /// Every operator starts again, though nothing has changed.
     RestartOperators,
 }
 
@@ -155,12 +155,6 @@ impl World {
             Disturbance::Heal => self.heal(),
             Disturbance::RestartOperators => {
                 self.checks.rest(&self.api);
-                for name in self.machines.keys() {
-                    if self.rng.bool() {
-                        let until = self.now + self.rng.i64(0..25_000);
-                        self.partitioned_until.insert(name.clone(), until);
-                    }
-                }
                 for operator in 0..self.operators.len() {
                     self.stop_operator(operator, 500);
                 }
