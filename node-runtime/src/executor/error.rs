@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use wasmtime::PoolConcurrencyLimitError;
+use wasmtime_wasi::I32Exit;
 
 use crate::{
     application::Subject,
@@ -200,6 +201,11 @@ impl RequestError {
             "request failed",
         );
     }
+}
+
+/// Whether a guest ended by exiting, and successfully.
+pub(crate) fn exited_well(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0)
 }
 
 /// The most bytes of a response's headers: more than any client takes.

@@ -34,7 +34,7 @@ pub(super) use kind::HandlerKind;
 use super::{
     Exchange, RequestError, ResponseBody,
     body::Run,
-    error::{check_headers, check_status, has_no_body},
+    error::{check_headers, check_status, exited_well, has_no_body},
     link::{self, Called, LinkError},
 };
 use crate::{
@@ -146,12 +146,13 @@ impl HttpGuest {
 }
 
 /// `call`, ended at its deadline and with the processor time that the guest has. It keeps its place among its app's
-/// requests until then.
+/// requests until then. A guest may end it by exiting: what it has answered by then is its answer, as in Spin.
 async fn within(
     (guest, deadline, _pass): (Arc<Guest>, Instant, Option<Pass>),
     call: impl Future<Output = wasmtime::Result<()>>,
 ) -> Result<(), RequestError> {
     match tokio::time::timeout_at(deadline.into(), guest.metered(call)).await {
+        Ok(Err(error)) if exited_well(&error) => Ok(()),
         Ok(result) => result.map_err(RequestError::of_wasmtime),
         Err(_) => Err(RequestError::Deadline(None)),
     }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use wasmtime::{
-    ExternType, FuncType, Instance, Linker, Module, ModuleExport, Store, ValType,
+    Engine, ExternType, FuncType, Instance, Linker, Module, ModuleExport, Store, ValType,
     component::{
         Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker as ComponentLinker,
         LinkerInstance, Lower, ResourceType, types::ComponentItem,
@@ -134,31 +134,49 @@ pub(super) fn complete_component(
 ) -> Result<ComponentLinker<RuntimeContext>, LinkError> {
     let mut linker = linker.clone();
     let engine = component.engine();
+    let mut resources = Vec::new();
     for (name, item) in component.component_type().imports(engine) {
         if let (Some(draft), Some((interface, _))) = (Draft::of(name), name.split_once('@')) {
             host::drafts::link(&mut linker, draft, interface).map_err(LinkError::of)?;
         }
         match (host_name(name), &item.ty) {
-            (None, item) => define(&mut linker.root(), component, "", name, item).map_err(LinkError::of)?,
+            (None, item) => {
+                define(&mut linker.root(), component, &resources, "", name, item).map_err(LinkError::of)?;
+            }
             (Some(known), ComponentItem::ComponentInstance(instance)) => {
                 let mut known = linker.instance(&known).map_err(LinkError::of)?;
                 let path = format!("{}: ", Draft::written(name));
                 for (name, item) in instance.exports(engine) {
                     if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
                         // Fails for what the host has.
-                        let _defined = define(&mut known, component, &path, name, &item.ty);
+                        let _defined = define(&mut known, component, &resources, &path, name, &item.ty);
                     }
                 }
             }
             (Some(_), _) => {}
         }
+        remember(&mut resources, engine, &item.ty);
     }
     Ok(linker)
 }
 
+/// Adds the resources that `item` has to those that are imported already.
+fn remember(resources: &mut Vec<ResourceType>, engine: &Engine, item: &ComponentItem) {
+    match item {
+        ComponentItem::Resource(resource) => resources.push(*resource),
+        ComponentItem::ComponentInstance(instance) => {
+            instance.exports(engine).for_each(|(_, item)| remember(resources, engine, &item.ty));
+        }
+        _ => {}
+    }
+}
+
+/// Defines what the host does not have. What is one of `resources`, used here under another interface's name, is what it was
+/// where it was imported first.
 fn define(
     linker: &mut LinkerInstance<'_, RuntimeContext>,
     component: &Component,
+    resources: &[ResourceType],
     path: &str,
     name: &str,
     item: &ComponentItem,
@@ -174,12 +192,13 @@ fn define(
             }
             linker.func_new(name, move |_, _, _, _| Err(error.clone().into()))
         }
+        ComponentItem::Resource(resource) if resources.contains(resource) => Ok(()),
         ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<Unprovided>(), |_, _| Ok(())),
         ComponentItem::ComponentInstance(instance) => {
             let mut inner = linker.instance(name)?;
             let path = format!("{path}{}: ", Draft::written(name));
             for (name, item) in instance.exports(component.engine()) {
-                define(&mut inner, component, &path, name, &item.ty)?;
+                define(&mut inner, component, resources, &path, name, &item.ty)?;
             }
             Ok(())
         }
@@ -305,6 +324,28 @@ mod tests {
         let many = names((0..1000).map(|number| number.to_string()));
         assert!(many.starts_with("0, 1, ") && many.ends_with(", 19 and 980 more"), "{many}");
         assert_eq!(names(std::iter::once("ü".repeat(1000))), format!("{}…", "ü".repeat(100)));
+    }
+
+    #[test]
+    fn a_resource_of_the_host_may_be_used_by_an_interface_that_the_host_does_not_have() {
+        let engine = Engine::default();
+        let mut linker = ComponentLinker::<RuntimeContext>::new(&engine);
+        let mut types = linker.instance("wasi:http/types@0.2.12").unwrap();
+        types.resource("fields", ResourceType::host::<u32>(), |_, _| Ok(())).unwrap();
+        let component = r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types (export "fields" (type (sub resource)))))
+            (alias export $types "fields" (type $fields))
+            (import "some:middleware/handler@1.0.0" (instance $handler
+                (export "fields" (type $same (eq $fields)))
+                (export "own" (type (sub resource)))
+                (export "handle" (func (param "fields" (own $same))))))
+            (alias export $handler "own" (type $own))
+            (import "some:middleware/more@1.0.0" (instance
+                (export "own" (type $same (eq $own)))
+                (export "take" (func (param "own" (own $same)))))))"#;
+        let component = Component::new(&engine, component).unwrap();
+        let complete = complete_component(&linker, &component).unwrap();
+        complete.instantiate_pre(&component).unwrap();
     }
 
     #[test]

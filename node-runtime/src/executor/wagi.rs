@@ -9,14 +9,12 @@ use wasmtime::{
     Extern, ExternType, InstancePre, Linker, Module, ModuleExport, Store,
     component::{Component, Linker as ComponentLinker},
 };
-use wasmtime_wasi::{
-    I32Exit,
-    p2::{bindings::CommandPre, pipe::MemoryInputPipe},
-};
+use wasmtime_wasi::p2::{bindings::CommandPre, pipe::MemoryInputPipe};
 
 use super::{
     Exchange, RequestError,
     buffer::{OutputBuffer, OutputTooLarge},
+    error::exited_well,
     link::{self, Called, LinkError},
 };
 use crate::{engine::Outline, host::RuntimeContext};
@@ -169,7 +167,7 @@ impl WagiGuest {
             }
         };
         match result {
-            Err(error) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => Ok(()),
+            Err(error) if exited_well(&error) => Ok(()),
             result => result,
         }
     }

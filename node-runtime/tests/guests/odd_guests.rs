@@ -53,6 +53,20 @@ async fn a_body_that_is_not_what_was_announced_or_not_finished_never_looks_compl
 }
 
 #[tokio::test]
+async fn a_guest_that_exits_has_answered_what_it_has_answered() {
+    let served = served().await;
+    let reply = served.get("/odd/exits-after").await;
+    assert_eq!((reply.status, reply.text()), (200, "odd\n"));
+    assert_eq!(served.get("/odd/exits-before").await.status, 500);
+    let request = Request::get("/odd/exits-within").body(String::new()).unwrap();
+    let (response, _connection) = served.begin(request).await;
+    let status = response.status().as_u16();
+    let whole = collect(response).await;
+    assert!(status == 500 || whole.is_err(), "{status} {whole:?}");
+    served.idle().await;
+}
+
+#[tokio::test]
 async fn a_body_that_a_guest_forgets_ends_with_it_as_in_spin() {
     let served = served().await;
     let reply = served.get("/odd/forgotten").await;

@@ -21,6 +21,16 @@ pub fn misuse(request: &IncomingRequest, way: &str, outparam: ResponseOutparam) 
         "forgotten" => forgotten(outparam),
         "response-dropped" => drop(OutgoingResponse::new(Fields::new()).body()),
         "kept-request-body" => kept_request_body(request, outparam),
+        "exits-after" => {
+            answer(outparam, "odd\n");
+            std::process::exit(0)
+        }
+        "exits-before" => std::process::exit(0),
+        "exits-within" => {
+            let body = respond(outparam, Fields::new());
+            write(&body, b"half");
+            std::process::exit(0)
+        }
         "told" => answer(outparam, &told(request)),
         _ => answer(outparam, "odd\n"),
     }
