@@ -58,11 +58,9 @@ async fn a_guest_that_exits_has_answered_what_it_has_answered() {
     let reply = served.get("/odd/exits-after").await;
     assert_eq!((reply.status, reply.text()), (200, "odd\n"));
     assert_eq!(served.get("/odd/exits-before").await.status, 500);
-    let request = Request::get("/odd/exits-within").body(String::new()).unwrap();
-    let (response, _connection) = served.begin(request).await;
-    let status = response.status().as_u16();
-    let whole = collect(response).await;
-    assert!(status == 500 || whole.is_err(), "{status} {whole:?}");
+    // A body that nobody ended ends with the guest, as one that it forgot.
+    let reply = served.get("/odd/exits-within").await;
+    assert_eq!((reply.status, reply.text()), (200, "half"));
     served.idle().await;
 }
 

@@ -1,5 +1,6 @@
 //! Misuse of `wasi:http`: each path in another way.
 
+use wasi::cli::exit::exit;
 use wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
@@ -23,13 +24,13 @@ pub fn misuse(request: &IncomingRequest, way: &str, outparam: ResponseOutparam) 
         "kept-request-body" => kept_request_body(request, outparam),
         "exits-after" => {
             answer(outparam, "odd\n");
-            std::process::exit(0)
+            exit(Ok(()));
         }
-        "exits-before" => std::process::exit(0),
+        "exits-before" => exit(Ok(())),
         "exits-within" => {
             let body = respond(outparam, Fields::new());
             write(&body, b"half");
-            std::process::exit(0)
+            exit(Ok(()));
         }
         "told" => answer(outparam, &told(request)),
         _ => answer(outparam, "odd\n"),
