@@ -39,17 +39,18 @@ pub(super) async fn list(place: &Place, all_namespaces: bool) -> anyhow::Result<
     Ok(found.map_err(|error| unreadable(error, &place.namespace))?.items)
 }
 
-/// Why SpinApps cannot be read. An API server that knows the kind names the object that it has not.
+/// Why SpinApps cannot be read. An API server that knows the kind names the object that it has not; what it says of a path that
+/// it does not know is plain text, of which only the code can be told.
 fn unreadable(error: kube::Error, namespace: &str) -> anyhow::Error {
     let kube::Error::Api(status) = &error else {
         return anyhow::Error::new(error).context(format!("cannot read SpinApps of namespace {namespace}"));
     };
     let named = status.details.as_ref().map(|details| details.name.as_str()).filter(|name| !name.is_empty());
     match named {
-        Some(name) if status.is_not_found() => anyhow!(
+        Some(name) if status.code == 404 => anyhow!(
             "there is no SpinApp `{name}` in namespace {namespace}: `kubectl get spinapps -A` lists them all (-n sets the namespace)"
         ),
-        None if status.is_not_found() => anyhow!(
+        None if status.code == 404 => anyhow!(
             "this cluster knows no SpinApps: install Spindle (`helm install`), or apply its CRD (`kubectl apply -f crds/`)"
         ),
         Some(_) | None => anyhow::Error::new(error).context(format!("cannot read SpinApps of namespace {namespace}")),
