@@ -70,6 +70,9 @@ async fn values_that_contradict_each_other_are_refused_with_what_to_do() -> Resu
         ("podSecurityContext.runAsUser=0", "'/podSecurityContext/runAsUser'"),
         ("runtime.image.digest=latest", "'/runtime/image/digest'"),
         ("podMonitor.interval=often", "'/podMonitor/interval'"),
+        // Templates would fail on what is not there, in words about templates.
+        ("operator=null", "missing property 'operator'"),
+        ("runtime.limits=null", "'/runtime': missing property 'limits'"),
         (
             r"commonLabels.app\.kubernetes\.io/name=mine",
             "commonLabels: the label app.kubernetes.io/name is the chart's own",
