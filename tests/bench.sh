@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make bench`: the numbers, each beside its peers in the same run. Release builds; nothing is asserted.
+# `make bench`: the numbers, each beside its peers in the same run, of what is shipped (the `dist` profile); nothing is asserted.
 # Usage: tests/bench.sh [http] [operator] [cluster]; all without arguments.
 #   http      what a request costs, beside hyper and `wasmtime serve` (docs/reference/benchmarks.md): no cluster needed
 #   operator  what one change costs the operator with 5,000 apps (SPINDLE_SCALE_APPS) and 100 runtimes: no cluster needed
@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # Where a shell sets RUST_BACKTRACE, each error number that WASI gives a guest costs a stack of the host's (decision 0070).
 export RUST_LIB_BACKTRACE=0
-export SPINDLE_PROFILE=${SPINDLE_PROFILE:-release}
+export SPINDLE_PROFILE=${SPINDLE_PROFILE:-dist}
 . tests/env.sh
 parts=${*:-http operator cluster}
 for part in $parts; do
@@ -31,14 +31,17 @@ build_wasmtime() {
 }
 
 bench_http() {
-  tests/build.sh binaries guests
+  tests/build.sh guests
+  # Of the whole workspace, as everything here (tests/build.sh), but each other binary takes minutes to link.
+  say "binaries: cargo build (profile $SPINDLE_PROFILE; half an hour when cold; $SPINDLE_CACHE/logs/cargo-build.log)"
+  quietly "$SPINDLE_CACHE/logs/cargo-build.log" \
+    cargo build --locked --workspace --profile "$SPINDLE_PROFILE" --bin spindle --bin bench-http
   # Without it (no network), everything else is measured all the same.
   (build_wasmtime) || say "wasmtime: not built, so it is left out"
   WASMTIME=$wasmtime_root/bin/wasmtime "$SPINDLE_BIN/bench-http"
 }
 
 bench_operator() {
-  # Of the whole workspace, as everything here: cargo unifies features over what is selected (tests/build.sh).
   SPINDLE_SCALE_APPS=${SPINDLE_SCALE_APPS:-5000} \
     cargo test --locked --workspace --profile "$SPINDLE_PROFILE" --test shell scale:: -- --nocapture
 }

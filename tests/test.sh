@@ -17,7 +17,8 @@ tests/build.sh $parts binaries
 
 if [ "$what" != e2e ]; then
   say "unit: the workspace"
-  cargo test --locked --workspace
+  # All of them, whatever fails: a run is long.
+  cargo test --locked --workspace --no-fail-fast
   say "unit: bindle-server"
   (cd bindle-server && CARGO_TARGET_DIR=$BINDLE_SERVER_TARGET_DIR cargo test --locked)
 fi

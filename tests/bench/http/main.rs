@@ -3,7 +3,7 @@
 //! | part | what is measured |
 //! |---|---|
 //! | in process | a request without a socket: routing, a fresh instance, the guest, its response |
-//! | over loopback | `spindle up` of the release profile, beside a bare hyper server (the floor of what an HTTP server costs) and `wasmtime serve` (the peer), with 1 and 64 connections |
+//! | over loopback | `spindle up` as it is shipped, beside a bare hyper server (the floor of what an HTTP server costs) and `wasmtime serve` (the peer), with 1 and 64 connections |
 //!
 //! Rounds are interleaved, so that whatever else the machine does hits all alike, and medians are told. The generator of load is a
 //! closed loop: each connection sends its next request when it has the whole response.
@@ -21,9 +21,9 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 
 use load::{Ask, Measured};
-use process::Server;
+use process::{BEST_PEER, Server};
 use table::{Cell, Table};
-use workload::Workload;
+use workload::{WASI_HTTP, Workload};
 
 /// How many connections are open at a time.
 const CONNECTIONS: [usize; 2] = [1, 64];
@@ -59,8 +59,8 @@ impl Settings {
             binaries: path("SPINDLE_BIN")?,
             guests: path("SPINDLE_GUESTS")?,
             wasmtime: path("WASMTIME").ok().filter(|path| path.exists()),
-            rounds: usize::try_from(number("BENCH_ROUNDS", 3)?.max(1))?,
-            time: Duration::from_millis(number("BENCH_MS", 1000)?.max(100)),
+            rounds: usize::try_from(number("BENCH_ROUNDS", 9)?.max(1))?,
+            time: Duration::from_millis(number("BENCH_MS", 400)?.max(100)),
         })
     }
 }
@@ -110,9 +110,15 @@ async fn measure(settings: &Settings, workload: &Workload, floor: &Server) -> Re
         }
     }
     let mut table = Table::new(workload.name, able.iter().map(|server| (server.name.clone(), server.command.clone())));
-    for _round in 0..settings.rounds {
+    table.compare(&format!("spindle, {}", WASI_HTTP.name), BEST_PEER);
+    for round in 0..settings.rounds {
         for connections in CONNECTIONS {
-            for (row, (server, ask)) in able.iter().zip(&asks).enumerate() {
+            let mut rows: Vec<_> = able.iter().zip(&asks).enumerate().collect();
+            // Nobody always comes after the same one.
+            if round % 2 == 1 {
+                rows.reverse();
+            }
+            for (row, (server, ask)) in rows {
                 let measured = one(settings, ask, server, connections).await;
                 let measured = measured.with_context(|| format!("{}: {}", workload.name, server.name))?;
                 table.add(row, connections, Cell::of(measured));

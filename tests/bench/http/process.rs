@@ -17,8 +17,10 @@ use super::{Settings, workload::Guest};
 const BEST: &str = "-Opooling-allocator=y,pooling-pagemap-scan=y,pooling-memory-keep-resident=2097152,pooling-table-keep-resident=524288";
 
 /// How `wasmtime serve` runs a component of `wasi:http` 0.2: as it is, and with what makes a fresh instance cheapest.
-pub(crate) const WASMTIME: [(&str, &[&str]); 2] =
-    [("wasmtime serve", &["-Scli"]), ("wasmtime serve, best", &["-Scli", BEST])];
+pub(crate) const WASMTIME: [(&str, &[&str]); 2] = [("wasmtime serve", &["-Scli"]), (BEST_PEER, &["-Scli", BEST])];
+
+/// The peer that Spindle is compared with.
+pub(crate) const BEST_PEER: &str = "wasmtime serve, best";
 
 /// How long a server may take to start: it may have to compile.
 const START: Duration = Duration::from_secs(120);

@@ -1,8 +1,8 @@
-//! The table of one workload: a row for each server, medians over the rounds.
+//! The table of one workload: a row for each server, medians over the rounds; below it, two rows against each other.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::load::Measured;
+use super::{CONNECTIONS, load::Measured};
 
 /// What one measurement says.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +33,7 @@ impl Cell {
     }
 
     fn median(cells: &[Self]) -> Self {
-        let median = |value: fn(&Self) -> f64| {
-            let mut values: Vec<f64> = cells.iter().map(value).collect();
-            values.sort_unstable_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-        };
+        let median = |value: fn(&Self) -> f64| quarter(cells.iter().map(value), 2);
         Self {
             rate: median(|cell| cell.rate),
             p50: median(|cell| cell.p50),
@@ -47,6 +43,13 @@ impl Cell {
     }
 }
 
+/// What so many quarters of `values` are below: 2 is the median.
+fn quarter(values: impl Iterator<Item = f64>, quarters: usize) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() * quarters / 4).copied().unwrap_or(f64::NAN)
+}
+
 /// All measurements of one workload.
 pub(crate) struct Table {
     title: String,
@@ -54,11 +57,19 @@ pub(crate) struct Table {
     rows: Vec<(String, String)>,
     /// By row and number of connections.
     cells: BTreeMap<(usize, usize), Vec<Cell>>,
+    /// Two rows whose processor time is compared round by round: whatever else the machine does hits both alike.
+    rivals: Option<(usize, usize)>,
 }
 
 impl Table {
     pub(crate) fn new(title: &str, rows: impl Iterator<Item = (String, String)>) -> Self {
-        Self { title: title.to_owned(), rows: rows.collect(), cells: BTreeMap::new() }
+        Self { title: title.to_owned(), rows: rows.collect(), cells: BTreeMap::new(), rivals: None }
+    }
+
+    /// Compares these two rows, by their names, if both are there.
+    pub(crate) fn compare(&mut self, one: &str, other: &str) {
+        let row = |name| self.rows.iter().position(|row| row.0 == name);
+        self.rivals = row(one).zip(row(other));
     }
 
     pub(crate) fn add(&mut self, row: usize, connections: usize, cell: Cell) {
@@ -67,6 +78,14 @@ impl Table {
 
     fn median(&self, row: usize, connections: usize) -> Cell {
         Cell::median(self.cells.get(&(row, connections)).map_or(&[], Vec::as_slice))
+    }
+
+    /// The processor time of one row in units of the other's: median and quartiles of all rounds.
+    fn ratio(&self, (one, other): (usize, usize), connections: usize) -> String {
+        let cells = |row| self.cells.get(&(row, connections)).map_or(&[][..], Vec::as_slice).iter();
+        let ratios = || cells(one).zip(cells(other)).map(|(one, other)| one.cpu / other.cpu);
+        let [low, median, high] = [1, 2, 3].map(|quarters| quarter(ratios(), quarters));
+        format!("{median:.2} ({low:.2} to {high:.2}) with {connections}")
     }
 
     /// The first row is what the ratios are against.
@@ -103,6 +122,13 @@ impl Table {
                 many.rate / floor.rate,
                 many.cpu / floor.cpu
             );
+        }
+        if let Some(rivals @ (one, other)) = self.rivals
+            && let (Some((one, _)), Some((other, _))) = (self.rows.get(one), self.rows.get(other))
+        {
+            let [alone, many] = CONNECTIONS.map(|connections| self.ratio(rivals, connections));
+            let _infallible =
+                writeln!(text, "  cpu of `{one}` / `{other}` in the same round: {alone}, {many} connections");
         }
         for (name, command) in &self.rows {
             let _infallible = writeln!(text, "  {name}: {command}");
