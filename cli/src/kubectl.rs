@@ -74,7 +74,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct AppArgs {
     /// The name of the SpinApp
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", value_parser = app::name)]
     app: String,
 }
 
@@ -105,7 +105,8 @@ impl Place {
                 Config::infer().await.context("no cluster is configured: set KUBECONFIG, or --kubeconfig")?
             }
         };
-        let namespace = args.namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = args.namespace.filter(|name| !name.is_empty());
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
         Ok(Self { client, namespace })
     }

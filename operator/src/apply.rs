@@ -1,7 +1,8 @@
 //! Carries out what a plan says about Kubernetes objects.
 //!
-//! Promise: everything is written by server-side apply under one field manager, owned by the app, and
-//! naming the app's uid, so an app that was deleted and made again meanwhile gets nothing that was meant
+//! Promise: what is there is written by server-side apply under one field manager, and nothing of somebody else's is, however
+//! late a watch is: a child that is not known is made by `create`, and one that is known by its uid. All are owned by the
+//! app, whose status names its uid, so an app that was deleted and made again meanwhile gets nothing that was meant
 //! for the other. What was written is in the caches before this returns. Reports of what happened (events)
 //! keep nobody waiting. Nothing is written without a [`Mandate`] that holds.
 
@@ -15,20 +16,22 @@ use k8s_openapi::{
         core::v1::{ObjectReference, Service},
         discovery::v1::EndpointSlice,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::PartialObjectMeta,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use operator_api::{Reason, SpinApp, SpinAppStatus, names};
 use operator_core::{
     App, EventKind, Plan,
-    objects::{Possession, entry_object, has_strange_ports, possession, service_object, slice_object},
+    objects::{Possession, corrections, entry_object, possession, service_object, slice_object},
     publish::Slice,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -90,6 +93,14 @@ pub enum WriteError {
     /// The API server did not take it.
     #[error("{}", failure::sentence(.0))]
     Refused(#[from] kube::Error),
+    /// There is an object of this name that is somebody else's.
+    #[error("The {kind} {name} was not made for this app: rename the app, or delete that {kind}.")]
+    Taken {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl WriteError {
@@ -169,8 +180,7 @@ impl Applier {
     pub async fn publish(&self, app: &App, plan: &Plan, caches: &Caches) -> Result<(), Problem> {
         let service = async {
             let Some(service) = &plan.service else { return Ok(()) };
-            let known = caches.services.named(&app.key);
-            let written = self.write_service(app, &service_object(app, service), known.as_deref()).await;
+            let written = self.write_service(app, &service_object(app, service), caches).await;
             take(written, "Service", app.key.name(), &caches.services)
         };
         let slices =
@@ -186,61 +196,78 @@ impl Applier {
         std::iter::once(service).chain(slices).chain(stale).collect()
     }
 
-    /// Writes the Service; ports that somebody has added to the `known` one are taken away first.
-    async fn write_service(&self, app: &App, object: &Service, known: Option<&Service>) -> Result<Service, WriteError> {
-        if let Some(known) = known.filter(|known| has_strange_ports(known)) {
-            let api: Api<Service> = self.api(&app.key);
-            let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_ref());
-            let patch = json!({ "metadata": { "uid": known.metadata.uid }, "spec": { "ports": ports } });
-            let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            self.write("Service", api.patch(app.key.name(), &params, &Patch::Merge(&patch))).await?;
+    /// Writes the Service; what applying ours would leave as somebody has made it is put right first.
+    async fn write_service(&self, app: &App, object: &Service, caches: &Caches) -> Result<Service, WriteError> {
+        let known = caches.services.named(&app.key);
+        if let Some((known, spec)) = known.as_deref().and_then(|known| Some((known, corrections(known, object)?))) {
+            let patch = json!({ "metadata": { "uid": known.metadata.uid }, "spec": spec });
+            self.merge::<Service>(&app.key, app.key.name(), &patch).await?;
         }
-        self.apply(&app.key, app.key.name(), object).await
+        // Only what is applied, and was not made by `create`, goes when it is applied no more.
+        let first = object.metadata.annotations.is_some().then(|| {
+            let metadata = ObjectMeta { annotations: None, ..object.metadata.clone() };
+            Service { metadata, ..object.clone() }
+        });
+        self.write_child(app, object, first.as_ref(), known.as_deref().map(|known| &known.metadata)).await
     }
 
-    /// Writes a slice. One that we do not know of may be somebody else's: the watch sees ours alone.
     async fn write_slice(&self, app: &App, slice: &Slice, caches: &Caches) -> Result<(), Problem> {
-        let object = slice_object(app, slice);
-        let known = caches.slices.of(&app.key).iter().any(|known| known.metadata.name.as_deref() == Some(&slice.name));
+        let known = caches.slices.of(&app.key);
+        let known = known.iter().map(|known| &known.metadata).find(|known| known.name.as_ref() == Some(&slice.name));
+        let written = self.write_child(app, &slice_object(app, slice), None, known).await;
+        take(written, "EndpointSlice", &slice.name, &caches.slices)
+    }
+
+    /// Writes a child over the `known` one, or as a new one, and never over somebody else's: a watch may be late, or see ours
+    /// alone. A new one begins as `first`, if there is more to it than what `create` may make.
+    async fn write_child<K: Child>(
+        &self,
+        app: &App,
+        object: &K,
+        first: Option<&K>,
+        known: Option<&ObjectMeta>,
+    ) -> Result<K, WriteError> {
         let written = match known {
-            true => self.apply(&app.key, &slice.name, &object).await,
-            false => match self.create(&app.key, &object).await {
-                Err(error) if error.is_conflict() => return self.claim_slice(app, slice, caches).await,
-                other => other,
+            Some(known) => self.apply_over(app, object, known).await,
+            None => match self.create(&app.key, first.unwrap_or(object)).await {
+                Ok(made) if first.is_some() => self.apply_over(app, object, made.meta()).await,
+                made => made,
             },
         };
-        take(written, "EndpointSlice", &slice.name, &caches.slices)
-    }
-
-    /// Writes over a slice that exists and is not in the cache, if it is ours all the same.
-    async fn claim_slice(&self, app: &App, slice: &Slice, caches: &Caches) -> Result<(), Problem> {
-        let api: Api<EndpointSlice> = self.api(&app.key);
-        let found = api.get(&slice.name).await;
-        let found = found.map_err(|error| refused("EndpointSlice", &slice.name, &error.into()))?;
-        if possession(app, &found.metadata) == Possession::Foreign {
-            return Err(Problem {
-                reason: Reason::ServiceConflict.as_str().to_owned(),
-                message: format!(
-                    "The EndpointSlice {} was not made for this app: rename the app, or delete that EndpointSlice.",
-                    slice.name
-                ),
-                retrying: true,
-            });
+        match written {
+            // There is one, or another one, of this name.
+            Err(error) if error.is_conflict() => match find(&self.api::<K>(&app.key), &object.name_any()).await? {
+                Some(found) => self.apply_over(app, object, &found.metadata).await,
+                None => Err(error),
+            },
+            written => written,
         }
-        let written = self.apply(&app.key, &slice.name, &slice_object(app, slice)).await;
-        take(written, "EndpointSlice", &slice.name, &caches.slices)
     }
 
-    /// Whether the API server still has the app. Asked in one list of one, which tells an app that is gone from a kind that
-    /// nobody knows any more, and needs no other right than to list.
+    /// Applies a child over the one of this metadata and no other, unless that is somebody else's.
+    async fn apply_over<K: Child>(&self, app: &App, object: &K, known: &ObjectMeta) -> Result<K, WriteError> {
+        let name = object.name_any();
+        let possession = possession(app, known);
+        if possession == Possession::Foreign {
+            return Err(WriteError::Taken { kind: K::kind(&()).into_owned(), name });
+        }
+        if possession == Possession::Orphaned {
+            // The owner before would stay beside this one: it was not applied, but made.
+            let patch = json!({ "metadata": { "uid": known.uid, "ownerReferences": object.owner_references() } });
+            self.merge::<K>(&app.key, &name, &patch).await?;
+        }
+        let mut object = object.clone();
+        object.meta_mut().uid.clone_from(&known.uid);
+        self.apply(&app.key, &name, &object).await
+    }
+
+    /// Whether the API server still has the app.
     ///
     /// # Errors
     /// When it cannot tell.
     pub async fn is_there(&self, app: &App) -> Result<bool, WriteError> {
         let api: Api<SpinApp> = Api::namespaced(self.client.clone(), app.key.namespace());
-        let named = ListParams::default().fields(&format!("metadata.name={}", app.key.name()));
-        let found = api.list_metadata(&named).await?;
-        Ok(found.items.iter().any(|object| object.metadata.uid.as_ref() == Some(&app.uid)))
+        Ok(find(&api, app.key.name()).await?.is_some_and(|object| object.metadata.uid.as_ref() == Some(&app.uid)))
     }
 
     /// Writes the status; what the API server has kept of it. A CRD of another release may not know all of it.
@@ -319,6 +346,12 @@ impl Applier {
         self.write(&K::kind(&()), self.api(app).patch(name, &params(), &Patch::Apply(object))).await
     }
 
+    /// Changes what applying leaves as it is.
+    async fn merge<K: Child>(&self, app: &AppKey, name: &str, patch: &Value) -> Result<K, WriteError> {
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.write(&K::kind(&()), self.api(app).patch(name, &params, &Patch::Merge(patch))).await
+    }
+
     /// Makes an object that must not exist.
     async fn create<K: Child>(&self, app: &AppKey, object: &K) -> Result<K, WriteError> {
         let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -333,6 +366,16 @@ impl Applier {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The object called `name`, if there is one. Asked for in a list of one, which tells an object that is gone from a kind that
+/// nobody knows any more, and needs no other right than to list.
+async fn find<K>(api: &Api<K>, name: &str) -> kube::Result<Option<PartialObjectMeta<K>>>
+where
+    K: Clone + fmt::Debug + DeserializeOwned,
+{
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(api.list_metadata(&named).await?.items.into_iter().next())
 }
 
 fn params() -> PatchParams {
@@ -352,11 +395,13 @@ fn take<K: Concerns>(written: Result<K, WriteError>, kind: &str, name: &str, cac
 }
 
 fn refused(kind: &str, name: &str, error: &WriteError) -> Problem {
-    Problem {
-        reason: Reason::WriteFailed.as_str().to_owned(),
-        message: format!("the {kind} {name} could not be written: {error}"),
-        retrying: true,
-    }
+    let (reason, message) = match error {
+        WriteError::Taken { .. } => (Reason::ServiceConflict, error.to_string()),
+        WriteError::Fenced | WriteError::Refused(_) => {
+            (Reason::WriteFailed, format!("the {kind} {name} could not be written: {error}"))
+        }
+    };
+    Problem { reason: reason.as_str().to_owned(), message, retrying: true }
 }
 
 /// Tells the API server what happened, one event at a time, until nobody sends any more.

@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// An object that concerns an app.
 pub trait Concerns: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static {
+    /// Whether the object's own name says which app it concerns. Otherwise that can change: somebody edits a label.
+    const BY_NAME: bool;
+
     /// The app that must be looked at when the object changes; `None` when there is none.
     fn app(&self) -> Option<AppKey>;
 
@@ -36,13 +39,15 @@ pub struct Cache<K> {
 #[derive(Debug)]
 struct Inner<K> {
     by_app: HashMap<AppKey, BTreeMap<String, Arc<K>>>,
+    /// The app that each object is kept under, by namespace and name, unless its name says that.
+    kept_under: HashMap<(String, String), AppKey>,
     /// What a list that is under way has brought so far.
     listed: HashSet<(AppKey, String)>,
 }
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        let inner = Inner { by_app: HashMap::new(), listed: HashSet::new() };
+        let inner = Inner { by_app: HashMap::new(), kept_under: HashMap::new(), listed: HashSet::new() };
         Self { inner: RwLock::new(inner), synced: watch::Sender::new(false) }
     }
 }
@@ -52,7 +57,7 @@ impl<K: Concerns> Cache<K> {
     pub fn observe(&self, event: Event<K>) -> Vec<AppKey> {
         let mut inner = self.write();
         match event {
-            Event::Apply(object) => inner.put(object).into_iter().collect(),
+            Event::Apply(object) => inner.put(object),
             Event::Delete(object) => inner.delete(&object).into_iter().collect(),
             Event::Init => {
                 inner.listed.clear();
@@ -62,7 +67,7 @@ impl<K: Concerns> Cache<K> {
                 if let (Some(app), Some(name)) = (object.app(), object.meta().name.clone()) {
                     inner.listed.insert((app, name));
                 }
-                inner.put(object).into_iter().collect()
+                inner.put(object)
             }
             Event::InitDone => {
                 let gone = inner.drop_unlisted();
@@ -145,20 +150,38 @@ impl<K: Concerns> Cache<K> {
 }
 
 impl<K: Concerns> Inner<K> {
-    /// Keeps `object` unless something newer is known; its app if that is news.
-    fn put(&mut self, object: K) -> Option<AppKey> {
-        let app = object.app()?;
-        let name = object.meta().name.clone()?;
-        let objects = self.by_app.entry(app.clone()).or_default();
-        if objects.get(&name).is_some_and(|known| !is_older(known.as_ref(), &object)) {
-            return None;
+    /// Keeps `object` unless something newer is known; the apps for which that is news: that which it concerned before, too.
+    fn put(&mut self, object: K) -> Vec<AppKey> {
+        let (app, Some(name)) = (object.app(), object.meta().name.clone()) else { return Vec::new() };
+        let before = self.found_under(&object);
+        let known = before.as_ref().or(app.as_ref()).and_then(|app| self.by_app.get(app)?.get(&name));
+        if known.is_some_and(|known| !is_older(known.as_ref(), &object)) {
+            return Vec::new();
         }
-        objects.insert(name, Arc::new(object));
-        Some(app)
+        let left = before.filter(|before| app.as_ref() != Some(before));
+        if let Some(left) = &left {
+            self.remove(left, &name);
+        }
+        if let Some(app) = &app {
+            if !K::BY_NAME {
+                self.kept_under.insert((app.namespace().to_owned(), name.clone()), app.clone());
+            }
+            self.by_app.entry(app.clone()).or_default().insert(name, Arc::new(object));
+        }
+        left.into_iter().chain(app).collect()
+    }
+
+    /// The app that the object is kept under, whatever it says now.
+    fn found_under(&self, object: &K) -> Option<AppKey> {
+        if K::BY_NAME {
+            return object.app();
+        }
+        let meta = object.meta();
+        self.kept_under.get(&(meta.namespace.clone()?, meta.name.clone()?)).cloned()
     }
 
     fn delete(&mut self, object: &K) -> Option<AppKey> {
-        let app = object.app()?;
+        let app = self.found_under(object)?;
         let name = object.meta().name.as_deref()?;
         let known = self.by_app.get(&app)?.get(name)?;
         // A newer one has been made under the same name since.
@@ -172,6 +195,9 @@ impl<K: Concerns> Inner<K> {
     fn remove(&mut self, app: &AppKey, name: &str) {
         if let Some(objects) = self.by_app.get_mut(app) {
             objects.remove(name);
+            if !K::BY_NAME {
+                self.kept_under.remove(&(app.namespace().to_owned(), name.to_owned()));
+            }
             if objects.is_empty() {
                 self.by_app.remove(app);
             }
@@ -208,9 +234,25 @@ fn is_older<K: Resource>(this: &K, that: &K) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+    use k8s_openapi::{
+        api::{core::v1::Service, discovery::v1::EndpointSlice},
+        apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    };
+    use operator_api::names;
 
     use super::*;
+
+    /// A slice that says that it is of an app's Service, or of none.
+    fn slice(name: &str, of: Option<&str>, version: u64) -> EndpointSlice {
+        let label = |app: &str| (names::SLICE_SERVICE_LABEL.to_owned(), app.to_owned());
+        EndpointSlice {
+            metadata: ObjectMeta {
+                labels: Some(of.map(label).into_iter().collect()),
+                ..service(name, version).metadata
+            },
+            ..EndpointSlice::default()
+        }
+    }
 
     fn service(name: &str, version: u64) -> Service {
         Service {
@@ -250,6 +292,21 @@ mod tests {
         assert_eq!(cache.observe(Event::Delete(service("cart", 8))), []);
         assert_eq!(version_of(&cache, "cart").as_deref(), Some("9"));
         assert_eq!(cache.observe(Event::Delete(service("cart", 10))), [app("cart")]);
+        assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_somebody_makes_another_apps_or_nobodys_is_missed_by_the_one_that_had_it() {
+        let cache = Cache::default();
+        cache.wrote(slice("cart-ipv4", Some("cart"), 5));
+        let moved = cache.observe(Event::Apply(slice("cart-ipv4", Some("pay"), 7)));
+        assert_eq!(moved, [app("cart"), app("pay")]);
+        assert!(cache.of(&app("cart")).is_empty() && cache.of(&app("pay")).len() == 1);
+        assert_eq!(cache.observe(Event::Apply(slice("cart-ipv4", Some("cart"), 5))), [], "that was before");
+        assert_eq!(cache.observe(Event::Apply(slice("cart-ipv4", None, 9))), [app("pay")]);
+        assert!(cache.is_empty());
+        cache.wrote(slice("cart-ipv4", Some("cart"), 11));
+        assert_eq!(cache.observe(Event::Delete(slice("cart-ipv4", Some("pay"), 12))), [app("cart")]);
         assert!(cache.is_empty());
     }
 

@@ -204,7 +204,6 @@ impl Leadership {
     fn decide(&self, key: &AppKey) -> Option<Decision> {
         let mut ledger = self.ledger();
         let found = self.controller.caches.apps.named(key);
-        let found = found.filter(|object| object.meta().deletion_timestamp.is_none());
         let decision = match found.as_deref() {
             None => {
                 self.forget(&mut ledger, key);
@@ -364,10 +363,11 @@ impl Leadership {
                 Err(error) => return self.failed(&app.key, &error, "a status could not be written"),
             }
         }
-        if let Err(error) = applier.remember(&app, &plan, caches).await {
+        let remembered = applier.remember(&app, &plan, caches).await;
+        applier.tell(&object.object_ref(&()), plan.events);
+        if let Err(error) = remembered {
             return self.failed(&app.key, &error, "a revision could not be remembered");
         }
-        applier.tell(&object.object_ref(&()), plan.events);
         if self.has_failed(&app.key) {
             return Again::Backoff;
         }

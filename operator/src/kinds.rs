@@ -112,6 +112,8 @@ impl Resource for AppObject {
 }
 
 impl Concerns for AppObject {
+    const BY_NAME: bool = true;
+
     fn app(&self) -> Option<AppKey> {
         let meta = self.meta();
         AppKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?).ok()
@@ -127,6 +129,8 @@ impl Concerns for AppObject {
 }
 
 impl Concerns for Service {
+    const BY_NAME: bool = true;
+
     fn app(&self) -> Option<AppKey> {
         AppKey::new(self.metadata.namespace.as_deref()?, self.metadata.name.as_deref()?).ok()
     }
@@ -141,8 +145,8 @@ impl Concerns for Service {
             labels.and_then(|labels| labels.get(names::MANAGED_BY_LABEL)).is_some_and(|by| by == names::MANAGED_BY);
         if made_by_us || owners.iter().any(|owner| owner.kind == SpinApp::kind(&())) {
             if let Some(spec) = self.spec.take() {
-                let ServiceSpec { ports, selector, .. } = spec;
-                self.spec = Some(ServiceSpec { ports, selector, ..ServiceSpec::default() });
+                let ServiceSpec { ports, selector, type_, .. } = spec;
+                self.spec = Some(ServiceSpec { ports, selector, type_, ..ServiceSpec::default() });
             }
         } else {
             self.metadata.annotations = None;
@@ -153,6 +157,8 @@ impl Concerns for Service {
 }
 
 impl Concerns for ControllerRevision {
+    const BY_NAME: bool = false;
+
     fn app(&self) -> Option<AppKey> {
         let app = self.metadata.labels.as_ref()?.get(names::APP_LABEL)?;
         AppKey::new(self.metadata.namespace.as_deref()?, app).ok()
@@ -166,6 +172,8 @@ impl Concerns for ControllerRevision {
 }
 
 impl Concerns for EndpointSlice {
+    const BY_NAME: bool = false;
+
     fn app(&self) -> Option<AppKey> {
         let service = self.metadata.labels.as_ref()?.get(names::SLICE_SERVICE_LABEL)?;
         AppKey::new(self.metadata.namespace.as_deref()?, service).ok()
@@ -217,7 +225,7 @@ mod tests {
                 "namespace": "shop", "name": "cart", "labels": labels, "annotations": { "a": "b" },
                 "ownerReferences": [{ "apiVersion": "v1", "kind": owner, "name": "cart", "uid": "u" }],
             },
-            "spec": { "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }], "selector": { "app": "other" } },
+            "spec": { "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }], "selector": { "app": "other" }, "type": "ExternalName" },
         }))
         .unwrap();
         service.trim();
@@ -229,7 +237,8 @@ mod tests {
         let ours = json!({ names::MANAGED_BY_LABEL: names::MANAGED_BY, names::APP_LABEL: "cart" });
         for kept in [service(&ours, "Nobody"), service(&json!({}), "SpinApp")] {
             let spec = kept.spec.unwrap();
-            assert!(spec.ports.is_some() && spec.selector.is_some() && kept.metadata.labels.is_some());
+            assert!(spec.ports.is_some() && spec.selector.is_some() && spec.type_.is_some());
+            assert!(kept.metadata.labels.is_some());
             assert_eq!(spec.cluster_ip, None);
         }
     }

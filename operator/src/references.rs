@@ -378,6 +378,9 @@ async fn fetch(client: Client, reference: Reference, number: u64, delay: Duratio
 
 async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
     let Reference { kind, namespace, name } = reference;
+    if !is_name(name) {
+        return Fetched { state: Referenced::Missing, version: String::new(), hurting: false };
+    }
     let found = match kind {
         Kind::Secret => {
             let object = Api::<Secret>::namespaced(client, namespace).get_opt(name).await;
@@ -402,6 +405,15 @@ async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
     }
 }
 
+/// Whether an object can be called so. What cannot be a name would make another path of the request, perhaps into another
+/// namespace: the CRD's rules refuse it, if they are those of this release.
+fn is_name(name: &str) -> bool {
+    let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let ends_well = bytes.first().is_some_and(is_end) && bytes.last().is_some_and(is_end);
+    ends_well && bytes.iter().all(|byte| is_end(byte) || matches!(byte, b'-' | b'.'))
+}
+
 fn secret_values(secret: Secret) -> Values {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(SecretString::new);
     secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value.0))).collect()
@@ -424,6 +436,18 @@ mod tests {
 
     fn secret(name: &str) -> Reference {
         Reference { kind: Kind::Secret, namespace: "shop".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn what_would_be_another_path_is_no_name() {
+        for name in ["db", "db-2.prod", "0"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in
+            ["", ".", "..", "../../other/secrets/db", "db/status", "db?watch=true", "db#", "DB", "d b", "db\n", "-db"]
+        {
+            assert!(!is_name(name), "{name:?}");
+        }
     }
 
     fn values(text: &str) -> Fetched {

@@ -34,7 +34,7 @@ async fn children_that_are_edited_or_deleted_are_put_right() -> Result<()> {
     let (slice_before, service_before) = (cluster.get(&slice).await?, cluster.get(&service).await?);
     let of_slice = ["/endpoints", "/ports", "/addressType", "/metadata/labels", "/metadata/ownerReferences"]
         .map(|field| if field == "/metadata/ownerReferences" { "/metadata/ownerReferences/0/uid" } else { field });
-    let of_service = ["/spec/ports", "/metadata/ownerReferences/0/uid"];
+    let of_service = ["/spec/ports", "/spec/type", "/spec/externalName", "/metadata/ownerReferences/0/uid"];
     let patch = async |what: [&str; 4], kind: &str, patch: &str| {
         let [_, _, resource, name] = what;
         cluster.kubectl(&["-n", namespace, "patch", resource, name, "--type", kind, "-p", patch]).await.map(drop)
@@ -47,6 +47,12 @@ async fn children_that_are_edited_or_deleted_are_put_right() -> Result<()> {
         r#"[{"op": "replace", "path": "/endpoints/0/conditions", "value": {"ready": false}}]"#,
         r#"[{"op": "remove", "path": "/endpoints/0/targetRef"}]"#,
         r#"[{"op": "replace", "path": "/ports/0/port", "value": 1}]"#,
+        r#"[{"op": "add", "path": "/endpoints/-", "value": {"addresses": ["10.9.9.9"]}}]"#,
+        r#"[{"op": "replace", "path": "/ports/0/name", "value": "web"}]"#,
+        r#"[{"op": "replace", "path": "/ports/0/protocol", "value": "UDP"}]"#,
+        r#"[{"op": "add", "path": "/ports/-", "value": {"name": "web", "port": 1}}]"#,
+        r#"[{"op": "replace", "path": "/metadata/labels/kubernetes.io~1service-name", "value": "other"}]"#,
+        r#"[{"op": "remove", "path": "/metadata/labels/kubernetes.io~1service-name"}]"#,
         r#"[{"op": "remove", "path": "/metadata/labels"}]"#,
         r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#,
     ] {
@@ -56,6 +62,9 @@ async fn children_that_are_edited_or_deleted_are_put_right() -> Result<()> {
     for wrong in [
         r#"[{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 1}]"#,
         r#"[{"op": "replace", "path": "/spec/ports", "value": [{"name": "web", "port": 8080}]}]"#,
+        r#"[{"op": "replace", "path": "/spec/ports/0/protocol", "value": "UDP"}]"#,
+        r#"[{"op": "replace", "path": "/spec/ports/0/appProtocol", "value": "https"}]"#,
+        r#"[{"op": "replace", "path": "/spec/type", "value": "ExternalName"}, {"op": "add", "path": "/spec/externalName", "value": "elsewhere.example"}]"#,
         r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#,
     ] {
         patch(service, "json", wrong).await?;

@@ -15,7 +15,7 @@
 # Each app has EndpointSlices that lead to the runtimes that serve it.
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices"]
-  verbs: ["get", "list", "watch", "create", "patch", "delete"]
+  verbs: ["list", "watch", "create", "patch", "delete"]
 # Each app has ControllerRevisions: the revisions that one can go back to.
 - apiGroups: ["apps"]
   resources: ["controllerrevisions"]

@@ -22,6 +22,20 @@ pub(super) struct Serving {
     pub(super) ready: bool,
 }
 
+/// The name in `NAME` or, as `kubectl` has it elsewhere, in `spinapp/NAME`.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let (kind, name) = text.split_once('/').map_or((None, text), |(kind, name)| (Some(kind), name));
+    let is_kind =
+        kind.is_none_or(|kind| ["spinapp", "spinapps", "spinapp.spindle.dev", "spinapps.spindle.dev"].contains(&kind));
+    let is_name = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    if is_kind && is_name {
+        Ok(name.to_owned())
+    } else {
+        Err("it is not the name of a SpinApp: write NAME or spinapp/NAME".to_owned())
+    }
+}
+
 /// The app `name`.
 pub(super) async fn get(place: &Place, name: &str) -> anyhow::Result<SpinApp> {
     let api: Api<SpinApp> = Api::namespaced(place.client.clone(), &place.namespace);
@@ -108,6 +122,16 @@ mod tests {
     fn said(status: serde_json::Value) -> String {
         let status: Status = serde_json::from_value(status).unwrap();
         format!("{:#}", unreadable(kube::Error::Api(Box::new(status)), "demo"))
+    }
+
+    #[test]
+    fn an_app_is_named_as_kubectl_has_it_and_what_would_be_another_path_is_not() {
+        for text in ["shop", "spinapp/shop", "spinapps/shop", "spinapp.spindle.dev/shop"] {
+            assert_eq!(name(text).as_deref(), Ok("shop"), "{text}");
+        }
+        for text in ["", "spinapp/", "pod/shop", "spinapp/a/b", "../shop", "Shop", "shop?watch=true"] {
+            assert!(name(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,8 +7,11 @@ use super::{Place, app, output};
 
 pub(super) async fn run(place: &Place, name: &str) -> anyhow::Result<()> {
     let object = app::get(place, name).await?;
-    let serving = app::serving(place, name).await?;
-    let ready = serving.iter().filter(|one| one.ready).count();
+    let ready = match app::serving(place, name).await {
+        Ok(serving) => serving.iter().filter(|one| one.ready).count(),
+        // Who may read the app may not read everything; then it is as the operator said last.
+        Err(_) => object.status.as_ref().map_or(0, |status| usize::try_from(status.ready_replicas).unwrap_or_default()),
+    };
     output::print(&(sentences(&object, ready).join("\n") + "\n"))?;
     Ok(())
 }

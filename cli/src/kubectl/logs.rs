@@ -28,7 +28,7 @@ const AHEAD: usize = 1_000;
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
     /// The name of the SpinApp
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", value_parser = app::name)]
     app: String,
 
     /// Go on printing what comes

@@ -18,7 +18,7 @@ use super::{Place, app};
 #[derive(Debug, Args)]
 pub(super) struct PortForwardArgs {
     /// The name of the SpinApp
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", value_parser = app::name)]
     app: String,
 
     /// The local port; 0 takes a free one. `8080:80` is understood too, as `kubectl port-forward` has it

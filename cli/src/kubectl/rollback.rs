@@ -21,7 +21,7 @@ use super::{
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     /// The name of the SpinApp
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", value_parser = app::name)]
     app: String,
 
     /// The number of the revision, as `kubectl spindle history` shows it [default: the one before the current one; if the

@@ -15,7 +15,7 @@ const HEAD: [&str; 8] = ["NAMESPACE", "NAME", "READY", "REPLICAS", "VERSION", "R
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The name of the SpinApp [default: all of the namespace]
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", value_parser = app::name)]
     app: Option<String>,
 
     /// Of every namespace
@@ -25,7 +25,7 @@ pub(super) struct StatusArgs {
 
 pub(super) async fn run(place: &Place, args: StatusArgs) -> anyhow::Result<()> {
     if let Some(name) = &args.app {
-        output::print(&one(place, &app::get(place, name).await?).await?)?;
+        output::print(&one(place, &app::get(place, name).await?).await)?;
         return Ok(());
     }
     let apps = app::list(place, args.all_namespaces).await?;
@@ -55,7 +55,7 @@ fn row(object: &SpinApp) -> Vec<String> {
 }
 
 /// Everything about one app.
-async fn one(place: &Place, object: &SpinApp) -> anyhow::Result<String> {
+async fn one(place: &Place, object: &SpinApp) -> String {
     let mut text = table(&HEAD, &[row(object)]);
     let status = object.status.clone().unwrap_or_default();
     let latest = status.latest_revision.filter(|latest| Some(latest) != status.active_revision.as_ref());
@@ -72,14 +72,18 @@ async fn one(place: &Place, object: &SpinApp) -> anyhow::Result<String> {
         .collect();
     text.push('\n');
     text.push_str(&table(&["CONDITION", "STATUS", "REASON", "MESSAGE"], &conditions));
-    let serving = app::serving(place, &object.name_any()).await?;
-    let rows: Vec<Vec<String>> = serving
-        .into_iter()
-        .map(|one| vec![one.pod, one.port.to_string(), if one.ready { "yes" } else { "no" }.to_owned()])
-        .collect();
     text.push('\n');
-    text.push_str(&table(&["RUNTIME", "PORT", "TAKES REQUESTS"], &rows));
-    Ok(text)
+    match app::serving(place, &object.name_any()).await {
+        Ok(serving) => {
+            let row = |one: app::Serving| {
+                vec![one.pod, one.port.to_string(), if one.ready { "yes" } else { "no" }.to_owned()]
+            };
+            let rows: Vec<Vec<String>> = serving.into_iter().map(row).collect();
+            text.push_str(&table(&["RUNTIME", "PORT", "TAKES REQUESTS"], &rows));
+        }
+        Err(error) => text.extend(["Which runtimes serve it cannot be told: ", &format!("{error:#}"), ".\n"]),
+    }
+    text
 }
 
 /// When the last change of revision was, and how long it took.

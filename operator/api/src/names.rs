@@ -15,6 +15,10 @@ pub const REPORTING_CONTROLLER: &str = "spindle.dev/operator";
 /// On everything made for an app: the app's name.
 pub const APP_LABEL: &str = "spindle.dev/app";
 
+/// On an app's Service: the keys of the annotations that the spec asked for, so that one which it no longer asks for is
+/// noticed.
+pub const ANNOTATION_KEYS_ANNOTATION: &str = "spindle.dev/service-annotations";
+
 /// On an entry of an app's history: the version that the application's author gave it.
 pub const VERSION_ANNOTATION: &str = "spindle.dev/version";
 

@@ -55,7 +55,7 @@ pub const CLUSTER: &[Rule] = &[
         groups: &["discovery.k8s.io"],
         resources: &["endpointslices"],
         names: &[],
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        verbs: &["list", "watch", "create", "patch", "delete"],
     },
     Rule {
         why: "Each app has ControllerRevisions: the revisions that one can go back to.",

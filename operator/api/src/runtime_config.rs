@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::spinapp::ValueSource;
+use crate::spinapp::{ValueSource, object_name};
 
 /// Which stores, databases and models the application's components find behind their labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +20,7 @@ pub struct RuntimeConfig {
     /// The name of a Secret in the app's namespace whose key `runtime-config.toml` is the whole configuration, as the file
     /// of that name for `spin up`. A change of the Secret makes another revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name("spec.runtimeConfig.loadFromSecret")))]
     pub load_from_secret: Option<String>,
     /// What is behind the labels in `key_value_stores` of the application's components. Without an entry, `default` is a
     /// store that each runtime keeps for the app on its own disk.

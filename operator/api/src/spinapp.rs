@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{checks::Checks, rollout::Rollout, runtime_config::RuntimeConfig, status::SpinAppStatus};
 
@@ -79,7 +79,13 @@ pub struct SpinAppSpec {
     pub rollout: Option<Rollout>,
     /// Annotations for the app's Service, for ingress controllers, meshes and the like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "x-kubernetes-validations" = json!([{
+        "rule": "self.all(key, !key.startsWith('spindle.dev/'))",
+        "message": "a key in spec.serviceAnnotations begins with spindle.dev/, as those do that the operator writes: use another, or remove it",
+    }, {
+        "rule": "self.all(key, key.matches('^([A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+        "message": "a key in spec.serviceAnnotations is not an annotation's: write NAME or example.com/NAME, where NAME has at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit first and last",
+    }])))]
     pub service_annotations: BTreeMap<String, String>,
     /// How many old revisions are remembered to go back to, as ControllerRevisions of the app's namespace. Only one that
     /// has been ready is.
@@ -92,6 +98,17 @@ impl SpinAppSpec {
     /// The fields, as in an object, that make no revision: changing one moves no app to another, and going back to a
     /// revision leaves them as they are.
     pub const NOT_OF_A_REVISION: [&str; 4] = ["replicas", "serviceAnnotations", "revisionHistoryLimit", "rollout"];
+}
+
+/// The rule that a text is an object's name, with the beginning of what is said of one that is not. Beyond being of use, it
+/// keeps out what would be another path in a request for the object.
+pub(crate) fn object_name(what: &str) -> Value {
+    json!([{
+        "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        "message": format!(
+            "{what} is not the name of an object: use lower-case letters, digits, `-` and `.`, with a letter or digit first and last"
+        ),
+    }])
 }
 
 const fn default_history() -> i32 {
@@ -137,7 +154,7 @@ pub struct BindleSource {
     /// The name of a Secret of type `kubernetes.io/basic-auth` in the app's namespace, with keys `username`
     /// and `password`. Without it, the server is asked anonymously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name("spec.source.bindle.credentialsSecret")))]
     pub credentials_secret: Option<String>,
 }
 
@@ -185,10 +202,13 @@ pub struct ValueSource {
 #[serde(rename_all = "camelCase")]
 pub struct KeySelector {
     /// The object's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name("the name in a secretKeyRef or configMapKeyRef")))]
     pub name: String,
     /// The key in its data.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = json!([{
+        "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
+        "message": "the key in a secretKeyRef or configMapKeyRef is not one that a Secret or ConfigMap can have: use letters, digits, `-`, `_` and `.`",
+    }])))]
     pub key: String,
     /// Whether the variable is left at its default, or the option out, when the object or the key does not exist.
     /// Without it, the app waits until both do.

@@ -90,7 +90,7 @@ pub fn name(app: &App) -> String {
 /// What is to be done about the entries of `view`, when the app is as `status` says.
 #[must_use]
 pub fn history(view: &View, status: &SpinAppStatus) -> Changes {
-    if !is_true(status, ConditionType::Ready) || view.app.replicas == 0 {
+    if !is_true(status, ConditionType::Ready) || view.app.replicas == 0 || view.app.is_ending {
         return Changes::default();
     }
     let current = name(&view.app);

@@ -3,15 +3,28 @@
 //! Promise: an operator stops leading before another may start, as long as clocks run at about the same speed;
 //! they need not show the same time, because a lease counts as expired when *we* have not seen it renewed for
 //! its duration. Each time somebody starts to lead, the term is higher than ever before, also after the
-//! Lease object was deleted, so runtimes can refuse whoever led earlier.
+//! Lease object was deleted, edited or restored from a backup, so runtimes can refuse whoever led earlier. Nobody who is
+//! written into the Lease and does not renew it keeps operators from leading for longer than [`LONGEST_WAIT`].
 //!
 //! Absent on purpose: reading and writing the Lease. A write must carry the `resourceVersion` of what was
 //! read, and a conflict means: read again, decide again.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// 2025-01-01, in seconds since 1970: when the terms of new Lease objects begin.
-const FIRST_TERM: i64 = 1_735_689_600;
+/// 2025-01-01, in seconds since 1970. A term is no lower than the seconds since then at which it begins: whatever became of
+/// the Lease, it is above every earlier one. They fit the field's 31 bits until 2093.
+const EPOCH: i64 = 1_735_689_600;
+
+/// How far above the seconds since [`EPOCH`] a term may be. One that is higher was never led: somebody has edited the Lease,
+/// and going on from it would end where the field ends.
+const AHEAD: u64 = 365 * 24 * 3600;
+
+/// The highest term that a Lease can hold.
+const HIGHEST: u64 = 0x7fff_ffff;
+
+/// How long a lease is waited for whose holder does not renew it, whatever duration is written in it; longer if our own
+/// leases hold longer.
+pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,18 +124,17 @@ fn lead(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observe
 
 fn follow(settings: &Settings, me: &str, now: Timestamp, observed: Option<&Observed>, led: u64) -> Decision {
     // Runtimes refuse a term that is over, whatever became of the object that it was in.
-    let next = |term: u64| record(settings, me, now, term.max(led.saturating_add(1)));
-    // A new object starts above every term that one before it can have reached, also one that was deleted a second
-    // ago: seconds since 2025 fit the field's 31 bits until 2093.
-    let first = u64::try_from(now.as_second() - FIRST_TERM).unwrap_or_default();
-    let Some(observed) = observed else { return Decision::Acquire(next(first)) };
-    let next = next(observed.record.term.saturating_add(1));
+    let lowest = u64::try_from(now.as_second() - EPOCH).unwrap_or_default();
+    let last = observed.map(|observed| observed.record.term).filter(|term| *term <= lowest + AHEAD).unwrap_or_default();
+    let next = record(settings, me, now, lowest.max(last + 1).max(led.saturating_add(1)).min(HIGHEST));
+    let Some(observed) = observed else { return Decision::Acquire(next) };
     let free = match observed.record.holder.as_deref() {
         None | Some("") => true,
         // The process before this one, in the same pod: it is gone, or this one could not run.
         Some(holder) => holder == me,
     };
-    let left = observed.record.duration - now.duration_since(observed.since);
+    let duration = observed.record.duration.min(settings.duration.max(LONGEST_WAIT));
+    let left = duration - now.duration_since(observed.since);
     if free || !left.is_positive() { Decision::Acquire(next) } else { Decision::Wait(left.min(settings.retry)) }
 }
 
@@ -144,6 +156,9 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
+    /// The lowest term at second 0.
+    const LOWEST: u64 = 64_310_400;
+
     fn held_by(holder: &str, term: u64, since: i64) -> Observed {
         let record = record(&Settings::default(), holder, at(since), term);
         Observed { record, since: at(since) }
@@ -159,16 +174,16 @@ mod tests {
 
     #[test]
     fn operator_waits_while_another_renews_and_takes_over_when_it_stops() {
-        let other = held_by("other", 7, 0);
+        let other = held_by("other", LOWEST + 100, 0);
         assert_eq!(follow_at(14, Some(&other)), Decision::Wait(SignedDuration::from_secs(1)));
-        assert!(matches!(follow_at(15, Some(&other)), Decision::Acquire(record) if record.term == 8));
+        assert!(matches!(follow_at(15, Some(&other)), Decision::Acquire(record) if record.term == LOWEST + 101));
     }
 
     #[test]
     fn released_lease_is_taken_at_once_with_a_higher_term() {
-        let released =
-            Observed { record: release(&Settings::default(), &Held { term: 7, renewed: at(0) }, at(0)), since: at(0) };
-        assert!(matches!(follow_at(0, Some(&released)), Decision::Acquire(record) if record.term == 8));
+        let held = Held { term: LOWEST, renewed: at(0) };
+        let released = Observed { record: release(&Settings::default(), &held, at(0)), since: at(0) };
+        assert!(matches!(follow_at(0, Some(&released)), Decision::Acquire(record) if record.term == LOWEST + 1));
     }
 
     #[test]
@@ -176,6 +191,35 @@ mod tests {
         let Decision::Acquire(first) = follow_at(0, None) else { panic!("no acquire") };
         let Decision::Acquire(later) = follow_at(1, None) else { panic!("no acquire") };
         assert!(later.term > first.term && later.term < u64::from(i32::MAX.unsigned_abs()));
+    }
+
+    #[test]
+    fn term_that_somebody_has_set_back_is_not_led_again() {
+        for edited in [0, 7, LOWEST - 1000] {
+            let decision = follow_at(15, Some(&held_by("other", edited, 0)));
+            assert!(matches!(&decision, Decision::Acquire(record) if record.term == LOWEST + 15), "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn term_that_nobody_can_have_led_is_not_gone_on_from() {
+        for edited in [HIGHEST, HIGHEST - 1, LOWEST + 2 * AHEAD] {
+            let decision = follow_at(15, Some(&held_by("other", edited, 0)));
+            assert!(matches!(&decision, Decision::Acquire(record) if record.term == LOWEST + 15), "{decision:?}");
+        }
+        let decision = decide(&Settings::default(), "me", at(15), None, None, HIGHEST);
+        assert!(matches!(&decision, Decision::Acquire(record) if record.term == HIGHEST), "the field has no more");
+    }
+
+    #[test]
+    fn lease_that_somebody_has_made_endless_is_waited_for_no_longer_than_a_minute() {
+        let mut stolen = held_by("somebody", LOWEST, 0);
+        stolen.record.duration = SignedDuration::from_secs(i64::from(i32::MAX));
+        assert!(matches!(follow_at(59, Some(&stolen)), Decision::Wait(_)));
+        assert!(matches!(follow_at(60, Some(&stolen)), Decision::Acquire(_)));
+        // Who holds its own for longer believes that others do.
+        let patient = Settings { duration: SignedDuration::from_secs(600), ..Settings::default() };
+        assert!(matches!(decide(&patient, "me", at(599), Some(&stolen), None, 0), Decision::Wait(_)));
     }
 
     #[test]
@@ -189,7 +233,8 @@ mod tests {
 
     #[test]
     fn restarted_operator_leads_a_new_term() {
-        assert!(matches!(follow_at(1, Some(&held_by("me", 7, 0))), Decision::Acquire(record) if record.term == 8));
+        let mine = held_by("me", LOWEST + 100, 0);
+        assert!(matches!(follow_at(1, Some(&mine)), Decision::Acquire(record) if record.term == LOWEST + 101));
     }
 
     #[test]

@@ -28,9 +28,8 @@ use crate::{
     view::{App, ServiceState},
 };
 
-/// On a Service: the keys of the annotations that the spec asked for, so that one which it no longer asks
-/// for is noticed.
-const ANNOTATION_KEYS: &str = "spindle.dev/service-annotations";
+/// What is spoken at the one port of an app's Service and slices.
+const PROTOCOL: &str = "http";
 
 /// The object to apply for a [`Service`] of `app`.
 #[must_use]
@@ -38,7 +37,7 @@ pub fn service_object(app: &App, service: &Service) -> core::Service {
     let mut annotations = service.annotations.clone();
     if !annotations.is_empty() {
         let keys: Vec<&str> = service.annotations.keys().map(String::as_str).collect();
-        annotations.insert(ANNOTATION_KEYS.to_owned(), keys.join(","));
+        annotations.insert(names::ANNOTATION_KEYS_ANNOTATION.to_owned(), keys.join(","));
     }
     core::Service {
         metadata: ObjectMeta {
@@ -49,7 +48,7 @@ pub fn service_object(app: &App, service: &Service) -> core::Service {
             ip_family_policy: Some("PreferDualStack".to_owned()),
             ports: Some(vec![core::ServicePort {
                 name: Some(names::PORT_NAME.to_owned()),
-                app_protocol: Some("http".to_owned()),
+                app_protocol: Some(PROTOCOL.to_owned()),
                 protocol: Some("TCP".to_owned()),
                 port: i32::from(names::SERVICE_PORT),
                 target_port: Some(IntOrString::Int(i32::from(service.target_port))),
@@ -76,11 +75,12 @@ pub fn service_of(app: &App, object: Option<&core::Service>) -> ServiceState {
         ));
     }
     let all = object.metadata.annotations.clone().unwrap_or_default();
-    let keys = all.get(ANNOTATION_KEYS).cloned().unwrap_or_default();
+    let keys = all.get(names::ANNOTATION_KEYS_ANNOTATION).cloned().unwrap_or_default();
     let annotations =
         keys.split(',').filter_map(|key| all.get(key).map(|value| (key.to_owned(), value.clone()))).collect();
     // One that is to be written again reads as one that leads nowhere.
-    let target_port = target_port(object).filter(|_| possession == Possession::Ours).unwrap_or_default();
+    let is_whole = possession == Possession::Ours && is_labelled(app, &object.metadata);
+    let target_port = target_port(object).filter(|_| is_whole).unwrap_or_default();
     ServiceState::Ours(Service { annotations, target_port })
 }
 
@@ -102,14 +102,17 @@ pub fn possession(app: &App, metadata: &ObjectMeta) -> Possession {
     if owners.iter().any(|owner| owner.uid == app.uid) {
         return Possession::Ours;
     }
-    let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
-    let made_here =
-        label(names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY) && label(names::APP_LABEL) == Some(app.key.name());
-    if made_here && owners.iter().all(|owner| is_earlier(app, owner)) {
+    if is_labelled(app, metadata) && owners.iter().all(|owner| is_earlier(app, owner)) {
         Possession::Orphaned
     } else {
         Possession::Foreign
     }
+}
+
+/// Whether an object has the labels of everything that is made for the app.
+fn is_labelled(app: &App, metadata: &ObjectMeta) -> bool {
+    let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    label(names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY) && label(names::APP_LABEL) == Some(app.key.name())
 }
 
 /// Whether `owner` was an app of this name, which is gone: no two have one name at a time.
@@ -121,27 +124,42 @@ fn is_earlier(app: &App, owner: &OwnerReference) -> bool {
 /// The port that the Service leads to, if its one port is as we write it and nothing else leads anywhere.
 fn target_port(object: &core::Service) -> Option<u16> {
     let spec = object.spec.as_ref()?;
-    if spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()) {
+    if spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()) || is_another_host(spec) {
         return None;
     }
     let ports = spec.ports.as_deref()?;
     let [port] = ports else { return None };
-    let ours = port.port == i32::from(names::SERVICE_PORT) && port.name.as_deref() == Some(names::PORT_NAME);
+    let ours = is_our_port(port)
+        && port.name.as_deref() == Some(names::PORT_NAME)
+        && port.app_protocol.as_deref() == Some(PROTOCOL);
     match port.target_port.as_ref()? {
         IntOrString::Int(number) if ours => u16::try_from(*number).ok(),
         _ => None,
     }
 }
 
-/// Whether the Service has ports that are not ours. Applying ours leaves them where they are, and they lead nowhere.
+/// Whether the API server takes the port for the one that we write: that is what it tells ports apart by.
+fn is_our_port(port: &core::ServicePort) -> bool {
+    port.port == i32::from(names::SERVICE_PORT) && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+}
+
+/// Whether the Service is another name of some host, and leads to no endpoint.
+fn is_another_host(spec: &core::ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("ExternalName")
+}
+
+/// What somebody has made of the Service that applying `wanted` would leave as it is, put right by a merge patch of its
+/// spec: ports beside ours, which lead nowhere, and the name of another host. `None` when there is nothing.
 #[must_use]
-pub fn has_strange_ports(object: &core::Service) -> bool {
-    let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    // What the API server tells ports apart by.
-    let ours = |port: &core::ServicePort| {
-        port.port == i32::from(names::SERVICE_PORT) && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
-    };
-    !ports.iter().all(ours)
+pub fn corrections(known: &core::Service, wanted: &core::Service) -> Option<serde_json::Value> {
+    let known = known.spec.as_ref()?;
+    let ports = wanted.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    let strange = known.ports.iter().flatten().any(|port| !is_our_port(port));
+    if is_another_host(known) {
+        Some(serde_json::json!({ "type": "ClusterIP", "externalName": null, "ports": ports }))
+    } else {
+        strange.then(|| serde_json::json!({ "ports": ports }))
+    }
 }
 
 /// The object to apply for a [`Slice`] of `app`.
@@ -157,7 +175,7 @@ pub fn slice_object(app: &App, slice: &Slice) -> discovery::EndpointSlice {
         endpoints: slice.endpoints.iter().map(endpoint_object).collect(),
         ports: Some(vec![discovery::EndpointPort {
             name: Some(names::PORT_NAME.to_owned()),
-            app_protocol: Some("http".to_owned()),
+            app_protocol: Some(PROTOCOL.to_owned()),
             protocol: Some("TCP".to_owned()),
             port: Some(i32::from(slice.port)),
         }]),
@@ -185,27 +203,33 @@ fn endpoint_object(endpoint: &Endpoint) -> discovery::Endpoint {
     }
 }
 
-/// The slice that `object` is, if it is one of this app's: our label, the app's Service, the app's uid as
-/// owner.
+/// The slice that `object` is, if it is one of this app's: our label, the app's Service, and nobody else's.
 ///
-/// An endpoint that we did not write is left out, so the slice differs from the one that is wanted and is
-/// written again.
+/// What we would not write is left out, and the slice is said to be altered.
 #[must_use]
 pub fn slice_of(app: &App, object: &discovery::EndpointSlice) -> Option<Slice> {
     let labels = object.metadata.labels.as_ref()?;
-    let owners = object.metadata.owner_references.as_deref()?;
+    let possession = possession(app, &object.metadata);
     let is = |label: &str, value: &str| labels.get(label).is_some_and(|found| found == value);
     let ours = is(names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGED_BY)
         && is(names::SLICE_SERVICE_LABEL, app.key.name())
         && object.metadata.namespace.as_deref() == Some(app.key.namespace())
-        && owners.iter().any(|owner| owner.uid == app.uid);
+        && possession != Possession::Foreign;
+    if !ours {
+        return None;
+    }
     let port = object.ports.as_deref().and_then(<[_]>::first).and_then(|port| port.port);
-    ours.then_some(Slice {
+    let slice = Slice {
         name: object.metadata.name.clone()?,
         family: Family::parse(&object.address_type)?,
         port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default(),
         endpoints: object.endpoints.iter().filter_map(endpoint_of).collect(),
-    })
+        is_altered: false,
+    };
+    let written = slice_object(app, &slice);
+    let same = written.endpoints == object.endpoints && written.ports == object.ports;
+    let is_whole = same && possession == Possession::Ours && is_labelled(app, &object.metadata);
+    Some(Slice { is_altered: !is_whole, ..slice })
 }
 
 fn endpoint_of(object: &discovery::Endpoint) -> Option<Endpoint> {
@@ -303,8 +327,43 @@ mod tests {
             family: Family::V4,
             port: 12_345,
             endpoints: vec![endpoint("r1", "10.0.0.1")],
+            is_altered: false,
         };
         assert_eq!(slice_of(&app, &slice_object(&app, &slice)), Some(slice));
+    }
+
+    #[test]
+    fn slice_that_somebody_has_altered_in_whatever_way_is_not_the_one_that_was_written() {
+        let app = app("shop");
+        let slice = Slice {
+            name: "shop-ipv4".to_owned(),
+            family: Family::V4,
+            port: 12_345,
+            endpoints: vec![endpoint("r1", "10.0.0.1")],
+            is_altered: false,
+        };
+        let another = discovery::Endpoint { addresses: vec!["10.9.9.9".to_owned()], ..discovery::Endpoint::default() };
+        type Alteration<'a> = &'a dyn Fn(&mut discovery::EndpointSlice, &mut discovery::EndpointPort);
+        let alterations: [Alteration<'_>; 8] = [
+            &|object, _| object.endpoints.push(another.clone()),
+            &|object, _| object.endpoints[0].addresses.push("10.9.9.9".to_owned()),
+            &|object, _| object.endpoints[0].hints = Some(discovery::EndpointHints::default()),
+            &|object, _| object.endpoints.clear(),
+            &|object, port| object.ports.as_mut().unwrap().push(port.clone()),
+            &|_, port| port.name = Some("web".to_owned()),
+            &|_, port| port.protocol = Some("UDP".to_owned()),
+            &|_, port| port.app_protocol = None,
+        ];
+        for (number, alter) in alterations.iter().enumerate() {
+            let mut object = slice_object(&app, &slice);
+            let mut port = object.ports.as_mut().unwrap().remove(0);
+            alter(&mut object, &mut port);
+            object.ports.as_mut().unwrap().push(port);
+            assert_ne!(slice_of(&app, &object), Some(slice.clone()), "{number}");
+        }
+        let mut object = slice_object(&app, &slice);
+        object.metadata.labels.as_mut().unwrap().remove(names::APP_LABEL);
+        assert_eq!(slice_of(&app, &object), Some(Slice { is_altered: true, ..slice }));
     }
 
     #[test]
@@ -321,6 +380,7 @@ mod tests {
             family: Family::V6,
             port: 31_999,
             endpoints: vec![leaving, Endpoint { node: None, ..endpoint("runtime-q2", "2001:db8::6") }],
+            is_altered: false,
         };
         let object = slice_object(&app("shop"), &slice);
         let target = |pod: &str| serde_json::json!({ "kind": "Pod", "name": pod, "namespace": "spindle", "uid": format!("uid-of-{pod}") });
@@ -362,11 +422,18 @@ mod tests {
     }
 
     #[test]
-    fn slice_of_an_app_that_had_the_same_name_is_not_this_apps() {
+    fn slice_that_has_lost_its_owner_is_taken_back_and_one_that_another_owns_is_not() {
         let old = app("shop");
         let new = App { uid: "another".to_owned(), ..old.clone() };
-        let slice = Slice { name: "shop-ipv4".to_owned(), family: Family::V4, port: 1, endpoints: vec![] };
-        assert_eq!(slice_of(&new, &slice_object(&old, &slice)), None);
+        let slice =
+            Slice { name: "shop-ipv4-2".to_owned(), family: Family::V4, port: 1, endpoints: vec![], is_altered: false };
+        let mut object = slice_object(&old, &slice);
+        let altered = Some(Slice { is_altered: true, ..slice });
+        assert_eq!(slice_of(&new, &object), altered, "an app of this name is gone");
+        object.metadata.owner_references = None;
+        assert_eq!(slice_of(&new, &object), altered);
+        object.metadata.labels.as_mut().unwrap().remove(names::APP_LABEL);
+        assert_eq!(slice_of(&new, &object), None);
     }
 
     #[test]
@@ -385,11 +452,42 @@ mod tests {
         let shop = app("shop");
         let service = Service { annotations: BTreeMap::new(), target_port: 12_345 };
         let mut object = service_object(&shop, &service);
-        assert!(!has_strange_ports(&object));
+        let wanted = object.clone();
+        assert_eq!(corrections(&object, &wanted), None);
         let ports = object.spec.as_mut().unwrap().ports.as_mut().unwrap();
         ports.push(core::ServicePort { port: 80, protocol: Some("UDP".to_owned()), ..core::ServicePort::default() });
-        assert!(has_strange_ports(&object));
+        let corrected = corrections(&object, &wanted).unwrap();
+        assert_eq!((corrected["ports"].as_array().unwrap().len(), corrected.get("type")), (1, None));
         assert!(matches!(service_of(&shop, Some(&object)), ServiceState::Ours(found) if found != service));
+    }
+
+    #[test]
+    fn service_that_somebody_has_altered_in_whatever_way_leads_nowhere() {
+        let shop = app("shop");
+        let service = Service { annotations: BTreeMap::new(), target_port: 12_345 };
+        let alterations: [fn(&mut core::ServiceSpec); 5] = [
+            |spec| spec.ports.as_mut().unwrap()[0].protocol = Some("UDP".to_owned()),
+            |spec| spec.ports.as_mut().unwrap()[0].app_protocol = Some("tcp".to_owned()),
+            |spec| spec.ports.as_mut().unwrap()[0].name = None,
+            |spec| spec.ports = None,
+            |spec| spec.type_ = Some("ExternalName".to_owned()),
+        ];
+        for (number, alter) in alterations.iter().enumerate() {
+            let mut object = service_object(&shop, &service);
+            let wanted = object.clone();
+            alter(object.spec.as_mut().unwrap());
+            let found = service_of(&shop, Some(&object));
+            assert!(matches!(found, ServiceState::Ours(found) if found != service), "{number}");
+            let corrected = corrections(&object, &wanted);
+            assert_eq!(corrected.is_some(), number == 0 || number == 4, "{number}: {corrected:?}");
+        }
+        let mut object = service_object(&shop, &service);
+        object.metadata.labels = None;
+        assert!(matches!(service_of(&shop, Some(&object)), ServiceState::Ours(found) if found != service));
+        // Ways to be reached from outside are whoever's they are.
+        let mut object = service_object(&shop, &service);
+        object.spec.as_mut().unwrap().type_ = Some("LoadBalancer".to_owned());
+        assert_eq!(service_of(&shop, Some(&object)), ServiceState::Ours(service));
     }
 
     #[test]

@@ -282,6 +282,9 @@ fn runtimes(facts: &Facts<'_>) -> BTreeMap<RuntimeName, Desired> {
 /// The Service, if it must be written. It is made before anything serves: those who send requests need a
 /// while to learn of it.
 fn service(view: &View) -> Option<Service> {
+    if view.app.is_ending {
+        return None;
+    }
     let wanted = Service { annotations: view.app.service_annotations.clone(), target_port: view.port? };
     match &view.service {
         ServiceState::Absent => Some(wanted),
@@ -298,9 +301,15 @@ fn slices(facts: &Facts<'_>) -> (Vec<Slice>, Vec<String>) {
         ServiceState::Foreign(_) => Vec::new(),
         ServiceState::Absent | ServiceState::Ours(_) => publish::slices(view, port, &facts.endpoints),
     };
+    let changed = |slice: &Slice| !view.slices.contains(slice);
+    if view.app.is_ending {
+        // Those that have no owner any more are being given away.
+        let kept = |slice: &Slice| view.slices.iter().any(|known| known.name == slice.name && !known.is_altered);
+        return (wanted.into_iter().filter(|slice| kept(slice) && changed(slice)).collect(), Vec::new());
+    }
     let stale = view.slices.iter().map(|slice| &slice.name);
     let stale = stale.filter(|name| wanted.iter().all(|slice| slice.name != **name)).cloned().collect();
-    (wanted.into_iter().filter(|slice| !view.slices.contains(slice)).collect(), stale)
+    (wanted.into_iter().filter(changed).collect(), stale)
 }
 
 /// What the next plan must remember.

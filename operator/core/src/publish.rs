@@ -2,7 +2,8 @@
 //!
 //! Promise: an endpoint's runtime has reported that it serves this app, by uid, at this port (or did so to an
 //! earlier operator and has not been reached since). Requests always have somewhere to go while any runtime
-//! serves: one on its way out, or one that has fallen silent, stays ready until another can take its place. An operator
+//! serves: one on its way out, one that has fallen silent, or one that answers and whose kubelet does not, stays ready until
+//! another can take its place. An operator
 //! that takes over gives no requests back to a runtime that the one before took them from, until it has heard of it.
 
 use std::{
@@ -45,6 +46,9 @@ pub struct Slice {
     pub port: u16,
     /// At most [`MAX_ENDPOINTS`], by name.
     pub endpoints: Vec<Endpoint>,
+    /// Whether the object says more or other things than these, or has lost its owner, so that it must be written again;
+    /// never of one that is wanted.
+    pub is_altered: bool,
 }
 
 /// A family of addresses.
@@ -113,6 +117,8 @@ impl Family {
 enum Standing {
     /// It cannot, or nobody knows that it can.
     Away,
+    /// It says that it can, and Kubernetes that it cannot: its kubelet may be what is away.
+    Unready,
     /// It may: it is not on its way out, but has fallen silent, or was sent no requests before this operator took over.
     Silent,
     /// It can, but is on its way out.
@@ -175,6 +181,7 @@ fn standing(view: &View, runtime: &Runtime) -> Option<Standing> {
     match runtime.pod {
         // The process of a pod that is being deleted ended together with its stream.
         Pod::Terminating => connected.then_some(Standing::Leaving),
+        Pod::NotReady { .. } if runtime.holding().is_some() && connected => Some(Standing::Unready),
         Pod::NotReady { .. } => Some(Standing::Away),
         Pod::Ready if runtime.is_leaving() => Some(if connected { Standing::Leaving } else { Standing::Away }),
         Pod::Ready if is_doubted(view, runtime) => Some(Standing::Silent),
@@ -226,6 +233,7 @@ fn slices_of_family(view: &View, port: u16, endpoints: &[Endpoint], family: Fami
         family,
         port,
         endpoints: endpoints.to_vec(),
+        is_altered: false,
     };
     if ours.is_empty() {
         let first = slice(0, &[]);

@@ -87,7 +87,7 @@ pub fn resolve(view: &View) -> Resolution {
         Ok(application) => application,
         Err(problem) => return Resolution::Failed(problem),
     };
-    if let Some(problem) = missing_variables(&application, variables, config) {
+    if let Some(problem) = missing_variables(&application, variables, config).or_else(|| too_large(variables, config)) {
         return Resolution::Failed(problem);
     }
     let text = |config: &ConfigText| config.text.clone();
@@ -165,6 +165,23 @@ fn missing_variables(
         message: format!(
             "The application needs a value for {}: set it in spec.variables, or in a variables provider of its runtime configuration.",
             missing.join(", ")
+        ),
+        retrying: false,
+    })
+}
+
+/// How many bytes the values of an app's variables and its runtime configuration may have together: two revisions of them
+/// fit into one message to a runtime, however they are written there.
+pub const MAX_CONFIGURATION: usize = 2 * 1024 * 1024;
+
+/// That there is more of it than a runtime can be told.
+fn too_large(variables: &BTreeMap<String, SecretString>, config: Option<&ConfigText>) -> Option<Problem> {
+    let texts = variables.values().chain(config.map(|config| &config.text));
+    let bytes: usize = texts.map(|text| text.expose().len()).sum();
+    (bytes > MAX_CONFIGURATION).then(|| Problem {
+        reason: Reason::InvalidSpec.as_str().to_owned(),
+        message: format!(
+            "The values of spec.variables and what spec.runtimeConfig says have {bytes} bytes together, and at most {MAX_CONFIGURATION} can be given to runtimes: put what is large into files of the application, or into a store."
         ),
         retrying: false,
     })

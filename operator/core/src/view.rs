@@ -8,7 +8,7 @@ use control::{
 };
 use jiff::Timestamp;
 use manifest::{Application, Digest, RuntimeConfig};
-use operator_api::{SpinApp, SpinAppStatus};
+use operator_api::{SpinApp, SpinAppStatus, names};
 
 use crate::{
     history::{Entry, Template},
@@ -76,6 +76,9 @@ pub struct App {
     pub uid: String,
     /// The object's `metadata.generation`.
     pub generation: i64,
+    /// Whether it is being deleted, and waits for somebody's finalizer. Until it is gone it is served as it was, and nothing
+    /// is made for it that Kubernetes may be deleting or giving away.
+    pub is_ending: bool,
     /// How many runtimes are to serve it.
     pub replicas: u32,
     /// What its guests may use; the problem when a quantity cannot be read.
@@ -255,16 +258,20 @@ impl TryFrom<&SpinApp> for App {
         let meta = &object.metadata;
         let namespace = meta.namespace.as_deref().ok_or(InvalidApp::Incomplete("namespace"))?;
         let name = meta.name.as_deref().ok_or(InvalidApp::Incomplete("name"))?;
+        let mut service_annotations = object.spec.service_annotations.clone();
+        // The operator's own, which the CRD's rules let nobody ask for.
+        service_annotations.remove(names::ANNOTATION_KEYS_ANNOTATION);
         Ok(Self {
             key: AppKey::new(namespace, name)?,
             uid: meta.uid.clone().ok_or(InvalidApp::Incomplete("uid"))?,
             generation: meta.generation.unwrap_or_default(),
+            is_ending: meta.deletion_timestamp.is_some(),
             replicas: u32::try_from(object.spec.replicas).unwrap_or_default(),
             limits: crate::resolve::limits(object.spec.invocation_limits.as_ref()),
             readiness: crate::resolve::readiness(object.spec.checks.as_ref()),
             rollout: object.spec.rollout.as_ref().map(Rollout::from).unwrap_or_default(),
             components: object.spec.components.clone(),
-            service_annotations: object.spec.service_annotations.clone(),
+            service_annotations,
             template: Template::of(&object.spec),
             history_limit: usize::try_from(object.spec.revision_history_limit).unwrap_or_default(),
         })

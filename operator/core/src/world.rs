@@ -35,6 +35,7 @@ pub(crate) fn app(name: &str) -> App {
         key: AppKey::new("demo", name).unwrap(),
         uid: format!("uid-of-{name}"),
         generation: 1,
+        is_ending: false,
         replicas: 2,
         limits: Ok(Limits::default()),
         readiness: None,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::{
     api::{Api, Fault, Seen},
     failures::{few, rounds},
-    installation::{APPS, Installation, QUICK, SERVICES, until},
+    installation::{APPS, Installation, QUICK, SERVICES, app, until},
 };
 
 /// What an API server answers about a kind that it does not know.
@@ -101,6 +101,70 @@ async fn nothing_is_made_again_for_an_app_that_is_gone_though_no_watch_says_so()
     api.mend();
     installation.apply("cart", "2.0.0");
     installation.becomes_ready("cart").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_waits_for_somebodys_finalizer_is_served_and_keeps_its_port_until_it_is_gone() {
+    let (installation, _operator) = Installation::with_runtimes(2).await;
+    let api = &installation.api;
+    installation.apply("cart", "1.0.0");
+    installation.becomes_ready("cart").await;
+    installation.at_rest().await;
+    let slices = api.all_about("endpointslices", "cart");
+    api.edit(&format!("{APPS}/cart"), |app| app["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+    api.delete(&format!("{SERVICES}/cart"));
+    rounds(api, 2).await;
+    assert_eq!(api.all_about("endpointslices", "cart"), slices);
+    assert_eq!(installation.holders("cart").len(), 2, "those who are sent there are served");
+    assert_eq!(api.all_about("services", "cart"), [Value::Null; 0], "Kubernetes may be deleting what it owns");
+    api.delete(&format!("{APPS}/cart"));
+    until("runtimes to let go of it", || installation.holders("cart").is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_that_is_a_path_is_never_asked_for_though_an_older_definition_lets_it_in() {
+    let (installation, _operator) = Installation::with_runtimes(1).await;
+    let api = &installation.api;
+    api.put("/api/v1/namespaces/other/secrets/db", json!({ "data": { "password": "aHVudGVyMg==" } }));
+    let mut app = app("cart", "1.0.0");
+    let reference = json!({ "name": "../../other/secrets/db", "key": "password" });
+    app["spec"]["variables"] = json!([{ "name": "password", "valueFrom": { "secretKeyRef": reference } }]);
+    api.put(&format!("{APPS}/cart"), app);
+    let said = until("a word about it", || {
+        let status = api.get(&format!("{APPS}/cart"))?["status"].to_string();
+        status.contains("VariableMissing").then_some(status)
+    })
+    .await;
+    assert!(said.contains("there is no Secret ../../other/secrets/db in namespace shop"), "{said}");
+    let asked = api.count(|seen| seen.path.contains("/other/") || seen.path.contains(".."));
+    assert_eq!(asked, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_no_watch_has_told_of_stays_its_owners() {
+    let (installation, _operator) = Installation::with_runtimes(1).await;
+    let api = &installation.api;
+    api.script(|seen| seen.path.ends_with("/services") && seen.is_watch(), Fault::Mute);
+    // The watch from before has ended.
+    rounds(api, 2).await;
+    let theirs =
+        json!({ "metadata": { "name": "cart", "namespace": "shop" }, "spec": { "ports": [{ "port": 8080 }] } });
+    api.put(&format!("{SERVICES}/cart"), theirs);
+    let before = api.get(&format!("{SERVICES}/cart"));
+    let mut wanted = app("cart", "1.0.0");
+    wanted["spec"]["serviceAnnotations"] = json!({ "example.com/a": "b" });
+    api.put(&format!("{APPS}/cart"), wanted);
+    let said = |word: &'static str| {
+        let path = format!("{APPS}/cart");
+        move || api.get(&path)?["status"]["conditions"].to_string().contains(word).then_some(())
+    };
+    until("a word about it", said("delete that Service")).await;
+    assert_eq!(api.get(&format!("{SERVICES}/cart")), before);
+    api.mend();
+    api.delete(&format!("{SERVICES}/cart"));
+    installation.becomes_ready("cart").await;
+    let made = api.get(&format!("{SERVICES}/cart")).unwrap();
+    assert_eq!(made["metadata"]["annotations"]["example.com/a"], json!("b"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

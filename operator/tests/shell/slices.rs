@@ -100,6 +100,14 @@ async fn slices_of_both_families_are_split_by_hundreds_name_nodes_and_zones_and_
     edit("wide-ipv4-2", |slice| drop(slice["endpoints"][99].as_object_mut().unwrap().remove("nodeName")));
     edit("wide-ipv6", |slice| slice["ports"][0]["port"] = json!(1));
     until("every slice to be put right", || (slices(api) == before).then_some(())).await;
+    // Somebody's endpoint among ours, another port beside it, and slices that are made another app's or nobody's.
+    edit("wide-ipv4-3", |slice| slice["endpoints"].as_array_mut().unwrap().push(json!({ "addresses": ["10.9.9.9"] })));
+    edit("wide-ipv6-3", |slice| slice["ports"].as_array_mut().unwrap().push(json!({ "name": "web", "port": 1 })));
+    edit("wide-ipv4", |slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other"));
+    edit("wide-ipv6", |slice| {
+        drop(slice["metadata"]["labels"].as_object_mut().unwrap().remove("kubernetes.io/service-name"));
+    });
+    until("every slice to be put right", || (slices(api) == before).then_some(())).await;
     installation.at_rest().await;
     api.take_seen();
     rounds(api, 2).await;

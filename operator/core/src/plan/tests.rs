@@ -199,6 +199,29 @@ fn variable_without_default_must_be_set() {
 }
 
 #[test]
+fn configuration_that_is_too_large_to_be_told_is_refused_and_what_runs_goes_on() {
+    let mut world = serving();
+    let before = world.view.status.active_revision.clone();
+    let sized = |bytes: usize| {
+        let half = |name: &str| (name.to_owned(), control::SecretString::new("\u{1}".repeat(bytes / 2)));
+        Variables::Resolved([half("a"), half("b")].into())
+    };
+    world.view.variables = sized(crate::resolve::MAX_CONFIGURATION + 2);
+    world.settle();
+    assert_eq!(world.says(C::Resolved), "False InvalidSpec");
+    assert!(world.condition(C::Resolved).message.contains("spec.variables"));
+    assert_eq!((world.endpoints().len(), &world.view.status.active_revision), (2, &before));
+    // Two of the largest, written as they are longest, fit into a message.
+    world.view.variables = sized(crate::resolve::MAX_CONFIGURATION);
+    let Some(Desired::Assign(told)) = world.plan().runtimes.get(&RuntimeName("r1".to_owned())).cloned() else {
+        panic!("not told")
+    };
+    let revision = told.revisions.last().unwrap().clone();
+    let two = Assignment { revisions: vec![revision.clone(), revision], ..*told };
+    assert!(control::wire::frame(&control::ToRuntime::Assign(Box::new(two))).is_ok());
+}
+
+#[test]
 fn changed_variable_is_another_revision_with_the_same_content() {
     let mut world = serving();
     let before = world.view.status.clone();
@@ -511,6 +534,28 @@ fn operator_that_takes_over_sends_nobody_to_a_runtime_that_the_one_before_took_o
     world.connect("r1");
     world.settle();
     assert_eq!(world.endpoints(), ["r1", "r2"]);
+}
+
+#[test]
+fn runtimes_whose_kubelets_are_away_go_on_serving_while_nobody_else_can() {
+    let mut world = serving();
+    let since = world.view.now;
+    world.see("r1", |runtime| runtime.pod = Pod::NotReady { since });
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"]);
+    world.see("r2", |runtime| runtime.pod = Pod::NotReady { since });
+    world.settle();
+    world.pass(60);
+    world.settle();
+    assert_eq!(world.endpoints(), ["r1", "r2"], "better than nobody");
+    assert_eq!((world.says(C::Ready), world.says(C::Available)), ("False NoRuntimes".into(), "True Serving".into()));
+    world.lose("r1");
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"]);
+    world.see("r2", |runtime| runtime.pod = Pod::Ready);
+    world.settle();
+    assert_eq!(world.endpoints(), ["r2"]);
+    assert_eq!(world.says(C::Available), "True Serving");
 }
 
 #[test]
@@ -845,6 +890,39 @@ fn service_of_somebody_else_is_left_alone_and_gets_no_slices() {
     assert_eq!(world.says(C::RoutesProgrammed), "False ServiceConflict");
     assert_eq!(world.says(C::Ready), "False ServiceConflict");
     assert_eq!(world.says(C::Available), "False NotServing");
+}
+
+#[test]
+fn app_that_is_ending_is_served_as_it_was_and_nothing_is_made_for_it() {
+    let mut world = serving();
+    world.view.app.is_ending = true;
+    world.view.app.generation += 1;
+    world.view.service = ServiceState::Absent;
+    world.view.history.clear();
+    world.settle();
+    assert_eq!((world.view.service.clone(), world.view.history.len()), (ServiceState::Absent, 0));
+    assert_eq!(world.endpoints(), ["r1", "r2"]);
+    // Who cannot answer any more is not called all the same.
+    world.see("r1", |runtime| runtime.pod = Pod::NotReady { since: Timestamp::UNIX_EPOCH });
+    world.act();
+    assert_eq!(world.endpoints(), ["r2"]);
+    // Given away, or being deleted.
+    world.view.slices[0].is_altered = true;
+    assert!(world.plan().slices.is_empty());
+    world.view.slices.clear();
+    let plan = world.plan();
+    assert_eq!((plan.slices, plan.stale_slices), (vec![], vec![]));
+}
+
+#[test]
+fn slice_that_somebody_has_altered_is_written_again_and_one_that_is_not_wanted_is_deleted() {
+    let mut world = serving();
+    let wanted = world.view.slices[0].clone();
+    world.view.slices[0].is_altered = true;
+    world.view.slices.push(Slice { name: "shop-ipv4-2".to_owned(), is_altered: true, ..wanted.clone() });
+    let plan = world.act();
+    assert_eq!((plan.slices, plan.stale_slices), (vec![wanted], vec!["shop-ipv4-2".to_owned()]));
+    assert!(world.plan().is_idle());
 }
 
 #[test]

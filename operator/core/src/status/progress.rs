@@ -131,13 +131,15 @@ pub(super) fn loaded(facts: &Facts<'_>, resolved: &Progress) -> Progress {
 }
 
 /// Whether a runtime that this operator has not reached yet is taken to serve `revision`, because the operator before it said
-/// that the app was ready with it, and sent requests there. Whoever takes over has nothing new to tell.
+/// that the app was ready with it, and sent requests there. Whoever takes over has nothing new to tell, as long as requests go
+/// anywhere.
 fn is_presumed(facts: &Facts<'_>, runtime: &Runtime, revision: &RevisionId) -> bool {
     let view = facts.view;
     matches!(runtime.contact, Contact::Never { .. })
         && was_published(view, runtime)
         && view.status.active_revision.as_deref() == Some(revision.0.as_str())
         && is_true(&view.status, ConditionType::Ready)
+        && !facts.ready().is_empty()
 }
 
 pub(super) fn routed(facts: &Facts<'_>) -> Progress {

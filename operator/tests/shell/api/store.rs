@@ -32,6 +32,8 @@ pub(super) struct Store {
     objects: BTreeMap<String, Value>,
     /// What was applied last, by path and whether it was the status.
     applied: BTreeMap<(String, bool), Value>,
+    /// The owners that each object had when it was made otherwise: they stay when others are applied.
+    made: BTreeMap<String, Vec<Value>>,
     history: Vec<Change>,
     version: u64,
     oldest: u64,
@@ -180,6 +182,7 @@ impl Store {
             self.version += 1;
             object["metadata"]["resourceVersion"] = json!(self.version.to_string());
             self.applied.retain(|(applied, _), _| applied != path);
+            self.made.remove(path);
             self.history.push(Change { version: self.version, path: path.to_owned(), kind: "DELETED", object });
         }
     }
@@ -205,7 +208,10 @@ impl Store {
             },
             (&Method::POST, None) => self.create(target, body),
             (&Method::PUT, Some(name)) => self.replace(&target.path(name), name, body),
-            (&Method::PATCH, Some(name)) => self.apply(&target.path(name), name, target.status, body),
+            (&Method::PATCH, Some(name)) if target.query.contains_key("force") => {
+                self.apply(&target.path(name), name, target.status, body)
+            }
+            (&Method::PATCH, Some(name)) => self.patch(&target.path(name), name, body),
             _ => Answer::Refused(405, "MethodNotAllowed".to_owned()),
         }
     }
@@ -232,6 +238,7 @@ impl Store {
         if self.objects.contains_key(&path) {
             return Answer::Refused(409, "AlreadyExists".to_owned());
         }
+        self.made.insert(path.clone(), owners(&object));
         self.put(&path, object);
         Answer::Object(StatusCode::CREATED, self.objects[&path].clone())
     }
@@ -251,6 +258,21 @@ impl Store {
         Answer::Object(StatusCode::OK, self.objects[path].clone())
     }
 
+    /// A JSON merge patch.
+    fn patch(&mut self, path: &str, name: &str, body: &[u8]) -> Answer {
+        let patch: Value = serde_json::from_slice(body).unwrap();
+        let Some(mut after) = self.objects.get(path).cloned() else { return not_found(name) };
+        if patch["metadata"]["uid"].is_string() && patch["metadata"]["uid"] != after["metadata"]["uid"] {
+            return Answer::Refused(409, "Precondition failed: UID in precondition".to_owned());
+        }
+        if patch["metadata"]["ownerReferences"].is_array() {
+            self.made.remove(path);
+        }
+        merge(&mut after, &Value::Null, &patch);
+        self.put(path, after);
+        Answer::Object(StatusCode::OK, self.objects[path].clone())
+    }
+
     /// Server-side apply for the one manager that there is: what it applied before and applies no more goes.
     fn apply(&mut self, path: &str, name: &str, status: bool, body: &[u8]) -> Answer {
         let mut patch: Value = serde_json::from_slice(body).unwrap();
@@ -261,12 +283,18 @@ impl Store {
         let uid = &patch["metadata"]["uid"];
         match known {
             None if status => return not_found(name),
+            None if uid.is_string() => return Answer::Refused(409, format!("uid mismatch: there is no {name}")),
             Some(known) if uid.is_string() && *uid != known["metadata"]["uid"] => {
                 return Answer::Refused(409, format!("Precondition failed: UID in precondition: {uid}"));
             }
             _ => {}
         }
         let before = known.cloned().unwrap_or_else(|| json!({}));
+        let applied = owners(&patch);
+        let stays = |owner: &Value| applied.iter().all(|other| other["uid"] != owner["uid"]);
+        if self.made.get(path).into_iter().flatten().any(stays) {
+            return Answer::Refused(422, "Only one reference can have Controller set to true".to_owned());
+        }
         let last = self.applied.insert((path.to_owned(), status), patch.clone()).unwrap_or_default();
         let mut after = before.clone();
         merge(&mut after, &last, &patch);
@@ -296,6 +324,10 @@ impl Store {
         });
         format!("{}\n", json!({ "type": "BOOKMARK", "object": object }))
     }
+}
+
+fn owners(object: &Value) -> Vec<Value> {
+    object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default()
 }
 
 fn not_found(name: &str) -> Answer {

@@ -49,6 +49,7 @@ impl Operator {
             key: key.clone(),
             uid: object.uid.clone(),
             generation: object.generation,
+            is_ending: false,
             replicas: object.replicas,
             limits: Ok(Limits::default()),
             readiness: object.checked.then(check),
