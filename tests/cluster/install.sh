@@ -131,7 +131,7 @@ install_envoy() {
 
 # --- build, helm, contour: from Go modules ---------------------------------------------------------
 need_go() {
-  command -v go >/dev/null || fail "go is missing; install Go 1.25 or newer"
+  command -v go >/dev/null || fail "go is missing; install Go 1.26 or later"
 }
 
 build() {
