@@ -35,7 +35,7 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 /// The one object of a kind with a name.
 fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
     let found = objects.iter().find(|object| object["kind"] == kind && text(object, "/metadata/name") == name);
-    let names = || objects.iter().map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
+    let names = || objects.iter().map(|object| format!("{} {}", text(object, "/kind"), text(object, "/metadata/name")));
     found.with_context(|| format!("no {kind} {name} among {:?}", names().collect::<Vec<_>>()))
 }
 
