@@ -105,6 +105,18 @@ async fn a_malformed_spec_is_refused_at_apply_with_the_field_and_the_fix() -> Re
 }
 
 #[tokio::test]
+async fn the_guides_example_of_every_field_is_taken() -> Result<()> {
+    let world = world().await?;
+    let namespace = "e2e-guide";
+    world.cluster.namespace(namespace).await?;
+    let page = std::fs::read_to_string(tests::cluster::checkout().join("docs/guide/spinapp.md"))?;
+    let (_, rest) = page.split_once("```yaml\n").context("the guide has no example")?;
+    let (example, _) = rest.split_once("\n```").context("the example has no end")?;
+    let dry_run = ["apply", "--namespace", namespace, "--dry-run=server", "--filename", "-"];
+    tests::command::succeed("kubectl", &dry_run, example).await.map(drop)
+}
+
+#[tokio::test]
 async fn an_unknown_bundle_and_a_dead_server_are_conditions_and_disturb_nobody() -> Result<()> {
     let world = world().await?;
     let cluster = &world.cluster;

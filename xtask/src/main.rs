@@ -5,6 +5,8 @@
 mod check;
 mod closure;
 mod crds;
+#[cfg(test)]
+mod docs;
 mod outputs;
 mod reference;
 mod roles;

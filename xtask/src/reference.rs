@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use operator_api::{
-    ConditionType, Reason,
+    ConditionType, REASONS_OF_RUNTIMES, REASONS_OF_SOURCES, Reason,
     rbac::{CLUSTER, NAMESPACE, Rule},
 };
 use serde_json::Value;
@@ -44,8 +44,10 @@ fn fields(text: &mut Vec<String>, path: &str, schema: &Value) {
         let list = if field.get("items").is_some() { "[]" } else { "" };
         let path = format!("{path}.{name}{list}");
         let needed = if required.contains(&name.as_str()) && !path.starts_with("status") { ", required" } else { "" };
-        text.push(format!("| `{path}` | {}{needed} | {}{} |\n", kind(field), words(field), limits(field)));
-        if !path.starts_with("status") {
+        let told = [words(field), limits(field), refusals(field)].concat();
+        text.push(format!("| `{path}` | {}{needed} | {told} |\n", kind(field)));
+        // Conditions are Kubernetes's own.
+        if !path.starts_with("status.conditions") {
             fields(text, &path, item);
         }
     }
@@ -70,7 +72,7 @@ fn words(schema: &Value) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// Default, bounds and rules of a field.
+/// Default and bounds of a field.
 fn limits(schema: &Value) -> String {
     let mut text = Vec::new();
     for (key, word) in [
@@ -91,9 +93,18 @@ fn limits(schema: &Value) -> String {
 
 /// The rules of the object as a whole.
 fn rules(schema: &Value) -> String {
+    messages(schema).map(|message| format!("\n- {message}\n")).collect()
+}
+
+/// The rules of a field and, where it is a list, of its entries: what the API server says when one is broken.
+fn refusals(field: &Value) -> String {
+    let said = std::iter::once(field).chain(field.get("items")).flat_map(messages);
+    said.map(|message| format!(" Refused with: \"{}\".", message.replace('|', "\\|"))).collect()
+}
+
+fn messages(schema: &Value) -> impl Iterator<Item = &str> {
     let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
-    let messages = rules.filter_map(|rule| rule.get("message").and_then(Value::as_str));
-    messages.map(|message| format!("\n- {message}\n")).collect()
+    rules.filter_map(|rule| rule.get("message").and_then(Value::as_str))
 }
 
 fn conditions() -> Output {
@@ -107,12 +118,18 @@ fn conditions() -> Output {
     text.push(
         "\nWhile an update loads, `Ready` is false and `Available` stays true: the old revision takes the requests. When the \
          update fails, `Degraded` is true as well, with reason `OldRevisionServes`, until the spec is corrected.\n\n\
-         ## Reasons\n\nOf conditions and events. Reasons of runtimes and of bundle servers pass through as they are; their \
-         messages say what to do.\n\n| reason | meaning |\n|---|---|\n"
+         ## Reasons\n\nOf conditions and events. Those of the operator:\n\n| reason | meaning |\n|---|---|\n"
             .to_owned(),
     );
     for reason in Reason::ALL {
         text.push(format!("| `{reason}` | {} |\n", reason.meaning()));
+    }
+    for (whose, reasons) in [
+        ("Those of what `spec.source` names, from the operator or from a runtime", REASONS_OF_SOURCES),
+        ("Those of runtimes; the message names the runtimes and what they have to say", REASONS_OF_RUNTIMES),
+    ] {
+        text.push(format!("\n{whose}:\n\n| reason | meaning |\n|---|---|\n"));
+        text.extend(reasons.iter().map(|(reason, meaning)| format!("| `{reason}` | {meaning} |\n")));
     }
     Output { path: "docs/reference/conditions.md", text: text.concat() }
 }
@@ -126,6 +143,11 @@ fn permissions() -> Output {
         text.push(format!("\n## {title}\n\n| resources | verbs | why |\n|---|---|---|\n"));
         rules.iter().for_each(|rule| text.push(row(rule)));
     }
+    text.push(
+        "\n## People\n\nThe chart adds apps to Kubernetes's own roles: whoever has `view` in a namespace may read its SpinApps, whoever has `edit` \
+         or `admin` may change and scale them. What `kubectl spindle` needs is in [its guide](../guide/kubectl.md#rights).\n"
+            .to_owned(),
+    );
     Output { path: "docs/reference/permissions.md", text: text.concat() }
 }
 

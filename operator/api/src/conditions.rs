@@ -168,3 +168,104 @@ impl fmt::Display for Reason {
         f.write_str(self.as_str())
     }
 }
+
+/// Reasons of the client of Bindle servers, which the operator passes on as it gets them: why what `spec.source` names cannot
+/// be had. Each with what it means and what to do, for the reference; the messages name server and bundle.
+pub const REASONS_OF_SOURCES: &[(&str, &str)] = &[
+    (
+        "NotFound",
+        "The server has no such bundle, or was never sent all of it. Compare `spec.source.bindle` with what was pushed. It is asked for again.",
+    ),
+    ("Yanked", "Whoever published the bundle has withdrawn it. Name another version."),
+    (
+        "Unauthorized",
+        "The server wants another user. Name a Secret in `spec.source.bindle.credentialsSecret`, or correct the one that is named. It is asked for again.",
+    ),
+    (
+        "Unreachable",
+        "There is no connection to the server: name, port, network, or a certificate that is not trusted (`sources.ca` of the chart). It is asked for again.",
+    ),
+    ("Timeout", "The server takes connections and does not answer in time. It is asked for again."),
+    ("Unavailable", "The server says that it has a problem, or too much to do. It is asked for again."),
+    (
+        "UnexpectedAnswer",
+        "What answers is not a Bindle server. Often the URL lacks its path prefix, `/v1`. It is asked for again.",
+    ),
+    (
+        "Corrupt",
+        "The bytes that came are not those that the bundle promises, and were thrown away. They are fetched again; if that does not help, the server's copy is broken: publish another version.",
+    ),
+    ("TooLarge", "The bundle, or a part of it, is larger than what is accepted. Make it smaller."),
+    (
+        "Invalid",
+        "The bundle is not a valid Spin application; the message says what is wrong and where. Publish a corrected version.",
+    ),
+    (
+        "Unsupported",
+        "The bundle is something else than a Spin application, such as one in Wagi's own layout. Publish it with `spindle bindle push`.",
+    ),
+    (
+        "Unsigned",
+        "The bundle has no signature by a key of the installation's keyring (`sources.keyring` of the chart). Sign it with such a key, or add the signer's.",
+    ),
+    ("BadSignature", "The bundle was changed after it was signed. Publish it again, as another version."),
+    (
+        "InvalidSource",
+        "The server's URL or the bundle's id cannot be used; the message says why. Correct `spec.source.bindle`, or `operator.defaultBindleServer` of the chart.",
+    ),
+];
+
+/// Reasons of runtimes, which the operator passes on as it gets them: why a revision cannot be loaded, or the app not be served,
+/// on that runtime. Each with what it means and what to do, for the reference; the messages name the component. A runtime that
+/// fetches a bundle's parts says [`REASONS_OF_SOURCES`] as well.
+pub const REASONS_OF_RUNTIMES: &[(&str, &str)] = &[
+    (
+        "InvalidWasm",
+        "A component's wasm is not valid, or does not compile. Build it again, and publish another version.",
+    ),
+    (
+        "UnsupportedGuest",
+        "A component's wasm is valid, but none that can be called: it exports no handler that Spindle knows, or one too many. The message says what it exports and what is expected.",
+    ),
+    (
+        "MemoryLimit",
+        "A component's memory begins with more than an instance may have. Raise `spec.invocationLimits.memory`.",
+    ),
+    (
+        "InvalidStores",
+        "A label in `key_value_stores` or `sqlite_databases` has nothing behind it. Add it to `spec.runtimeConfig`, or use `default`.",
+    ),
+    (
+        "InvalidTemplate",
+        "A value with `{{ variables }}` in the manifest cannot be filled in. Correct the manifest, and publish another version.",
+    ),
+    (
+        "InvalidAllowedHosts",
+        "An entry of `allowed_outbound_hosts` is none once its variables are filled in. Correct the variable, or the manifest.",
+    ),
+    (
+        "InvalidVariablesProvider",
+        "A variables provider of the runtime configuration can never be asked. Correct its settings.",
+    ),
+    (
+        "VariablesProviderFailed",
+        "A Vault does not give the value that is needed to know where a component may connect to. It is asked again.",
+    ),
+    ("InvalidCheck", "A header or the path of `spec.checks.readiness` cannot be sent. Correct it."),
+    ("DiskFull", "The runtime's disk is full. Raise `runtime.dataVolume.sizeLimit` of the chart. It is tried again."),
+    ("StoreFailed", "The runtime's disk cannot be read or written; its log says more. It is tried again."),
+    ("Missing", "Something of the revision has vanished from the runtime's disk. It is fetched again."),
+    ("Interrupted", "The work on the revision broke off; the runtime's log says why. It is tried again."),
+    (
+        "PortInUse",
+        "Something else has the app's port on that runtime. Leave `runtime.localPortRange` of the chart as it is, so that outgoing connections do not take such ports. It is tried again.",
+    ),
+    (
+        "PortForbidden",
+        "The runtime may not listen at the app's port. Look for what restricts its pod. It is tried again.",
+    ),
+    (
+        "PortUnavailable",
+        "The runtime cannot listen at the app's port; the message has the system's words. It is tried again.",
+    ),
+];

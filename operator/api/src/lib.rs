@@ -16,7 +16,7 @@ pub mod spinapp;
 pub mod status;
 
 pub use checks::{Checks, HealthProbe, HttpGet, HttpHeader};
-pub use conditions::{ConditionType, Reason};
+pub use conditions::{ConditionType, REASONS_OF_RUNTIMES, REASONS_OF_SOURCES, Reason};
 pub use crd::crd;
 pub use rollout::{RollingUpdate, Rollout};
 pub use runtime_config::{ConfigOption, KeyValueStoreConfig, LlmComputeConfig, RuntimeConfig, SqliteDatabaseConfig};

@@ -56,7 +56,8 @@ pub struct SpinAppSpec {
     #[schemars(range(min = 0, max = 10_000))]
     pub replicas: i32,
     /// The values of the application's variables. Variables that are not listed keep the defaults that the
-    /// application gives them; those without a default must be listed.
+    /// application gives them; those without a default must be listed, or have a value from a variables provider of the
+    /// runtime configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub variables: Vec<SpinAppVariable>,
