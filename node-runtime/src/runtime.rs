@@ -35,13 +35,13 @@ const QUIET: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// No engine.
-    #[error("no engine")]
+    #[error("guests cannot be run")]
     Engine(#[from] EngineError),
     /// No store for content.
-    #[error("no store for content")]
+    #[error("content cannot be kept")]
     Store(#[from] StoreError),
     /// No place for assignments.
-    #[error("no place for assignments")]
+    #[error("assignments cannot be kept")]
     Disk(#[from] DiskError),
     /// Metrics clash.
     #[error("metrics cannot be registered")]

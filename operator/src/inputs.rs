@@ -78,7 +78,7 @@ pub fn question(
     };
     let Some(server) = bindle.server.as_deref().or(default_server) else {
         return Err(invalid(
-            "no Bindle server to ask: set spec.source.bindle.server, or give the operator a default (the chart's bindle.defaultServer)",
+            "no Bindle server to ask: set spec.source.bindle.server, or give the operator a default (operator.defaultBindleServer of the chart)",
         ));
     };
     let credentials = match credentials_reference(app, spec) {

@@ -81,7 +81,7 @@ async fn forward(place: &Place, name: &str, mut local: TcpStream) -> anyhow::Res
     let pods: Api<Pod> = Api::namespaced(place.client.clone(), &runtime.namespace);
     let mut forwarder = pods.portforward(&runtime.pod, &[runtime.port]).await.with_context(|| {
         format!(
-            "cannot forward to pod {}/{}: this needs the right to create pods/portforward there",
+            "cannot forward to pod {}/{}: this needs the rights to get and create pods/portforward there",
             runtime.namespace, runtime.pod
         )
     })?;
