@@ -115,7 +115,12 @@ impl Place {
 /// Does what the flags say.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let place = Place::of(flags.place).await?;
-    match flags.command {
+    // What is said of it is said once, and for people.
+    carry_out(place, flags.command).await.map_err(|error| anyhow::Error::msg(output::told(&error)))
+}
+
+async fn carry_out(place: Place, command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Status(args) => status::run(&place, args).await,
         Command::Explain(args) => explain::run(&place, &args.app).await,
         Command::Logs(args) => logs::run(place, args).await,

@@ -13,11 +13,12 @@ use std::{
 use control::{AppKey, Problem};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
-use operator_api::{Reason, SpinApp, SpinAppStatus};
+use operator_api::{ConditionType, Reason, SpinApp, SpinAppStatus};
 use operator_core::{
     App, ConfigText, Event, EventKind, Memory, Plan, RevisionKey, View,
     objects::{entry_of, service_of, slice_of},
     plan, ports,
+    publish::Slice,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -260,7 +261,7 @@ impl Leadership {
             ports.release(&remembered.uid);
             *remembered = Remembered { uid: app.uid.clone(), ..Remembered::default() };
         }
-        let status = object.status.clone().unwrap_or_default();
+        let status = without_others(object.status.clone().unwrap_or_default());
         // What the CRD does not know was said all the same: it is neither written nor told again.
         let status = match &remembered.cut {
             Some(cut) if cut.kept == status => cut.written.clone(),
@@ -411,6 +412,7 @@ impl Leadership {
 
     /// Remembers what the API server has not `kept` of a status.
     fn remember_cut(&self, app: &App, written: SpinAppStatus, kept: Option<SpinAppStatus>) {
+        let kept = kept.map(without_others);
         let cut = kept.filter(|kept| *kept != written).map(|kept| Cut { written, kept });
         let mut ledger = self.ledger();
         if cut.is_some() && !std::mem::replace(&mut ledger.crd_is_other, true) {
@@ -444,6 +446,12 @@ impl Leadership {
     }
 }
 
+/// The status without the conditions of other tools, which stay theirs.
+fn without_others(mut status: SpinAppStatus) -> SpinAppStatus {
+    status.conditions.retain(|found| ConditionType::ALL.iter().any(|ours| ours.as_str() == found.type_));
+    status
+}
+
 /// Whether carrying out `plan` asks nothing of the API server.
 fn writes_nothing(plan: &Plan) -> bool {
     plan.service.is_none()
@@ -453,11 +461,17 @@ fn writes_nothing(plan: &Plan) -> bool {
         && plan.history.is_empty()
 }
 
-/// Whether the app may be gone though nobody has said so yet: its Service has gone, or is there already and not as it should
-/// be, so that another app of its name may be the one that is.
+/// Whether the app may be gone though nobody has said so yet: its Service, a slice or an entry of its history has gone, or
+/// the Service is there already and not as it should be, so that another app of its name may be the one that is.
 fn may_be_gone(app: &App, object: &SpinApp, plan: &Plan, caches: &Caches) -> bool {
-    let had_one = object.status.as_ref().is_some_and(|status| status.port.is_some());
-    plan.service.is_some() && (had_one || caches.services.named(&app.key).is_some())
+    let status = object.status.as_ref();
+    let had_one = || status.is_some_and(|status| status.port.is_some());
+    let service = plan.service.is_some() && (had_one() || caches.services.named(&app.key).is_some());
+    let known = caches.slices.of(&app.key);
+    let is_missing = |slice: &Slice| known.iter().all(|known| known.metadata.name.as_ref() != Some(&slice.name));
+    let slice = status.is_some_and(|status| status.ready_replicas > 0) && plan.slices.iter().any(is_missing);
+    // A new entry comes with a status.
+    service || slice || (plan.history.write.is_some() && plan.status.is_none())
 }
 
 fn cannot_be_read(why: &str) -> Event {

@@ -113,7 +113,7 @@ pub(super) async fn run(place: Place, args: LogsArgs) -> anyhow::Result<()> {
             }
             _ = look.tick(), if readers.args.follow => {
                 let looked = readers.look().await;
-                if let Err(error) = looked.as_ref().map_err(|error| format!("{error:#}"))
+                if let Err(error) = looked.as_ref().map_err(output::told)
                     && !lost
                 {
                     eprintln!("error: {error}; trying again");
@@ -195,7 +195,7 @@ impl Readers {
         }
         let was_said = std::mem::replace(&mut log.unreadable, !ended.began) && !ended.began;
         let problem = ended.result.err().filter(|_| !was_said)?;
-        Some(format!("{name}: {problem:#}"))
+        Some(format!("{name}: {}", output::told(&problem)))
     }
 }
 

@@ -81,7 +81,7 @@ async fn one(place: &Place, object: &SpinApp) -> String {
             let rows: Vec<Vec<String>> = serving.into_iter().map(row).collect();
             text.push_str(&table(&["RUNTIME", "PORT", "TAKES REQUESTS"], &rows));
         }
-        Err(error) => text.extend(["Which runtimes serve it cannot be told: ", &format!("{error:#}"), ".\n"]),
+        Err(error) => text.extend(["Which runtimes serve it cannot be told: ", &output::told(&error), ".\n"]),
     }
     text
 }

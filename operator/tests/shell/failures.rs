@@ -72,6 +72,23 @@ async fn nothing_is_written_when_nothing_has_changed_though_everything_is_listed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_that_another_tool_writes_is_nothing_to_write_about() {
+    let (installation, _operator) = Installation::with_runtimes(1).await;
+    let api = &installation.api;
+    installation.apply("cart", "1.0.0");
+    installation.becomes_ready("cart").await;
+    installation.at_rest().await;
+    let theirs = json!({
+        "type": "Audited", "status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    api.take_seen();
+    api.edit(&format!("{APPS}/cart"), |app| app["status"]["conditions"].as_array_mut().unwrap().push(theirs.clone()));
+    rounds(api, 2).await;
+    let writes: Vec<Seen> = api.take_seen().into_iter().filter(Seen::is_write).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_a_watch_has_missed_is_found_in_the_next_list() {
     let (installation, _operator) = Installation::with_runtimes(2).await;
     installation.apply("cart", "1.0.0");

@@ -856,8 +856,10 @@ fn app_without_runtimes_says_so_and_starts_when_one_comes() {
 #[test]
 fn scaled_to_zero_loses_its_endpoints_first_and_its_runtimes_later() {
     let mut world = serving().replicas(0);
+    world.events.clear();
     world.act();
     assert_eq!(world.endpoints(), [""; 0]);
+    assert!(world.events.iter().all(|event| event.kind == EventKind::Normal), "as asked for: {:?}", world.events);
     assert!(world.is_running("r1"));
     world.pass(10);
     world.settle();

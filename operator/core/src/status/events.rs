@@ -30,7 +30,8 @@ pub(crate) fn events(facts: &Facts<'_>, status: &SpinAppStatus) -> Vec<Event> {
     if find(status, ConditionType::Progressing).is_some_and(|found| found.reason == late) {
         events.extend(news(ConditionType::Progressing, EventKind::Warning, "RollOut"));
     }
-    if is_true(before, ConditionType::Available) && !is_true(status, ConditionType::Available) {
+    let wanted = facts.view.app.replicas > 0;
+    if wanted && is_true(before, ConditionType::Available) && !is_true(status, ConditionType::Available) {
         events.extend(news(ConditionType::Available, EventKind::Warning, "Serve"));
     }
     events
