@@ -148,7 +148,7 @@ fn read_keys(path: &Path) -> anyhow::Result<SecretKeys> {
 
 /// The result, for people and scripts.
 fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
+    crate::output::print(&format!("{line}\n")).map(drop).context("cannot write to stdout")
 }
 
 /// How it goes, for people. That nobody reads it is no reason to stop.

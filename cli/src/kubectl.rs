@@ -7,7 +7,6 @@
 mod app;
 mod explain;
 mod logs;
-mod output;
 mod port_forward;
 mod rollback;
 mod runtimes;
@@ -20,6 +19,8 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+
+use crate::output;
 
 /// Look at Spin applications on Kubernetes, and go back to what they were
 #[derive(Debug, Parser)]

@@ -3,6 +3,7 @@
 mod access;
 mod bindle;
 mod kubectl;
+mod output;
 mod registry;
 mod up;
 

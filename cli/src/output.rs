@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 ///
 /// # Errors
 /// When it cannot be written for another reason.
-pub(super) fn print(text: &str) -> io::Result<bool> {
+pub(crate) fn print(text: &str) -> io::Result<bool> {
     print_to(io::stdout().lock(), text)
 }
 
