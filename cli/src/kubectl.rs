@@ -140,12 +140,20 @@ mod tests {
 
     #[test]
     fn every_command_and_flag_is_explained() {
+        let guide = include_str!("../../docs/guide/kubectl.md");
         let command = Flags::command();
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
             for flag in sub.get_arguments() {
                 assert!(flag.get_help().is_some(), "{} {}", sub.get_name(), flag.get_id());
+                let names = [
+                    flag.get_long().map(|long| format!("--{long}")),
+                    flag.get_short().map(|short| format!("-{short}")),
+                ];
+                let mut names = names.into_iter().flatten().peekable();
+                let is_told = names.peek().is_none() || names.any(|name| guide.contains(&name));
+                assert!(is_told, "{} {} is not in docs/guide/kubectl.md", sub.get_name(), flag.get_id());
             }
         }
     }

@@ -77,12 +77,19 @@ mod tests {
 
     use super::*;
 
+    /// The flags of `command` and of those below it.
+    fn flags(command: &clap::Command) -> Vec<&clap::Arg> {
+        let below = command.get_subcommands().flat_map(flags);
+        command.get_arguments().filter(|flag| !flag.is_hide_set()).chain(below).collect()
+    }
+
     #[test]
-    fn every_flag_of_up_is_in_the_reference() {
+    fn every_flag_is_in_the_reference() {
         let reference = include_str!("../../docs/reference/flags.md");
         let command = Flags::command();
-        let up = command.find_subcommand("up").unwrap();
-        for flag in up.get_arguments().filter(|flag| !flag.is_hide_set()) {
+        let found: Vec<&clap::Arg> = flags(&command).into_iter().filter(|flag| flag.get_long().is_some()).collect();
+        assert!(found.len() > 50, "{}", found.len());
+        for flag in found {
             let name = format!("`--{}", flag.get_long().unwrap());
             assert!(reference.contains(&name), "{name} is not in docs/reference/flags.md");
             let variable = flag.get_env().map(|variable| format!("`${}`", variable.to_string_lossy()));
