@@ -195,3 +195,16 @@ fn every_row_of_a_table_has_the_cells_of_its_head() {
         }
     }
 }
+
+#[test]
+fn every_page_is_in_the_index_of_its_directory() {
+    let pages = pages();
+    for index in pages.iter().filter(|page| page.path.starts_with("docs/") && page.path.ends_with("/README.md")) {
+        let directory = index.path.trim_end_matches("README.md");
+        let names =
+            pages.iter().filter_map(|page| page.path.strip_prefix(directory)).filter(|name| *name != "README.md");
+        for name in names {
+            assert!(index.text.contains(&format!("]({name})")), "{name} is not in {}", index.path);
+        }
+    }
+}
