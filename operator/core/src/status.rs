@@ -21,7 +21,7 @@ use crate::{
     plan::Facts,
     resolve::Resolution,
     rollout::{self, Course},
-    view::{Contact, Runtime},
+    view::{Contact, Pod, Runtime},
 };
 
 pub(crate) use events::events;
@@ -253,14 +253,19 @@ fn degraded(facts: &Facts<'_>, ready: &Progress) -> Option<(String, String)> {
         });
     }
     let wanted = usize::try_from(view.app.replicas).unwrap_or(usize::MAX);
-    if facts.chosen.len() < wanted {
-        return Some((Reason::TooFewRuntimes.as_str().to_owned(), Reason::TooFewRuntimes.meaning().to_owned()));
-    }
-    let silent = facts.chosen_runtimes().find(|runtime| match runtime.contact {
+    let is_silent = |runtime: &&Runtime| match runtime.contact {
         Contact::Lost { .. } => true,
         Contact::Never { since } => !within(view.now, since, PATIENCE),
         Contact::Connected(_) => false,
-    })?;
+    };
+    if facts.chosen.len() < wanted {
+        let ready = view.runtimes.iter().filter(|runtime| runtime.pod == Pod::Ready);
+        let silent = ready.filter(is_silent).map(|runtime| &runtime.id.name).min();
+        let silent = silent.map(|name| format!(" Runtime {name} does not answer the operator.")).unwrap_or_default();
+        let message = format!("{}{silent}", Reason::TooFewRuntimes.meaning());
+        return Some((Reason::TooFewRuntimes.as_str().to_owned(), message));
+    }
+    let silent = facts.chosen_runtimes().find(is_silent)?;
     let message = format!("Runtime {} does not answer; it goes on serving what it was told last.", silent.id.name);
     Some((Reason::RuntimeUnreachable.as_str().to_owned(), message))
 }

@@ -839,6 +839,10 @@ fn runtime_without_room_gets_no_new_app_and_keeps_those_it_has() {
     assert_eq!(world.endpoints(), ["r2"]);
     assert_eq!(world.says(C::Ready), "True Ready");
     assert_eq!(world.says(C::Degraded), "True TooFewRuntimes");
+    assert!(!world.condition(C::Degraded).message.contains("does not answer"));
+    world.lose("r1");
+    world.settle();
+    assert!(world.condition(C::Degraded).message.ends_with("Runtime r1 does not answer the operator."));
     world.see("r2", |runtime| (runtime.capacity, runtime.assigned) = (1, 1));
     world.settle();
     assert_eq!(world.endpoints(), ["r2"]);
