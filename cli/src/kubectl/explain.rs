@@ -1,7 +1,7 @@
 //! `kubectl spindle explain`: conditions, made sentences.
 
 use kube::ResourceExt as _;
-use operator_api::{ConditionType, Reason, SpinApp};
+use operator_api::{ConditionType, REASONS_OF_RUNTIMES, REASONS_OF_SOURCES, Reason, SpinApp};
 
 use super::{Place, app, output};
 
@@ -91,9 +91,11 @@ fn runtimes(count: usize) -> String {
     if count == 1 { "1 runtime".to_owned() } else { format!("{count} runtimes") }
 }
 
-/// What a reason means and what to do, if it is one of the operator's own.
+/// What a reason means and what to do: one of the operator's own, or one that it has passed on.
 fn advice(reason: &str) -> Option<String> {
-    Reason::ALL.iter().find(|known| known.as_str() == reason).map(|known| format!("  {}", known.meaning()))
+    let own = Reason::ALL.iter().map(|known| (known.as_str(), known.meaning()));
+    let passed_on = REASONS_OF_SOURCES.iter().chain(REASONS_OF_RUNTIMES).copied();
+    own.chain(passed_on).find(|(known, _)| *known == reason).map(|(_, meaning)| format!("  {meaning}"))
 }
 
 #[cfg(test)]
@@ -158,6 +160,7 @@ mod tests {
                 "shop is not ready.",
                 "Requests are answered all the same: revision r1 serves on 1 runtime.",
                 "Loaded: component `a`: its wasm is not valid.",
+                "  A component's wasm is not valid, or does not compile. Build it again, and publish another version.",
                 "`kubectl spindle rollback shop` goes back to the last revision that was ready.",
             ]
         );
