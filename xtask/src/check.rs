@@ -14,7 +14,8 @@ pub(crate) fn run() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     outputs::check()?;
     closure::check()?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    // The end-to-end tests are no part of `--all-targets`, because `cargo test` is not to run them.
+    cargo(&["clippy", "--workspace", "--all-targets", "--test", "e2e", "--", "--deny", "warnings"])?;
     // Those beside the code: they need no cluster and no guest. The whole workspace is selected, because cargo unifies
     // features over the selection and would compile the dependencies again for another one.
     cargo(&["test", "--workspace", "--lib", "--bins"])
