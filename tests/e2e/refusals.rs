@@ -43,6 +43,7 @@ const WRONG: &[(&str, &str)] = &[
     ("invocationLimits: { disk: '-1' }", "disk"),
     ("checks: { readiness: {} }", "httpGet.path"),
     ("checks: { readiness: { httpGet: { path: healthz } } }", "httpGet.path"),
+    ("checks: { readiness: { httpGet: { path: /%zz } } }", "httpGet.path"),
     ("checks: { readiness: { httpGet: { path: /, httpHeaders: [{ name: 'a b', value: x }] } } }", "httpHeaders"),
     ("checks: { readiness: { httpGet: { path: /, httpHeaders: [{ name: a, value: ä }] } } }", "httpHeaders"),
     ("checks: { liveness: { httpGet: { path: / } } }", "spec.checks.readiness"),

@@ -62,7 +62,7 @@ pub struct HealthProbe {
 pub struct HttpGet {
     /// The path, and the query if there is one.
     #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-validations" = json!([{
-        "rule": "self.matches(\"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$\")",
+        "rule": "self.matches(\"^/([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*$\")",
         "message": "a check's httpGet.path is not a path: begin it with `/`, and write what is not a letter, a digit or one of -._~!$&'()*+,;=:@/? as %XX",
     }])))]
     pub path: String,
