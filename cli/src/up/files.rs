@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use manifest::{
     Application, ComponentId,
-    spin_toml::{ComponentSpec, FilesPattern},
+    spin_toml::{ComponentSpec, Exclusion, FilesPattern},
 };
 use node_runtime::engine::Mount;
 use sources::Store;
@@ -100,11 +100,11 @@ impl FilesArgs {
 
 fn direct_mounts(project: &Project, spec: &ComponentSpec, writable: bool) -> anyhow::Result<Vec<Mount>> {
     let file = &project.manifest.file;
-    anyhow::ensure!(
-        spec.exclude_files.is_empty(),
-        "{file}:{}: --direct-mounts mounts whole directories: remove exclude_files, or leave the flag out",
-        spec.place
-    );
+    if let Some(Exclusion { place, .. }) = spec.exclude_files.first() {
+        anyhow::bail!(
+            "{file}:{place}: --direct-mounts mounts whole directories: remove exclude_files, or leave the flag out"
+        );
+    }
     let mut mounts: Vec<Mount> = Vec::new();
     for entry in &spec.files {
         let at = format!("{file}:{}", entry.place);

@@ -22,6 +22,8 @@ pub(crate) use words::{list, near, suggest};
 
 /// The largest text that is read, in bytes.
 const LARGEST: usize = 1 << 20;
+/// What the parser says of a key that is there twice. Which one, it leaves to the span.
+const DUPLICATE: &str = "duplicate key";
 /// After so many problems, reading ends.
 const MOST_PROBLEMS: usize = 100;
 
@@ -46,7 +48,10 @@ pub(crate) fn read<T>(file: &str, text: &str, body: impl FnOnce(&Table<'_>) -> T
             Some(body(&root))
         }
         Err(error) => {
-            document.report(&error.span().unwrap_or_default(), "", format!("this is not TOML: {}", error.message()));
+            let span = error.span().unwrap_or_default();
+            let key = if error.message() == DUPLICATE { text.get(span.clone()) } else { None };
+            let key = key.map(|key| format!(" `{key}`: remove one of the two")).unwrap_or_default();
+            document.report(&span, "", format!("this is not TOML: {}{key}", error.message()));
             None
         }
     };

@@ -36,6 +36,7 @@ use crate::{
     reader::Table,
 };
 
+pub use component::Format;
 pub use dependency::{
     Capability, Dependency, DependencyName, DependencyNameError, DependencyWasm, Inherit, is_compatible,
 };
@@ -46,6 +47,8 @@ pub use profile::{Build, Profile, ProfileError};
 pub struct Manifest {
     /// What it was called when it was parsed, for messages.
     pub file: String,
+    /// Which version of the manifest it is.
+    pub format: Format,
     /// As [`Application::name`].
     pub name: String,
     /// As [`Application::version`].
@@ -76,8 +79,8 @@ pub struct ComponentSpec {
     pub source: Source,
     /// Which files it is given.
     pub files: Vec<FilesEntry>,
-    /// Patterns of files that it is not given, relative to the manifest's directory.
-    pub exclude_files: Vec<String>,
+    /// Which files it is not given.
+    pub exclude_files: Vec<Exclusion>,
     /// As [`Component::environment`].
     pub environment: BTreeMap<String, String>,
     /// As [`Component::variables`].
@@ -166,6 +169,15 @@ pub struct FilesEntry {
     pub place: Place,
     /// Which files.
     pub pattern: FilesPattern,
+}
+
+/// One entry of `exclude_files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Where it is in the manifest.
+    pub place: Place,
+    /// The files, relative to the manifest's directory.
+    pub pattern: String,
 }
 
 /// Which files, and where the component sees them.

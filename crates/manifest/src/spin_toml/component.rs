@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Build, ComponentSpec, FilesEntry, FilesPattern, Location, Profile, Source,
+    Build, ComponentSpec, Exclusion, FilesEntry, FilesPattern, Location, Profile, Source,
     dependency::{Inherit, read_dependencies, read_inherit_all},
     source::read_source,
 };
@@ -16,7 +16,7 @@ use crate::{
 
 /// The versions of the manifest, where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
     /// Version 1.
     V1,
     /// Version 2.
@@ -42,11 +42,7 @@ pub(super) fn read_component(
         description: table.string("description").filter(|text| !text.is_empty()),
         source: source.unwrap_or(Source { place: nowhere, location: Location::Path(String::new()) }),
         files: read_files(table),
-        exclude_files: table
-            .list("exclude_files")
-            .iter()
-            .filter_map(|field| check_glob(field, read_relative(field, &field.string()?)?))
-            .collect(),
+        exclude_files: table.list("exclude_files").iter().filter_map(read_exclusion).collect(),
         environment: read_environment(table),
         variables: read_templates(table, templates, variables),
         allowed_outbound_hosts: read_hosts(table, ("allowed_outbound_hosts", "allowed_http_hosts"), hosts, variables),
@@ -76,6 +72,11 @@ pub(super) fn read_component(
 /// The files of a component.
 fn read_files(table: &Table<'_>) -> Vec<FilesEntry> {
     table.list("files").iter().filter_map(read_files_entry).collect()
+}
+
+fn read_exclusion(field: &Field<'_>) -> Option<Exclusion> {
+    let pattern = check_glob(field, read_relative(field, &field.string()?)?)?;
+    Some(Exclusion { place: field.place(), pattern })
 }
 
 fn read_files_entry(field: &Field<'_>) -> Option<FilesEntry> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Dependency, Manifest, Source, dependency::library_problems};
+use super::{Dependency, Format, Manifest, Source, dependency::library_problems};
 use crate::{problem::ManifestError, reader};
 
 /// How a component is built.
@@ -58,10 +58,12 @@ impl Manifest {
             self.components.values().flat_map(|spec| spec.profiles.keys()).map(String::as_str).collect();
         if !known.contains(name) {
             let known: Vec<&str> = known.into_iter().collect();
-            let hint = if known.is_empty() {
-                format!("add `[component.….profile.{name}]`")
-            } else {
-                reader::suggest(name, &known)
+            let hint = match self.format {
+                Format::V1 => format!(
+                    "version 1 has no profiles: leave the profile out, or bring the manifest to version 2 and add `[component.….profile.{name}]`"
+                ),
+                Format::V2 if known.is_empty() => format!("add `[component.….profile.{name}]`"),
+                Format::V2 => reader::suggest(name, &known),
             };
             return Err(ProfileError::Unknown { file: self.file, name: name.to_owned(), hint });
         }

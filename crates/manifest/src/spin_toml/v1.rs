@@ -20,6 +20,7 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
     read_variables(root, "variables", &mut variables);
     let mut manifest = Manifest {
         file: file.to_owned(),
+        format: Format::V1,
         name: super::read_name(root),
         version: read_version(root),
         description: root.string("description").filter(|text| !text.is_empty()),

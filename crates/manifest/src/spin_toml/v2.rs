@@ -20,6 +20,7 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> Manifest {
     read_variables(root, "variables", &mut variables);
     let mut manifest = Manifest {
         file: file.to_owned(),
+        format: Format::V2,
         name: String::new(),
         version: String::new(),
         description: None,

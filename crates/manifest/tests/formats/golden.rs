@@ -63,6 +63,7 @@ fn profile(name: &str) -> Option<&'static str> {
     match name {
         "v2_with_its_profile" | "v2_profile_with_everything" | "v2_profile_with_a_clash" => Some("debug"),
         "v2_with_a_profile_that_is_misspelt" => Some("debg"),
+        "v1_has_no_profiles" => Some("debug"),
         _ => None,
     }
 }
@@ -147,4 +148,6 @@ golden! { FILES;
     v1_base_without_a_slash,
     v1_with_everything,
     v1_components_are_wrong,
+    v1_has_no_profiles,
+    v2_component_twice,
 }

@@ -10,7 +10,7 @@ use std::{
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use manifest::{
     Place,
-    spin_toml::{Build, ComponentSpec, FilesEntry, FilesPattern},
+    spin_toml::{Build, ComponentSpec, Exclusion, FilesEntry, FilesPattern},
 };
 use walkdir::WalkDir;
 
@@ -48,10 +48,9 @@ impl AppDir<'_> {
 
     fn excluded(&self, spec: &ComponentSpec) -> Result<GlobSet, LocalError> {
         let mut set = GlobSetBuilder::new();
-        for (index, pattern) in spec.exclude_files.iter().enumerate() {
+        for Exclusion { place, pattern } in &spec.exclude_files {
             // As in Spin, `*` goes across directories here: what an author excludes must not be given by a deeper directory.
-            let glob = Glob::new(pattern);
-            set.add(glob.map_err(|error| self.problem(&spec.place, format!("exclude_files[{index}]: {error}")))?);
+            set.add(Glob::new(pattern).map_err(|error| self.problem(place, error.to_string()))?);
         }
         set.build().map_err(|error| self.problem(&spec.place, format!("exclude_files: {error}")))
     }

@@ -231,6 +231,19 @@ fn links_in_a_circle_and_to_nothing_are_passed_by() {
 }
 
 #[test]
+fn a_pattern_that_is_none_is_told_where_it_is() {
+    let dir = Dir::new("");
+    for (files, excluded, at) in [
+        ("*", "[\"a/*\",\n  \"b/[\"]", "spin.toml:11:3: component.hello.exclude_files[1]: "),
+        ("a/[", "[]", "spin.toml:9:10: component.hello.files[0]: "),
+    ] {
+        dir.manifest(&format!("source = \"hello.wasm\"\nfiles = [\"{files}\"]\nexclude_files = {excluded}\n"));
+        let problem = dir.problem();
+        assert!(problem.contains(at) && problem.contains("unclosed character class"), "{problem}");
+    }
+}
+
+#[test]
 fn a_pattern_and_a_directory_may_have_no_files() {
     let dir = Dir::new("").write("a/skipped", b"1");
     dir.manifest(
