@@ -4,6 +4,8 @@
 //! A request with both `Content-Length` and `Transfer-Encoding` ends at two places. hyper goes by the latter and forgets
 //! the former, as RFC 9112 (6.3) allows; a proxy before it that goes by the former would take the rest for another
 //! caller's request. Such a request is spoiled here while it is read, so that hyper answers it with 400 and closes.
+//! One with a transfer coding beside `chunked` is, too: hyper takes that away alone, and a guest would take what is left for
+//! the body.
 //!
 //! Promise: whatever comes, bytes pass unchanged except the last one of such a head. What cannot be followed is not
 //! judged any more: hyper refuses it.
@@ -38,6 +40,8 @@ struct Head {
     lines: u32,
     length: Option<u64>,
     chunked: bool,
+    /// It has a transfer coding other than `chunked`, or that one twice: whoever knows the other reads another body.
+    coded: bool,
 }
 
 /// How much of a line is looked at. A length that needs more is none that fits 64 bits.
@@ -109,7 +113,7 @@ enum HeadStep {
 
 impl Default for Head {
     fn default() -> Self {
-        Self { line: [0; LINE], size: 0, lines: 0, length: None, chunked: false }
+        Self { line: [0; LINE], size: 0, lines: 0, length: None, chunked: false, coded: false }
     }
 }
 
@@ -141,6 +145,8 @@ impl Head {
         }
         let Some((name, value)) = split(line) else { return self.next_line(1) };
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let is_chunked = self.size <= LINE && value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            self.coded |= self.chunked || !is_chunked;
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let length = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
@@ -159,6 +165,7 @@ impl Head {
     fn end(&self) -> HeadStep {
         match (self.chunked, self.length) {
             (true, Some(_)) => HeadStep::Ambiguous,
+            (true, None) if self.coded => HeadStep::Ambiguous,
             (true, None) => HeadStep::End(At::Chunks(Chunks::Size(0))),
             (false, Some(length @ 1..)) => HeadStep::End(At::Body(length)),
             (false, Some(0) | None) => HeadStep::End(At::Head(Self::default())),
@@ -257,9 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn a_body_in_another_coding_than_chunked_is_read_by_nobody() {
+        for coding in ["gzip, chunked", "chunked, chunked", "chunked\r\ntransfer-encoding: chunked", "identity", ""] {
+            let text = format!("POST / HTTP/1.1\r\ntransfer-encoding: {coding}\r\n\r\n");
+            assert_eq!(spoiled(&text, 5), [text.len() - 1], "{text:?}");
+        }
+    }
+
+    #[test]
     fn everything_else_passes_unchanged() {
         for text in [
             "",
+            "POST / HTTP/1.1\r\nTransfer-Encoding:\tChunked \r\n\r\n",
             "GET / HTTP/1.1\r\nx-content-length: 5\r\nx: transfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\ncontent-length: x\r\ntransfer-encoding: chunked\r\n\r\n",
