@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::harness::{Up, application, in_time, run, spindle};
 
@@ -44,4 +45,31 @@ async fn with_a_certificate_https_is_served() {
     let (code, _, stderr) = run(spindle(cache.path()).args(wrong)).await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("--tls-key") && stderr.contains("there is no private key"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_bindle_server_that_shows_the_certificate_of_an_authority_is_explained() {
+    let cache = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    let file = cache.path().join("ca.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![authority.der().clone()], key.into()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        while let Ok((client, _)) = listener.accept().await {
+            let _refused = acceptor.accept(client).await;
+        }
+    });
+    let flags = ["--bindle", "app/1.0.0", "--bindle-server", &url, "--ca-file", file.to_str().unwrap()];
+    let (code, _, stderr) = run(spindle(cache.path()).args(flags)).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("certificate of an authority") && stderr.contains("CA:FALSE"), "{stderr}");
 }

@@ -7,6 +7,7 @@
 //! Absent on purpose: configuration files, global registries, and anything about Spin.
 
 pub mod admin;
+pub mod certificates;
 pub mod logs;
 pub mod serve;
 pub mod signals;
@@ -15,6 +16,7 @@ pub mod tasks;
 mod patience;
 
 pub use admin::{Admin, AdminArgs};
+pub use certificates::certificate_advice;
 pub use logs::{LogArgs, chain};
 pub use serve::{Accepted, HttpServer, HttpSettings, ServerTls, TlsError, TlsFiles, accept};
 pub use signals::Signals;

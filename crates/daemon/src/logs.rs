@@ -5,6 +5,8 @@ use std::{error::Error, io};
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::certificates::certificate_advice;
+
 /// How a process logs. Everything goes to standard error.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
@@ -60,11 +62,13 @@ impl LogArgs {
     }
 }
 
-/// An error with its causes, joined by `: `; a cause that its effect already tells is left out.
+/// An error with its causes, joined by `: `; a cause that its effect already tells is left out. Ends with what to do about a
+/// certificate, where there is something to say.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
+    let advice = cause.and_then(certificate_advice);
     while let Some(error) = cause {
         let said = error.to_string();
         if !text.ends_with(&said) {
@@ -72,6 +76,10 @@ pub fn chain(error: &dyn Error) -> String {
             text.push_str(&said);
         }
         cause = error.source();
+    }
+    if let Some(advice) = advice {
+        text.push_str(": ");
+        text.push_str(advice);
     }
     text
 }

@@ -372,16 +372,7 @@ fn text(error: &tokio_postgres::Error) -> String {
         }
         return text;
     }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(behind) = source {
-        let behind_text = behind.to_string();
-        if !text.contains(&behind_text) {
-            text = format!("{text}: {behind_text}");
-        }
-        source = behind.source();
-    }
-    text
+    daemon::chain(error)
 }
 
 /// What else the server says of an error.

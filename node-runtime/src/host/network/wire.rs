@@ -151,13 +151,19 @@ pub(in crate::host) enum WireError {
     #[error(transparent)]
     Identity(#[from] TlsError),
     /// The server's certificate is not trusted, or it speaks no TLS.
-    #[error("no TLS with `{host}`: {source}")]
+    #[error("no TLS with `{host}`: {}", explained(.source))]
     Tls {
         /// Who.
         host: String,
         /// What rustls says.
         source: io::Error,
     },
+}
+
+/// What rustls says, and what to do about it if that does not say.
+fn explained(error: &io::Error) -> String {
+    let advice = daemon::certificate_advice(error).map(|advice| format!(": {advice}")).unwrap_or_default();
+    format!("{error}{advice}")
 }
 
 impl Wire {
