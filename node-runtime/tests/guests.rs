@@ -37,6 +37,8 @@ mod languages;
 mod legacy;
 #[path = "guests/limits.rs"]
 mod limits;
+#[path = "guests/mysql_8.rs"]
+mod mysql_8;
 #[path = "guests/odd_guests.rs"]
 mod odd_guests;
 #[path = "guests/outbound.rs"]
