@@ -7,6 +7,7 @@ mod databases;
 pub(crate) mod drafts;
 mod grants;
 pub(crate) mod guest_memory;
+mod handed;
 mod handles;
 pub(crate) mod http_types;
 mod key_value;
@@ -16,6 +17,7 @@ mod logs;
 mod network;
 mod outbound;
 mod redis_link;
+mod rows;
 mod services;
 mod sockets;
 mod sqlite;
@@ -93,6 +95,7 @@ impl RuntimeContext {
         caller: Caller,
     ) -> Store<Self> {
         wasi.ctx().table.set_max_capacity(limits::RESOURCES);
+        let handed_over = limits::HANDED_OVER.max(grants.buffered_body.saturating_mul(2));
         let context = Self {
             wasi,
             http: WasiHttpCtx::new(),
@@ -111,6 +114,7 @@ impl RuntimeContext {
         let mut store = Store::new(engine.wasmtime(), context);
         store.limiter(|context| &mut context.limits);
         store.set_max_component_handles(limits::HANDLES);
+        store.set_hostcall_fuel(handed_over);
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(limits::files::CONCURRENT);
         }
@@ -125,6 +129,8 @@ impl RuntimeContext {
             let concurrent = store.concurrent_resource_table().map_or(0, |table| table.iter_mut().count());
             let Self { wasi, limits, .. } = store.data_mut();
             limits::files::check(wasi.ctx().table, concurrent, &mut limits.files)?;
+            let size = limits::resources::size(wasi.ctx().table, databases::size_of_resource)?;
+            limits.resources.becomes(size)?;
             Ok(UpdateDeadline::Yield(1))
         });
         store

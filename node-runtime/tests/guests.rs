@@ -27,6 +27,8 @@ mod databases;
 mod drafts;
 #[path = "guests/floods.rs"]
 mod floods;
+#[path = "guests/hoarders.rs"]
+mod hoarders;
 #[path = "guests/http.rs"]
 mod http;
 #[path = "guests/language_models.rs"]

@@ -8,6 +8,7 @@
 //! Absent on purpose: parsing statements; deciding whether to try again.
 
 mod bindings;
+mod handed;
 mod modules;
 mod mqtt;
 mod mysql;
@@ -15,9 +16,9 @@ mod pool;
 mod postgres;
 mod rdbms;
 mod redis;
-mod rows;
 
 use std::{
+    any::Any,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -31,7 +32,13 @@ use wasmtime::{
 };
 use wasmtime_wasi::WasiView;
 
-use self::{mqtt::Brokers, mysql::MysqlSession, pool::Pool, postgres::PostgresSession, redis::RedisSession};
+use self::{
+    mqtt::Brokers,
+    mysql::MysqlSession,
+    pool::Pool,
+    postgres::{PostgresBuilder, PostgresSession},
+    redis::RedisSession,
+};
 use super::{Grants, RuntimeContext};
 
 /// The interfaces.
@@ -61,6 +68,8 @@ pub(super) const NEWEST: [(&[&str], &str); 1] =
 
 /// How many connections of one kind an instance may have open: as many as in Spin.
 const OPEN: usize = 256;
+/// How long an address may be, in bytes. One is kept with its connection.
+const ADDRESS: usize = 8 << 10;
 /// How long connecting may take, so that a guest can still say that a server is not there.
 const CONNECTING: Duration = Duration::from_secs(10);
 
@@ -163,6 +172,16 @@ impl RuntimeContext {
         WasiView::ctx(self).table.delete(handle)?;
         Ok(())
     }
+}
+
+/// What a resource of these interfaces takes, as far as the guest decides that.
+pub(super) fn size_of_resource(entry: &dyn Any) -> usize {
+    entry.downcast_ref::<PostgresBuilder>().map_or(0, PostgresBuilder::size)
+}
+
+/// What is wrong with an address that is longer than any.
+fn check_length(address: &str) -> Result<(), String> {
+    if address.len() > ADDRESS { Err(format!("it has more than {ADDRESS} bytes")) } else { Ok(()) }
 }
 
 /// Defines the interfaces for components.

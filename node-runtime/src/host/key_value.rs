@@ -224,6 +224,10 @@ impl RuntimeContext {
     }
 }
 
+fn size_of_keys(keys: &[String]) -> usize {
+    keys.iter().map(|key| size_of::<String>() + key.len()).sum()
+}
+
 impl Bucket {
     pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
         self.check(&key)?;
@@ -251,7 +255,7 @@ impl Bucket {
 
     pub(super) async fn keys(&self) -> Result<Vec<String>, Error> {
         let keys = self.noted(self.0.store.keys().await)?;
-        self.hold(keys.iter().map(|key| size_of::<String>() + key.len()).sum())?;
+        self.hold(size_of_keys(&keys))?;
         Ok(keys)
     }
 
@@ -260,6 +264,7 @@ impl Bucket {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        self.hold(size_of_keys(&keys))?;
         let pairs = self.noted(self.0.store.get_many(keys).await)?;
         let size = |(key, value): &Pair| size_of::<Pair>() + key.len() + value.as_ref().map_or(0, Vec::len);
         self.hold(pairs.iter().map(size).sum())?;
@@ -283,6 +288,7 @@ impl Bucket {
         if keys.is_empty() {
             return Ok(());
         }
+        self.hold(size_of_keys(&keys))?;
         self.noted(self.0.store.delete_many(keys).await)
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod files;
 mod gate;
 mod memory;
 mod output;
+pub(crate) mod resources;
 
 use std::{fmt, sync::Arc};
 
@@ -28,6 +29,8 @@ pub(crate) const CORE_INSTANCES: u32 = 512;
 pub(crate) const RESOURCES: usize = 10_000;
 /// How many handles of such resources, its own included, a guest may have at a time.
 pub(crate) const HANDLES: usize = 20_000;
+/// How much a component may hand over in one call, in bytes, where bodies that are held in memory are no longer.
+pub(crate) const HANDED_OVER: usize = 32 << 20;
 
 /// What one app uses at the moment, all its revisions together.
 #[derive(Default)]
@@ -64,6 +67,8 @@ pub(crate) struct InstanceLimits {
     table_elements_used: usize,
     shares: Option<Arc<[Share]>>,
     pub(super) files: FileShare,
+    /// What its resources take.
+    pub(super) resources: Held,
 }
 
 impl InstanceLimits {
@@ -76,6 +81,7 @@ impl InstanceLimits {
             table_elements_used: 0,
             shares: None,
             files,
+            resources: Held::default(),
         }
     }
 
@@ -93,6 +99,7 @@ impl InstanceLimits {
             table_elements_used: 0,
             shares: self.shares.clone(),
             files: self.files.fresh(),
+            resources: self.host_memory().hold(),
             memory: self.memory,
             table_elements: self.table_elements,
         }

@@ -12,7 +12,7 @@ mod remote;
 
 use manifest::runtime_config::LlmCompute;
 
-use super::{Grants, Outbound, RuntimeContext};
+use super::{Grants, Outbound, RuntimeContext, limits::Held};
 pub(super) use interface::INTERFACES;
 
 /// How a text is to be made. The default is Spin's.
@@ -71,13 +71,22 @@ pub(super) enum LlmError {
 /// Has `model` go on with `prompt`.
 async fn infer(outbound: &Outbound, model: &str, prompt: &str, parameters: Parameters) -> Result<Inference, LlmError> {
     let server = permitted(outbound.grants(), model)?;
+    let _held = hold(outbound, prompt.len())?;
     remote::infer(outbound, server, model, prompt, parameters).await
 }
 
 /// Has `model` make vectors of `texts`.
 async fn embed(outbound: &Outbound, model: &str, texts: &[String]) -> Result<Embeddings, LlmError> {
     let server = permitted(outbound.grants(), model)?;
+    let _held = hold(outbound, texts.iter().map(|text| text.len().saturating_add(size_of::<String>())).sum())?;
     remote::embed(outbound, server, model, texts).await
+}
+
+/// Counts a question of `size` bytes, which is here twice: as the guest has it, and as the server is told.
+fn hold(outbound: &Outbound, size: usize) -> Result<Held, LlmError> {
+    let mut held = outbound.grants().network.memory().hold();
+    held.add(size.saturating_mul(2)).map_err(|error| LlmError::Runtime(error.to_string()))?;
+    Ok(held)
 }
 
 /// The server, if the component may use `model`.

@@ -18,7 +18,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, LazyLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -30,12 +30,21 @@ use wasmtime_wasi_http::{
 
 use crate::application::Caller;
 
-use super::{Grants, Network, RuntimeContext};
+use super::{
+    Grants, Network, RuntimeContext,
+    limits::{NoRoom, resources::size_of_headers},
+};
 use body::Presence;
 use chain::Destination;
 pub(crate) use client::HttpPool;
 pub(super) use experimental_http::OpenResponses;
 use whole::BodyError;
+
+/// How much of a body is taken whose request is not sent, in bytes, and how long its next piece may take.
+const TAKEN: usize = 1 << 20;
+const LINGER: Duration = Duration::from_millis(20);
+/// How long the name of a method may be, in bytes.
+const METHOD: usize = 256;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
@@ -83,10 +92,14 @@ impl Outbound {
         let destination = Destination::of(request.uri());
         let caller = match self.permit(&request, &destination) {
             Ok(caller) => caller,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
+            Err(error) => return refuse(request, error),
         };
         // The URI decides whom a request is for, not a header that was copied from another one. The client writes its own.
         request.headers_mut().remove(http::header::HOST);
+        let mut held = self.grants.network.memory().hold_all();
+        if let Err(error) = held.add(size_of_head(&request)) {
+            return refuse(request, no_room(error));
+        }
         let request = request.map(|body| self.presence.body(body));
         let (grants, until) = (Arc::clone(&self.grants), self.deadline);
         Box::pin(async move {
@@ -97,7 +110,9 @@ impl Outbound {
             if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
                 return Err(Error::HttpUpgradeFailed);
             }
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(std::future::ready(Ok(()))) as Io))
+            held.becomes(size_of_headers(response.headers())).map_err(no_room)?;
+            let response = response.map(|body| body.holding(held).boxed_unsync());
+            Ok((response, Box::new(std::future::ready(Ok(()))) as Io))
         })
     }
 
@@ -112,7 +127,7 @@ impl Outbound {
         let body = body.map_err(|error| match error {
             BodyError::Broken(error) => error,
             BodyError::TooLarge(_) => Error::HttpResponseBodySize(None),
-            BodyError::NoRoom(error) => Error::InternalError(Some(error.to_string())),
+            BodyError::NoRoom(error) => no_room(error),
         })?;
         Ok(http::Response::from_parts(parts, body))
     }
@@ -138,9 +153,37 @@ impl Outbound {
     }
 }
 
-/// Refuses what is no request to a server: tunnels, and URIs that name a user or an interface of this host.
+/// Tells a guest that its request is not sent. Guests write the body before they look at the response: it is taken for a moment,
+/// because one that has nobody to write to never hears why.
+fn refuse(request: http::Request<WasiBody>, error: Error) -> Sent {
+    Box::pin(async move {
+        let mut body = request.into_body();
+        let mut left = TAKEN;
+        while left > 0 {
+            let Ok(Some(Ok(frame))) = tokio::time::timeout(LINGER, body.frame()).await else { break };
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Err(error)
+    })
+}
+
+/// What a guest is told when its app has no memory left.
+fn no_room(error: NoRoom) -> Error {
+    Error::InternalError(Some(error.to_string()))
+}
+
+/// What the head of a request takes of memory until there is a response, of which a guest may wait for thousands.
+fn size_of_head<B>(request: &http::Request<B>) -> usize {
+    let uri = request.uri();
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    request.method().as_str().len() + authority + path + size_of_headers(request.headers())
+}
+
+/// Refuses what is no request to a server: tunnels, methods that are longer than any, and URIs that name a user or an interface
+/// of this host.
 fn check(request: &http::Request<WasiBody>, destination: &Destination) -> Result<(), Error> {
-    if request.method() == Method::CONNECT {
+    if request.method() == Method::CONNECT || request.method().as_str().len() > METHOD {
         return Err(Error::HttpRequestMethodInvalid);
     }
     if *destination == Destination::Own && request.uri().authority().is_none() {
@@ -206,6 +249,7 @@ fn is_forbidden(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http_body_util::channel::Channel;
 
     use super::*;
 
@@ -236,5 +280,35 @@ mod tests {
         }
         assert!(matches!(checked(Method::CONNECT, "http://h/"), Err(Error::HttpRequestMethodInvalid)));
         assert!(checked(Method::from_bytes(b"BREW").unwrap(), "http://h/").is_ok());
+        let long = Method::from_bytes(&[b'A'; METHOD + 1]).unwrap();
+        assert!(matches!(checked(long, "http://h/"), Err(Error::HttpRequestMethodInvalid)));
+    }
+
+    #[tokio::test]
+    async fn a_guest_whose_request_is_refused_can_write_its_body_and_hears_why() {
+        let outbound =
+            Outbound::new(&Arc::new(Grants::none()), Instant::now() + Duration::from_secs(60), Caller::default());
+        let (mut sender, body) = Channel::<Bytes, Error>::new(1);
+        let request = Request::post("http://elsewhere.example/").body(body.boxed_unsync()).unwrap();
+        let written = async {
+            for _ in 0..10 {
+                sender.send_data(Bytes::from_static(b"piece")).await?;
+            }
+            drop(sender);
+            Ok::<(), http_body_util::channel::SendError>(())
+        };
+        let (answer, written) = futures::join!(outbound.send(request, RequestOptions::default()), written);
+        assert!(matches!(answer, Err(Error::HttpRequestDenied)));
+        assert!(written.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_no_end_keeps_no_refusal_waiting() {
+        let outbound =
+            Outbound::new(&Arc::new(Grants::none()), Instant::now() + Duration::from_secs(60), Caller::default());
+        let (sender, body) = Channel::<Bytes, Error>::new(1);
+        let request = Request::post("http://elsewhere.example/").body(body.boxed_unsync()).unwrap();
+        assert!(matches!(outbound.send(request, RequestOptions::default()).await, Err(Error::HttpRequestDenied)));
+        drop(sender);
     }
 }

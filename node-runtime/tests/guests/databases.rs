@@ -11,7 +11,9 @@ use test_services::{PASSWORD, USER, authority, mariadb, mosquitto, postgres, red
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::{AMPLE, App, Served, engine_with, guest, text};
 
@@ -58,7 +60,7 @@ fn trusting(dir: &Path) -> Arc<RuntimeConfig> {
 async fn liar(answer: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut open = Vec::new();
         loop {
@@ -388,6 +390,74 @@ async fn tls_needs_an_authority_that_the_component_trusts() {
         assert!(says.contains(expected), "{path}: {says}");
         let says = ask(&strange, path, lines).await;
         assert!(says.starts_with("open: ") && says.contains("UnknownIssuer"), "{path}: {says}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_longer_than_any_is_none() {
+    let served = sdk().await;
+    let long = "x".repeat(9000);
+    for (path, scheme, said) in [
+        ("/db/redis", "redis", "InvalidAddress"),
+        ("/db/pg", "postgres", "more than 8192 bytes"),
+        ("/db/mysql", "mysql", "more than 8192 bytes"),
+        ("/db/mqtt", "mqtt", "InvalidAddress"),
+    ] {
+        let url = format!("{scheme}://u:{long}@{NOBODY}/x");
+        let says = ask(&served, path, &[&url, "PING", "", ""]).await;
+        assert!(says.contains(said) && !says.contains("xxxx"), "{path}: {says}");
+    }
+}
+
+/// A server that says `before` to whoever says something first, and then shows the certificate of an authority for its own.
+async fn authority_as_server(before: &'static [u8]) -> (u16, String, JoinSet<()>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate.der().clone()], key.into()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        while let Ok((mut client, _)) = listener.accept().await {
+            if !before.is_empty() {
+                let _heard = client.read(&mut [0; 64]).await;
+                let _said = client.write_all(before).await;
+            }
+            let _refused = acceptor.accept(client).await;
+        }
+    });
+    (port, certificate.pem(), tasks)
+}
+
+#[tokio::test]
+async fn a_server_that_shows_the_certificate_of_an_authority_is_explained() {
+    let ((redis, redis_pem, _redis), (pg, pg_pem, _pg)) =
+        (authority_as_server(b"").await, authority_as_server(b"S").await);
+    let trusted = Pem::Text(manifest::Secret::new(format!("{redis_pem}{pg_pem}")));
+    let served = everywhere(App::of(&guest("http-spin-sdk")))
+        .runtime_config(|config| {
+            config.client_tls.push(ClientTls {
+                component_ids: vec!["main".to_owned()],
+                hosts: vec!["localhost".to_owned()],
+                platform_roots: false,
+                webpki_roots: false,
+                ca_roots: Some(trusted),
+                client_cert: None,
+                client_private_key: None,
+            });
+        })
+        .serve()
+        .await;
+    let (redis, pg) =
+        (format!("rediss://localhost:{redis}"), format!("postgres://u:p@localhost:{pg}/x?sslmode=require"));
+    for (path, lines) in [("/db/redis", [redis.as_str(), "PING"]), ("/db/pg", [pg.as_str(), "select 1"])] {
+        let says = ask(&served, path, &lines).await;
+        assert!(says.starts_with("open: ") && says.contains("CA:FALSE"), "{path}: {says}");
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 
 use super::{
-    Asker, Slot,
+    Asker, Slot, check_length,
     pool::{AfterUse, Call, Key, Lease, LeaseError, Session},
 };
 use crate::host::{
@@ -122,6 +122,7 @@ impl RedisConnection {
     /// Opens a connection to the server at `address`: `redis://[user:password@]host[:port][/database]`, or `rediss://` for
     /// TLS.
     pub(super) async fn open(asker: &Asker, address: &str) -> Result<Self, RedisFailure> {
+        check_length(address).map_err(|_| RedisFailure::InvalidAddress)?;
         let server = RedisServer::parse(address).ok_or(RedisFailure::InvalidAddress)?;
         let network = &asker.grants.network;
         if !network.permits(server.scheme(), &server.host, Some(server.port)) {

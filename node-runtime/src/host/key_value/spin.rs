@@ -8,6 +8,7 @@ use wasmtime::{
 };
 
 use super::{Bucket, Error, RuntimeContext};
+use crate::host::{limits::Held, rows};
 
 /// The interface of Spin 2.
 pub(super) const SPIN_2: &str = "fermyon:spin/key-value@2.0.0";
@@ -92,7 +93,11 @@ fn link_concurrent(interface: &mut LinkerInstance<'_, RuntimeContext>) -> wasmti
         "[method]store.set",
         |accessor, (this, key, value): (Resource<Store>, String, Vec<u8>)| {
             let bucket = concurrent(accessor, &this);
-            Box::pin(async move { Ok((bucket?.set(key, value).await,)) })
+            let held = accessor.with(|mut access| access.data_mut().hold(&[&key, &value]));
+            Box::pin(async move {
+                let _held = held?;
+                Ok((bucket?.set(key, value).await,))
+            })
         },
     )?;
     interface.func_wrap_concurrent("[method]store.delete", |accessor, (this, key): (Resource<Store>, String)| {
@@ -106,12 +111,16 @@ fn link_concurrent(interface: &mut LinkerInstance<'_, RuntimeContext>) -> wasmti
     interface.func_wrap_concurrent("[method]store.get-keys", |accessor, (this,): (Resource<Store>,)| {
         let bucket = concurrent(accessor, &this);
         Box::pin(async move {
-            let (keys, end) = match bucket?.keys().await {
-                Ok(keys) => (keys, Ok(())),
-                Err(error) => (Vec::new(), Err(error)),
+            let keys = bucket?.keys().await.and_then(|keys| {
+                let held = accessor.with(|mut access| access.data_mut().hold(&[&keys]));
+                Ok((keys, held.map_err(|error| Error::Other(error.to_string()))?))
+            });
+            let (keys, held, end) = match keys {
+                Ok((keys, held)) => (keys, held, Ok(())),
+                Err(error) => (Vec::new(), Held::default(), Err(error)),
             };
             accessor.with(|mut access| {
-                let keys = StreamReader::new(&mut access, keys)?;
+                let keys = rows::give_all(&mut access, keys, held)?;
                 let end = FutureReader::new(&mut access, std::future::ready(Ok::<_, wasmtime::Error>(end)))?;
                 let streamed: Streamed = (keys, end);
                 Ok((streamed,))

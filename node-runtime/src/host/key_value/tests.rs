@@ -317,3 +317,16 @@ fn a_url_that_is_none_is_found_when_the_revision_is_built() {
     assert!(matches!(&error, StoreConfigError::Url { label, .. } if label == "cache"), "{error}");
     assert!(!error.to_string().contains("hidden-password"), "{error}");
 }
+
+#[tokio::test]
+async fn many_keys_at_once_come_out_of_the_memory_of_an_app_s_guests() {
+    let (memory, budget) = HostMemory::of_size(1 << 20);
+    let bucket = stores(None, &[], LIMITS).open("default", LastAnswer::new(&memory)).unwrap();
+    let keys = |count: usize| vec!["k".repeat(60_000); count];
+    for refused in [bucket.delete_many(keys(40)).await.unwrap_err(), bucket.get_many(keys(40)).await.unwrap_err()] {
+        assert!(refused.to_string().contains("guests have all the memory"), "{refused}");
+    }
+    bucket.delete_many(keys(4)).await.unwrap();
+    drop(bucket);
+    assert_eq!(budget.used(), 0);
+}

@@ -62,9 +62,14 @@ impl HostMemory {
         Self(shares.cloned())
     }
 
-    /// Begins to hold something.
+    /// Begins to hold something, of which an instance has few at a time.
     pub(crate) fn hold(&self) -> Held {
-        Held { memory: self.clone(), size: 0 }
+        Held { memory: self.clone(), size: 0, uncounted: UNCOUNTED }
+    }
+
+    /// Begins to hold something, of which an instance may have thousands at a time: every byte counts.
+    pub(crate) fn hold_all(&self) -> Held {
+        Held { memory: self.clone(), size: 0, uncounted: 0 }
     }
 
     /// Holds `bytes` until nobody has them any more.
@@ -80,6 +85,8 @@ impl HostMemory {
 pub(crate) struct Held {
     memory: HostMemory,
     size: usize,
+    /// So many of its first bytes are not counted.
+    uncounted: usize,
 }
 
 /// Bytes and what they take.
@@ -98,7 +105,7 @@ impl Held {
     /// It has so many more bytes.
     pub(crate) fn add(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let size = self.size.saturating_add(bytes);
-        let more = counted(size) - counted(self.size);
+        let more = self.counted(size) - self.counted(self.size);
         if let Some(shares) = &self.memory.0
             && more > 0
             && !take_of_all(shares, more)
@@ -109,9 +116,16 @@ impl Held {
         Ok(())
     }
 
+    /// It has `bytes` from now on.
+    pub(crate) fn becomes(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        self.release();
+        self.add(bytes)
+    }
+
     /// It has no bytes any more.
     pub(crate) fn release(&mut self) {
-        let counted = counted(mem::take(&mut self.size));
+        let size = mem::take(&mut self.size);
+        let counted = self.counted(size);
         if let Some(shares) = &self.memory.0
             && counted > 0
         {
@@ -121,10 +135,14 @@ impl Held {
 
     /// It is `bytes`, and held until nobody has them any more.
     pub(crate) fn keep(self, bytes: Bytes) -> Bytes {
-        if self.memory.0.is_none() || counted(self.size) == 0 {
+        if self.memory.0.is_none() || self.counted(self.size) == 0 {
             return bytes;
         }
         Bytes::from_owner(Kept { bytes, _held: self })
+    }
+
+    const fn counted(&self, size: usize) -> usize {
+        size.saturating_sub(self.uncounted)
     }
 }
 
@@ -141,9 +159,7 @@ impl LastAnswer {
 
     /// There is another, of `size` bytes.
     pub(crate) fn is(&self, size: usize) -> Result<(), NoRoom> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.release();
-        held.add(size)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).becomes(size)
     }
 }
 
@@ -151,10 +167,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.release();
     }
-}
-
-fn counted(size: usize) -> usize {
-    size.saturating_sub(UNCOUNTED)
 }
 
 /// A budget and how much of it may be in use.
@@ -223,6 +235,9 @@ mod tests {
         drop(half);
         assert_eq!(process.used(), 0);
         assert_eq!(memory.keep(bytes(0)).unwrap().len(), UNCOUNTED);
+        let mut exact = memory.hold_all();
+        assert_eq!([exact.add(999), exact.add(2)], [Ok(()), Err(NoRoom)]);
+        assert_eq!((exact.becomes(10), process.used()), (Ok(()), 10));
         assert!(HostMemory::default().keep(bytes(1 << 20)).is_ok());
     }
 }

@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::host::limits::Held;
+
 /// Whether a guest is there; shared with everything that it has begun.
 #[derive(Debug, Default)]
 pub(crate) struct Presence(Arc<AtomicBool>);
@@ -79,11 +81,18 @@ pub(super) struct ResponseStream<B: Body> {
     /// Made when there is something to wait for.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// What the response's head takes.
+    _held: Held,
 }
 
 impl<B: Body> ResponseStream<B> {
-    pub(super) const fn new(body: B, between_bytes: Duration, failure: fn(B::Error) -> Error) -> Self {
-        Self { body, failure, between_bytes, timer: None, waiting: false }
+    pub(super) fn new(body: B, between_bytes: Duration, failure: fn(B::Error) -> Error) -> Self {
+        Self { body, failure, between_bytes, timer: None, waiting: false, _held: Held::default() }
+    }
+
+    /// The same, with what must be held as long as it is there.
+    pub(super) fn holding(self, held: Held) -> Self {
+        Self { _held: held, ..self }
     }
 
     /// Whether it is waited for too long.

@@ -1,8 +1,8 @@
 //! [`HttpPool`]: the HTTP client of guests, with the connections that they may use again.
 //!
 //! Promise: connections are shared by the components of one revision that prove themselves to servers in the same way, and by
-//! nobody else. HTTP/2 where a server offers it over TLS, else HTTP/1.1. What a server sends is held in memory up to a few
-//! hundred KiB, whoever is slow.
+//! nobody else. HTTP/2 where a server offers it over TLS, else HTTP/1.1. What a server sends is held in memory up to 1 MiB
+//! for a connection, whoever is slow.
 //!
 //! Absent on purpose: redirects, cookies, proxies, compression: a guest sees what the server says.
 
@@ -124,6 +124,7 @@ fn client(connector: &Connector, reuse: bool) -> HttpClient {
         .http1_max_headers(HEADERS)
         .http2_max_header_list_size(u32::try_from(BUFFER).unwrap_or(u32::MAX))
         .http2_initial_stream_window_size(u32::try_from(BUFFER).unwrap_or(u32::MAX))
+        .http2_initial_connection_window_size(u32::try_from(4 * BUFFER).unwrap_or(u32::MAX))
         .http2_max_send_buf_size(BUFFER);
     if !reuse {
         builder.pool_max_idle_per_host(0);

@@ -48,8 +48,12 @@ pub(super) async fn send(outbound: &Outbound, request: Request<Bytes>) -> Result
     if request.body().len() > limit {
         return Err(Failure::RuntimeError);
     }
-    let request = request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
-    receive(outbound.send(request, RequestOptions::default()), limit, outbound.grants().network.memory()).await
+    let memory = outbound.grants().network.memory();
+    let (parts, body) = request.into_parts();
+    let body = memory.keep(body).map_err(|NoRoom| Failure::RuntimeError)?;
+    let request =
+        Request::from_parts(parts, body).map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
+    receive(outbound.send(request, RequestOptions::default()), limit, memory).await
 }
 
 /// A URI of `http` or `https` with a host and without a user; or a path, at the own application.

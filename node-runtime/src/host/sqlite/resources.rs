@@ -11,6 +11,7 @@ use wasmtime::{
 };
 
 use super::{Error, Opened, QueryResult, RowResult, RuntimeContext, Value};
+use crate::host::rows;
 
 /// The interface of Spin 2.
 pub(super) const SPIN_2: &str = "fermyon:spin/sqlite@2.0.0";
@@ -110,6 +111,10 @@ fn link_concurrent(interface: &mut LinkerInstance<'_, RuntimeContext>) -> wasmti
     )
 }
 
+fn size_of_all(values: &[Value]) -> usize {
+    values.iter().map(Value::size).sum()
+}
+
 fn opened(accessor: &Accessor<RuntimeContext>, connection: &Resource<Connection>) -> Result<Opened, Error> {
     accessor.with(|mut access| access.data_mut().database(connection.rep()))
 }
@@ -122,6 +127,9 @@ fn execute<'a>(
 ) -> Concurrent<'a, Result<Streamed, Error>> {
     let opened = opened(accessor, connection);
     Box::pin(async move {
+        let asked = statement.len() + size_of_all(&parameters);
+        let hold = |size: usize| accessor.with(|mut access| access.data_mut().hold(&[&size]));
+        let _held = hold(asked)?;
         let result = match opened {
             Ok(opened) => opened.execute(statement, parameters).await,
             Err(error) => Err(error),
@@ -130,8 +138,12 @@ fn execute<'a>(
             Ok(result) => result,
             Err(error) => return Ok((Err(error),)),
         };
+        let held = match hold(rows.iter().map(|row| size_of_all(&row.values)).sum()) {
+            Ok(held) => held,
+            Err(error) => return Ok((Err(Error::Io(error.to_string())),)),
+        };
         accessor.with(|mut access| {
-            let rows = StreamReader::new(&mut access, rows)?;
+            let rows = rows::give_all(&mut access, rows, held)?;
             let end = FutureReader::new(&mut access, std::future::ready(Ok::<_, wasmtime::Error>(Ok(()))))?;
             Ok((Ok((columns, rows, end)),))
         })

@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::host::databases::check_length;
+
 /// A parsed address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
@@ -20,6 +22,7 @@ pub(super) const MOST_TEXT: usize = 65_535;
 impl Address {
     /// Reads an address. Options other than `client_id` say how a client behaves that stays for long; they mean nothing here.
     pub(super) fn parse(address: &str) -> Option<Self> {
+        check_length(address).ok()?;
         let url = Url::parse(address).ok()?;
         let (tls, port) = match url.scheme() {
             "mqtt" | "tcp" => (false, 1883),

@@ -65,6 +65,7 @@ impl v2::HostConnection for RuntimeContext {
         quality: v2::Qos,
     ) -> Asked<(), v2::Error> {
         let connection = self.opened(&handle)?;
+        let _held = self.hold(&[&topic, &payload])?;
         Ok(connection.publish(topic, payload, quality.into()).await.map_err(v2::Error::from))
     }
 
@@ -105,6 +106,7 @@ impl<T> v3::HostConnectionWithStore<T> for HasSelf<RuntimeContext> {
         quality: v3::Qos,
     ) -> Asked<(), v3::Error> {
         let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
+        let _held = guest.with(|mut guest| guest.get().hold(&[&topic, &payload]))?;
         Ok(connection.publish(topic, payload, quality.into()).await.map_err(v3::Error::from))
     }
 }

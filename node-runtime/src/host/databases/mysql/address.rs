@@ -7,6 +7,8 @@
 use mysql_async::{Opts, OptsBuilder, UrlError};
 use url::Url;
 
+use crate::host::databases::check_length;
+
 /// A parsed address.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
@@ -38,6 +40,7 @@ impl Address {
     /// # Errors
     /// What is wrong with it, without its values.
     pub(super) fn parse(address: &str) -> Result<Self, String> {
+        check_length(address)?;
         let mut url = Url::parse(address).map_err(|error| error.to_string())?;
         if url.scheme() != "mysql" {
             return Err("it does not begin with mysql://".to_owned());

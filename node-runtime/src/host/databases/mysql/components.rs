@@ -14,8 +14,8 @@ use crate::host::{
             spin::mysql::mysql as v3,
         },
         rdbms::{self, into_all},
-        rows,
     },
+    rows,
 };
 
 type Asked<T, E> = wasmtime::Result<Result<T, E>>;
@@ -37,6 +37,7 @@ impl v2::HostConnection for RuntimeContext {
         statement: String,
         parameters: Vec<rdbms::Parameter>,
     ) -> Asked<rdbms::RowSet, rdbms::Failure> {
+        let _held = self.hold(&[&statement, &parameters])?;
         Ok(self.opened(&handle)?.query(&statement, parameters).await)
     }
 
@@ -46,6 +47,7 @@ impl v2::HostConnection for RuntimeContext {
         statement: String,
         parameters: Vec<rdbms::Parameter>,
     ) -> Asked<(), rdbms::Failure> {
+        let _held = self.hold(&[&statement, &parameters])?;
         Ok(self.opened(&handle)?.execute(&statement, parameters).await)
     }
 
@@ -83,7 +85,9 @@ impl v1::Host for RuntimeContext {
         statement: String,
         parameters: Vec<v1::ParameterValue>,
     ) -> Asked<v1::RowSet, v1::MysqlError> {
-        let rows = self.asker().query_mysql(&address, &statement, into_all(parameters)).await;
+        let parameters: Vec<rdbms::Parameter> = into_all(parameters);
+        let _held = self.hold(&[&address, &statement, &parameters])?;
+        let rows = self.asker().query_mysql(&address, &statement, parameters).await;
         Ok(rows.map(v1::RowSet::from).map_err(v1::MysqlError::from))
     }
 
@@ -93,7 +97,9 @@ impl v1::Host for RuntimeContext {
         statement: String,
         parameters: Vec<v1::ParameterValue>,
     ) -> Asked<(), v1::MysqlError> {
-        let done = self.asker().execute_mysql(&address, &statement, into_all(parameters)).await;
+        let parameters: Vec<rdbms::Parameter> = into_all(parameters);
+        let _held = self.hold(&[&address, &statement, &parameters])?;
+        let done = self.asker().execute_mysql(&address, &statement, parameters).await;
         Ok(done.map_err(v1::MysqlError::from))
     }
 }
@@ -125,7 +131,9 @@ impl<T> v3::HostConnectionWithStore<T> for HasSelf<RuntimeContext> {
         parameters: Vec<v3::ParameterValue>,
     ) -> Asked<Streamed, v3::Error> {
         let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
-        let (columns, rows) = match connection.start(statement, into_all(parameters)).await {
+        let parameters: Vec<rdbms::Parameter> = into_all(parameters);
+        let _held = guest.with(|mut guest| guest.get().hold(&[&statement, &parameters]))?;
+        let (columns, rows) = match connection.start(statement, parameters).await {
             Ok(started) => started,
             Err(failure) => return Ok(Err(failure.into())),
         };
@@ -141,6 +149,8 @@ impl<T> v3::HostConnectionWithStore<T> for HasSelf<RuntimeContext> {
         parameters: Vec<v3::ParameterValue>,
     ) -> Asked<(), v3::Error> {
         let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
-        Ok(connection.execute(&statement, into_all(parameters)).await.map_err(v3::Error::from))
+        let parameters: Vec<rdbms::Parameter> = into_all(parameters);
+        let _held = guest.with(|mut guest| guest.get().hold(&[&statement, &parameters]))?;
+        Ok(connection.execute(&statement, parameters).await.map_err(v3::Error::from))
     }
 }

@@ -11,6 +11,8 @@ use tokio_postgres::{
     config::{Host, SslMode},
 };
 
+use crate::host::databases::check_length;
+
 /// A parsed address.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
@@ -32,6 +34,7 @@ impl Address {
     /// # Errors
     /// What is wrong with it, without any of it.
     pub(super) fn parse(address: &str) -> Result<Self, String> {
+        check_length(address)?;
         let mut config = parse_config(address)?;
         if !config.get_hostaddrs().is_empty() {
             return Err("`hostaddr` is not supported: write the address as `host`".to_owned());

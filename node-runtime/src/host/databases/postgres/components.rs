@@ -9,7 +9,7 @@ use wasmtime::component::{Accessor, FutureReader, HasSelf, Resource, StreamReade
 use wasmtime_wasi::WasiView;
 
 use super::{Column, Failure, Parameter, PostgresConnection, Row, RowSet, Rows, Trust, v4};
-use crate::host::{RuntimeContext, databases::rows};
+use crate::host::{RuntimeContext, rows};
 
 /// A connection that a guest prepares.
 #[expect(unreachable_pub, reason = "the generated code exports it")]
@@ -17,7 +17,19 @@ use crate::host::{RuntimeContext, databases::rows};
 pub struct PostgresBuilder {
     address: String,
     trust: Trust,
+    /// The size of the certificates that were given to it.
+    certificates: usize,
 }
+
+impl PostgresBuilder {
+    /// How much memory it takes.
+    pub(in crate::host::databases) fn size(&self) -> usize {
+        self.address.len().saturating_add(self.certificates)
+    }
+}
+
+/// How long the certificates of authorities may be together, in bytes: several times as long as those of all that browsers know.
+const CERTIFICATES: usize = 1 << 20;
 
 pub(super) type Asked<T, E = Failure> = wasmtime::Result<Result<T, E>>;
 type Guest<T> = Accessor<T, HasSelf<RuntimeContext>>;
@@ -51,6 +63,7 @@ impl v4::HostConnection for RuntimeContext {
         statement: String,
         parameters: Vec<Parameter>,
     ) -> Asked<RowSet> {
+        let _held = self.hold(&[&statement, &parameters])?;
         Ok(self.opened(&handle)?.query(&statement, &parameters).await)
     }
 
@@ -60,6 +73,7 @@ impl v4::HostConnection for RuntimeContext {
         statement: String,
         parameters: Vec<Parameter>,
     ) -> Asked<u64> {
+        let _held = self.hold(&[&statement, &parameters])?;
         Ok(self.opened(&handle)?.execute(&statement, &parameters).await)
     }
 
@@ -70,7 +84,7 @@ impl v4::HostConnection for RuntimeContext {
 
 impl v4::HostConnectionBuilder for RuntimeContext {
     async fn new(&mut self, address: String) -> wasmtime::Result<Resource<PostgresBuilder>> {
-        self.give(PostgresBuilder { address, trust: Trust::Component })
+        self.give(PostgresBuilder { address, trust: Trust::Component, certificates: 0 })
     }
 
     async fn set_ca_root(&mut self, handle: Resource<PostgresBuilder>, certificate: String) -> Asked<()> {
@@ -78,12 +92,13 @@ impl v4::HostConnectionBuilder for RuntimeContext {
             Ok(config) => Trust::Own(Arc::new(config)),
             Err(problem) => return Ok(Err(Failure::Other(format!("the certificate cannot be used: {problem}")))),
         };
-        WasiView::ctx(self).table.get_mut(&handle)?.trust = trust;
+        let builder = WasiView::ctx(self).table.get_mut(&handle)?;
+        (builder.trust, builder.certificates) = (trust, certificate.len());
         Ok(Ok(()))
     }
 
     async fn build(&mut self, handle: Resource<PostgresBuilder>) -> Asked<Resource<PostgresConnection>> {
-        let PostgresBuilder { address, trust } = self.opened(&handle)?;
+        let PostgresBuilder { address, trust, .. } = self.opened(&handle)?;
         self.open_postgres(&address, &trust).await
     }
 
@@ -94,6 +109,9 @@ impl v4::HostConnectionBuilder for RuntimeContext {
 
 /// A configuration that trusts the authorities in `pem`, and nobody else.
 fn trusting(pem: &str) -> Result<ClientConfig, String> {
+    if pem.len() > CERTIFICATES {
+        return Err(format!("it has more than {CERTIFICATES} bytes"));
+    }
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
@@ -116,7 +134,7 @@ async fn open_concurrently<T>(guest: &Guest<T>, address: &str, trust: &Trust) ->
 
 impl<T> v4::HostConnectionBuilderWithStore<T> for HasSelf<RuntimeContext> {
     async fn build_async(guest: &Guest<T>, handle: Resource<PostgresBuilder>) -> Asked<Resource<PostgresConnection>> {
-        let PostgresBuilder { address, trust } = guest.with(|mut guest| guest.get().opened(&handle))?;
+        let PostgresBuilder { address, trust, .. } = guest.with(|mut guest| guest.get().opened(&handle))?;
         open_concurrently(guest, &address, &trust).await
     }
 }
@@ -133,6 +151,7 @@ impl<T> v4::HostConnectionWithStore<T> for HasSelf<RuntimeContext> {
         parameters: Vec<Parameter>,
     ) -> Asked<Streamed> {
         let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
+        let _held = guest.with(|mut guest| guest.get().hold(&[&statement, &parameters]))?;
         let (columns, rows) = match connection.start(&statement, &parameters).await {
             Ok(started) => started,
             Err(failure) => return Ok(Err(failure)),
@@ -152,6 +171,7 @@ impl<T> v4::HostConnectionWithStore<T> for HasSelf<RuntimeContext> {
         parameters: Vec<Parameter>,
     ) -> Asked<u64> {
         let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
+        let _held = guest.with(|mut guest| guest.get().hold(&[&statement, &parameters]))?;
         Ok(connection.execute(&statement, &parameters).await)
     }
 }

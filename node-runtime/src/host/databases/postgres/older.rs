@@ -199,7 +199,9 @@ macro_rules! with_connections {
                 statement: String,
                 parameters: Vec<$parameter>,
             ) -> Asked<$rows, $error> {
-                let rows = self.opened(&handle)?.query(&statement, &into_all(parameters)).await;
+                let parameters: Vec<Parameter> = into_all(parameters);
+                let _held = self.hold(&[&statement, &parameters])?;
+                let rows = self.opened(&handle)?.query(&statement, &parameters).await;
                 Ok(rows.map(<$rows>::from).map_err(<$error>::from))
             }
 
@@ -209,7 +211,9 @@ macro_rules! with_connections {
                 statement: String,
                 parameters: Vec<$parameter>,
             ) -> Asked<u64, $error> {
-                let changed = self.opened(&handle)?.execute(&statement, &into_all(parameters)).await;
+                let parameters: Vec<Parameter> = into_all(parameters);
+                let _held = self.hold(&[&statement, &parameters])?;
+                let changed = self.opened(&handle)?.execute(&statement, &parameters).await;
                 Ok(changed.map_err(<$error>::from))
             }
 
@@ -258,7 +262,9 @@ impl v1::Host for RuntimeContext {
         statement: String,
         parameters: Vec<v1::ParameterValue>,
     ) -> Asked<v1::RowSet, v1::PgError> {
-        let rows = self.asker().query_postgres(&address, &statement, into_all(parameters)).await;
+        let parameters: Vec<rdbms::Parameter> = into_all(parameters);
+        let _held = self.hold(&[&address, &statement, &parameters])?;
+        let rows = self.asker().query_postgres(&address, &statement, parameters).await;
         Ok(rows.map(v1::RowSet::from).map_err(v1::PgError::from))
     }
 
@@ -268,7 +274,9 @@ impl v1::Host for RuntimeContext {
         statement: String,
         parameters: Vec<v1::ParameterValue>,
     ) -> Asked<u64, v1::PgError> {
-        let changed = self.asker().execute_postgres(&address, &statement, into_all(parameters)).await;
+        let parameters: Vec<rdbms::Parameter> = into_all(parameters);
+        let _held = self.hold(&[&address, &statement, &parameters])?;
+        let changed = self.asker().execute_postgres(&address, &statement, parameters).await;
         Ok(changed.map_err(v1::PgError::from))
     }
 }

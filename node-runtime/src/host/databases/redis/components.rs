@@ -108,6 +108,7 @@ macro_rules! v2_functions {
                 $($argument: $type),*
             ) -> Asked<$result, v2::Error> {
                 let connection = self.opened(&handle)?;
+                let _held = self.hold(&[$(&$argument),*])?;
                 Ok(connection.$name($($argument),*).await.map_err(v2::Error::from))
             })*
 
@@ -118,7 +119,9 @@ macro_rules! v2_functions {
                 arguments: Vec<v2::RedisParameter>,
             ) -> Asked<Vec<v2::RedisResult>, v2::Error> {
                 let connection = self.opened(&handle)?;
-                let replies = connection.execute(&command, into_all(arguments)).await;
+                let arguments: Vec<Argument> = into_all(arguments);
+                let _held = self.hold(&[&command, &arguments])?;
+                let replies = connection.execute(&command, arguments).await;
                 Ok(replies.map(into_all).map_err(v2::Error::from))
             }
 
@@ -158,6 +161,7 @@ macro_rules! v3_functions {
                 $($argument: $type),*
             ) -> Asked<$result, v3::Error> {
                 let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
+                let _held = guest.with(|mut guest| guest.get().hold(&[$(&$argument),*]))?;
                 Ok(connection.$name($($argument),*).await.map_err(v3::Error::from))
             })*
 
@@ -168,7 +172,9 @@ macro_rules! v3_functions {
                 arguments: Vec<v3::RedisParameter>,
             ) -> Asked<Vec<v3::RedisResult>, v3::Error> {
                 let connection = guest.with(|mut guest| guest.get().opened(&handle))?;
-                let replies = connection.execute(&command, into_all(arguments)).await;
+                let arguments: Vec<Argument> = into_all(arguments);
+                let _held = guest.with(|mut guest| guest.get().hold(&[&command, &arguments]))?;
+                let replies = connection.execute(&command, arguments).await;
                 Ok(replies.map(into_all).map_err(v3::Error::from))
             }
         }
@@ -183,6 +189,7 @@ macro_rules! v1_functions {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         impl v1::Host for RuntimeContext {
             $(async fn $name(&mut self, address: String, $($argument: $type),*) -> Asked<$result, v1::Error> {
+                let _held = self.hold(&[&address, $(&$argument),*])?;
                 let asker = self.asker();
                 let asked = async {
                     let connection = RedisConnection::open(&asker, &address).await?;
@@ -198,10 +205,12 @@ macro_rules! v1_functions {
                 command: String,
                 arguments: Vec<v1::RedisParameter>,
             ) -> Asked<Vec<v1::RedisResult>, v1::Error> {
+                let arguments: Vec<Argument> = into_all(arguments);
+                let _held = self.hold(&[&address, &command, &arguments])?;
                 let asker = self.asker();
                 let asked = async {
                     let connection = RedisConnection::open(&asker, &address).await?;
-                    connection.execute(&command, into_all(arguments)).await
+                    connection.execute(&command, arguments).await
                 };
                 Ok(asked.await.map(into_all).map_err(v1::Error::from))
             }

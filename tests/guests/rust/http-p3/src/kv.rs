@@ -1,4 +1,5 @@
-//! `/kv/KEY`, and `/kv/` for all keys: the store `default`, or `?store=LABEL`, of `spin:key-value@3.0.0`.
+//! `/kv/KEY`, and `/kv/` for all keys: the store `default`, or `?store=LABEL`, of `spin:key-value@3.0.0`. `PUT` with `?times=N` sets
+//! the value N times at once.
 
 use crate::{Query, text};
 use bytes::Bytes;
@@ -8,13 +9,13 @@ use spin_sdk::key_value::{Error, Store};
 
 pub async fn handle(request: Request, key: &str, query: &Query<'_>) -> Result<Response<BoxBody>> {
     let label = query.get("store").unwrap_or("default").to_owned();
-    match answer(request, key, &label).await {
+    match answer(request, key, &label, query.number("times", 1)).await {
         Ok(response) => Ok(response),
         Err(error) => text(502, &format!("{error}\n")),
     }
 }
 
-async fn answer(request: Request, key: &str, label: &str) -> Result<Response<BoxBody>, Error> {
+async fn answer(request: Request, key: &str, label: &str, times: u64) -> Result<Response<BoxBody>, Error> {
     let store = Store::open(label).await?;
     let other = |error: &dyn std::fmt::Debug| Error::Other(format!("{error:?}"));
     match *request.method() {
@@ -29,7 +30,7 @@ async fn answer(request: Request, key: &str, label: &str) -> Result<Response<Box
         }),
         Method::PUT => {
             let value = request.into_body().bytes().await.map_err(|error| other(&error))?;
-            store.set(key, &value).await?;
+            futures::future::try_join_all((0..times).map(|_| store.set(key, &value))).await?;
             text(201, "set\n").map_err(|error| other(&error))
         }
         Method::DELETE => {

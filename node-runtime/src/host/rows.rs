@@ -1,27 +1,30 @@
-//! Rows as a stream, for the interfaces of WASI 0.3.
+//! Rows and the like as a stream, for the interfaces of WASI 0.3.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use futures::Stream;
+use futures::{Stream, stream};
 use tokio::sync::oneshot;
 use wasmtime::{
     AsContextMut, StoreContextMut,
     component::{Destination, FutureReader, Lift, Lower, StreamProducer, StreamReader, StreamResult, VecBuffer},
 };
 
+use crate::host::limits::Held;
+
 /// How many rows are given at once, if they are there.
 const BATCH: usize = 8;
 
 /// Rows as they come from a server.
-pub(super) type Source<R, F> = Pin<Box<dyn Stream<Item = Result<R, F>> + Send>>;
+pub(in crate::host) type Source<R, F> = Pin<Box<dyn Stream<Item = Result<R, F>> + Send>>;
 /// What a guest is given: the rows, and how they end.
-pub(super) type Given<R, F> = (StreamReader<R>, FutureReader<Result<(), F>>);
+pub(in crate::host) type Given<R, F> = (StreamReader<R>, FutureReader<Result<(), F>>);
 
 /// Gives `rows` to a guest. A guest that drops the stream drops them.
-pub(super) fn give<R, F>(mut store: impl AsContextMut, rows: Source<R, F>) -> wasmtime::Result<Given<R, F>>
+pub(in crate::host) fn give<R, F>(mut store: impl AsContextMut, rows: Source<R, F>) -> wasmtime::Result<Given<R, F>>
 where
     R: Lower + Lift + Send + Sync + Unpin + 'static,
     F: Lower + Lift + Send + Sync + 'static,
@@ -32,6 +35,23 @@ where
     // Nobody tells how it ends when the guest does not want the rest.
     let end = async move { Ok::<_, wasmtime::Error>(end.await.unwrap_or(Ok(()))) };
     Ok((stream, FutureReader::new(&mut store, end)?))
+}
+
+/// Gives a guest what is all here: `held` is let go with the last of it.
+pub(in crate::host) fn give_all<R>(
+    store: impl AsContextMut,
+    all: Vec<R>,
+    held: Held,
+) -> wasmtime::Result<StreamReader<R>>
+where
+    R: Lower + Lift + Send + Sync + Unpin + 'static,
+{
+    let one_by_one = stream::unfold((all.into_iter(), held), |(mut rest, held)| async {
+        let row = rest.next()?;
+        Some((Ok::<R, Infallible>(row), (rest, held)))
+    });
+    let (ended, _nobody) = oneshot::channel();
+    StreamReader::new(store, Producer { rows: Box::pin(one_by_one), ended: Some(ended) })
 }
 
 struct Producer<R, F> {
@@ -63,7 +83,9 @@ where
         mut destination: Destination<'a, R, VecBuffer<R>>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        if destination.remaining(store) == Some(0) {
+        // No more than the guest has asked for: what it leaves would stay here, once for every stream that it has.
+        let wanted = destination.remaining(store).map_or(BATCH, |wanted| wanted.min(BATCH));
+        if wanted == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         if self.ended.is_none() {
@@ -85,7 +107,7 @@ where
                 Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
                 Poll::Pending => return Poll::Pending,
             }
-            if batch.len() >= BATCH {
+            if batch.len() >= wanted {
                 break StreamResult::Completed;
             }
         };
