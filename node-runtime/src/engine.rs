@@ -23,6 +23,7 @@ mod guest;
 mod meter;
 mod outline;
 mod ticker;
+mod turns;
 
 use std::{collections::BTreeSet, fmt, io, sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ pub use context::{ExecutionContext, Guest, Mount};
 pub(crate) use drafts::Draft;
 #[cfg(test)]
 pub(crate) use drafts::number as number_drafts;
-pub(crate) use meter::{CpuExceeded, is_overdue};
+pub(crate) use meter::{CpuExceeded, go_on, has_computed_for_long, is_overdue};
 pub(crate) use outline::Outline;
 pub(crate) use ticker::Running;
 

@@ -51,7 +51,7 @@ pub(crate) use variables::{Absent, BUILD_WITHIN, Template, TemplateError, Values
 
 use crate::{
     application::Caller,
-    engine::{CpuExceeded, Engine, Running, is_overdue},
+    engine::{CpuExceeded, Engine, Running, go_on, has_computed_for_long, is_overdue},
 };
 
 /// What a store holds: the life of one request.
@@ -70,7 +70,7 @@ pub struct RuntimeContext {
     limits: InstanceLimits,
     layout: guest_memory::Layout,
     deadline: Instant,
-    _running: Running,
+    running: Running,
 }
 
 impl std::fmt::Debug for RuntimeContext {
@@ -109,7 +109,7 @@ impl RuntimeContext {
             limits,
             layout: guest_memory::Layout::Canonical,
             deadline,
-            _running: engine.running(),
+            running: engine.running(),
         };
         let mut store = Store::new(engine.wasmtime(), context);
         store.limiter(|context| &mut context.limits);
@@ -131,9 +131,24 @@ impl RuntimeContext {
             limits::files::check(wasi.ctx().table, concurrent, &mut limits.files)?;
             let size = limits::resources::size(wasi.ctx().table, databases::size_of_resource)?;
             limits.resources.becomes(size)?;
-            Ok(UpdateDeadline::Yield(1))
+            Ok(store.data().pause())
         });
         store
+    }
+
+    /// How the guest, which computes, lets others go first. After more than a moment it waits for its turn.
+    fn pause(&self) -> UpdateDeadline {
+        if !has_computed_for_long(self.running.clock()) {
+            return UpdateDeadline::Yield(1);
+        }
+        let (turns, app) = (self.running.turns().clone(), self.limits.files.app());
+        let turn = async move {
+            let turn = turns.next(app).await;
+            // What is ready by now goes first, also what has just come from the network.
+            tokio::task::yield_now().await;
+            go_on(turn);
+        };
+        UpdateDeadline::YieldCustom(1, Box::pin(turn))
     }
 
     /// How the guest, a core module, reads what its imports return.

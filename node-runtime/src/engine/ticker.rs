@@ -3,6 +3,7 @@
 //! Promise: one thread per engine, which sleeps without waking as long as no guest runs.
 
 use std::{
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -13,22 +14,37 @@ use std::{
 
 use wasmtime::EngineWeak;
 
+use super::turns::Turns;
+
 /// The thread that advances the epoch while guests run.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
 }
 
-#[derive(Default)]
 struct Shared {
     running: AtomicUsize,
     stopped: AtomicBool,
     clock: Clock,
+    turns: Turns,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        // As many as the runtime has threads.
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            running: AtomicUsize::default(),
+            stopped: AtomicBool::default(),
+            clock: Clock::default(),
+            turns: Turns::new(processors),
+        }
+    }
 }
 
 /// How many ticks there have been. Clones are the same clock.
 #[derive(Clone, Default)]
-pub(super) struct Clock(Arc<AtomicU64>);
+pub(crate) struct Clock(Arc<AtomicU64>);
 
 impl Clock {
     pub(super) fn ticks(&self) -> u64 {
@@ -73,6 +89,18 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.thread.unpark();
+    }
+}
+
+impl Running {
+    /// The clock by which it computes.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// The turns that it takes with others that compute.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.shared.turns
     }
 }
 

@@ -57,6 +57,11 @@ impl FileShare {
         Self { usage: Arc::clone(usage), most, counted: 0 }
     }
 
+    /// A number that the app has, and no other that runs.
+    pub(crate) fn app(&self) -> usize {
+        Arc::as_ptr(&self.usage).addr()
+    }
+
     /// The share of a new instance.
     pub(super) fn fresh(&self) -> Self {
         Self::new(&self.usage, self.most)
