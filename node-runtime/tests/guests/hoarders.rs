@@ -166,7 +166,8 @@ const HOARDS: &str = r#"
 fn component(wit: &[&str], world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let packages: Vec<_> = wit.iter().map(|text| resolve.push_str("host.wit", text).unwrap()).collect();
-    let world = resolve.select_world(&packages[packages.len() - 1..], Some(world)).unwrap();
+    let last = packages.last().unwrap();
+    let world = resolve.select_world(std::slice::from_ref(last), Some(world)).unwrap();
     let (imports, rest) = module.split_once("    (data").unwrap();
     let mut wasm = text(&format!("(module {imports} {COMMON} (data {rest})"));
     embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8).unwrap();
