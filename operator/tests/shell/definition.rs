@@ -112,6 +112,8 @@ async fn an_app_that_waits_for_somebodys_finalizer_is_served_and_keeps_its_port_
     installation.at_rest().await;
     let slices = api.all_about("endpointslices", "cart");
     api.edit(&format!("{APPS}/cart"), |app| app["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+    // Each kind has a watch of its own: this one is heard of first.
+    rounds(api, 2).await;
     api.delete(&format!("{SERVICES}/cart"));
     rounds(api, 2).await;
     assert_eq!(api.all_about("endpointslices", "cart"), slices);
