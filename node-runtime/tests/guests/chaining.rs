@@ -31,6 +31,29 @@ async fn a_private_component_is_called_by_its_name_whatever_kind_of_guest_it_is(
 }
 
 #[tokio::test]
+async fn a_component_of_wasi_0_3_calls_others_and_its_own_application() {
+    let allowed = ["http://*.spin.internal", "http://self"];
+    let served = allowed
+        .iter()
+        .fold(App::of(&guest("http-p3")), |app, host| app.allow(host))
+        .private("p3", &guest("http-p3"), Executor::Spin)
+        .private("http", &guest("http-rust"), Executor::Spin)
+        .serve()
+        .await;
+    let fetch = |url: &str| format!("/fetch?url={}", url.replace('?', "%3F").replace('&', "%26"));
+    for (url, said) in [
+        ("http://p3.spin.internal/", "Hello from WASI 0.3\n"),
+        ("http://http.spin.internal/", "Hello from Rust\n"),
+        ("http://http.spin.internal/stream?chunks=2&ms=1", "chunk 0\nchunk 1\n"),
+        ("http://self.alt/", "Hello from WASI 0.3\n"),
+        ("http://self.alt/stream?chunks=2&ms=1", "chunk 0\nchunk 1\n"),
+    ] {
+        let reply = served.get(&fetch(url)).await;
+        assert_eq!((reply.status, reply.text()), (200, said), "{url}");
+    }
+}
+
+#[tokio::test]
 async fn a_component_that_is_called_sees_itself_and_no_host_or_client() {
     let served = caller().private("other", &guest("http-rust"), Executor::Spin).serve().await;
     let request = Request::post(to("other", "/headers?a=b")).header("x-mine", "one").header("spin-path-info", "forged");

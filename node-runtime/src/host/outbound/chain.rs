@@ -1,7 +1,7 @@
 //! Requests that stay in the process: to a component of the own application (`http://<component-id>.spin.internal`), or to
 //! the application itself.
 //!
-//! The guest that is called runs in the future that waits for its response, then beside whoever reads the body. It ends when
+//! The guest that is called runs beside the one that waits for its response, then beside whoever reads the body. It ends when
 //! its caller does.
 
 use std::pin::pin;
@@ -13,6 +13,7 @@ use http::{
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, channel};
+use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::{
@@ -70,7 +71,8 @@ pub(super) async fn call(
     }
     let application = grants.application.get().ok_or(Error::DestinationUnavailable)?;
     let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let response = async {
+    // In a task of its own: wasmtime lets no guest of WASI 0.3 run inside a call of another.
+    let response = spawn(async move {
         match destination {
             Destination::Component(id) if application.has_component(&id) => {
                 Ok(application.call_component(&id, request, caller).await)
@@ -81,8 +83,8 @@ pub(super) async fn call(
                 Ok(application.call_self(request, caller).await)
             }
         }
-    };
-    let response = tokio::time::timeout(first_byte, Box::pin(response)).await;
+    });
+    let response = tokio::time::timeout(first_byte, response).await;
     Ok(beside_its_reader(response.map_err(|_| Error::ConnectionReadTimeout)??, options))
 }
 
@@ -123,7 +125,7 @@ fn beside_its_reader(response: Response<ResponseBody>, options: RequestOptions) 
     };
     let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
     let body = ResponseStream::new(receiver, between_bytes, std::convert::identity).boxed_unsync();
-    (Response::from_parts(parts, body), Box::new(write))
+    (Response::from_parts(parts, body), Box::new(spawn(write)))
 }
 
 /// The guest that was called did not end its body.
