@@ -1,16 +1,16 @@
 //! [`Metrics`]: everything that a runtime measures, declared once.
 //!
 //! Handles of one app are resolved when it is loaded ([`Metrics::of_app`]), never per request. Gauges that mirror
-//! state are computed at scrape ([`Mirror`]).
+//! state are computed at scrape ([`observe`]).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use control::AppKey;
+use daemon::metrics::{level, mirror};
 use http::StatusCode;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::{Collector, Desc},
-    proto::MetricFamily,
+    core::Collector,
 };
 
 use crate::executor::RequestError;
@@ -235,61 +235,37 @@ pub struct Counts {
     pub instances: u64,
 }
 
-/// Gauges that mirror state, computed when they are scraped.
-pub struct Mirror {
-    apps: IntGaugeVec,
-    revisions: IntGaugeVec,
-    instances: IntGauge,
-    count: Arc<dyn Fn() -> Counts + Send + Sync>,
-}
-
-impl Mirror {
-    /// Registers the gauges; `count` is asked at every scrape.
-    ///
-    /// # Errors
-    /// When `registry` has metrics of these names already.
-    pub fn register(
-        registry: &Registry,
-        count: impl Fn() -> Counts + Send + Sync + 'static,
-    ) -> Result<(), prometheus::Error> {
-        let apps = Opts::new("spindle_apps", "Apps of this runtime, by state: assigned or serving");
-        let revisions = Opts::new("spindle_revisions", "Revisions of this runtime, by state");
-        registry.register(Box::new(Self {
-            apps: IntGaugeVec::new(apps, &["state"])?,
-            revisions: IntGaugeVec::new(revisions, &["state"])?,
-            instances: IntGauge::new("spindle_instances", "Guests that run now")?,
-            count: Arc::new(count),
-        }))
-    }
-}
-
-impl Collector for Mirror {
-    fn desc(&self) -> Vec<&Desc> {
-        [self.apps.desc(), self.revisions.desc(), self.instances.desc()].concat()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let counts = (self.count)();
-        let set = |gauge: &IntGaugeVec, state: &str, value: usize| {
-            gauge.with_label_values(&[state]).set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
-        set(&self.apps, "assigned", counts.apps);
-        set(&self.apps, "serving", counts.serving);
-        set(&self.revisions, "ready", counts.ready);
-        set(&self.revisions, "fetching", counts.fetching);
-        set(&self.revisions, "preparing", counts.preparing);
-        set(&self.revisions, "checking", counts.checking);
-        set(&self.revisions, "failed", counts.failed);
-        set(&self.revisions, "draining", counts.draining);
-        self.instances.set(i64::try_from(counts.instances).unwrap_or(i64::MAX));
-        [self.apps.collect(), self.revisions.collect(), self.instances.collect()].concat()
-    }
-}
-
-impl fmt::Debug for Mirror {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mirror").finish_non_exhaustive()
-    }
+/// Registers gauges that mirror state; `count` is asked at every scrape.
+///
+/// # Errors
+/// When `registry` has metrics of these names already.
+pub fn observe(
+    registry: &Registry,
+    count: impl Fn() -> Counts + Send + Sync + 'static,
+) -> Result<(), prometheus::Error> {
+    let states = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["state"]);
+    let apps = states("spindle_apps", "Apps of this runtime, by state: assigned or serving")?;
+    let revisions = states("spindle_revisions", "Revisions of this runtime, by state")?;
+    let instances = IntGauge::new("spindle_instances", "Guests that run now")?;
+    let gauges: Vec<Box<dyn Collector>> =
+        vec![Box::new(apps.clone()), Box::new(revisions.clone()), Box::new(instances.clone())];
+    mirror(registry, gauges, move || {
+        let counts = count();
+        for (state, value) in [("assigned", counts.apps), ("serving", counts.serving)] {
+            apps.with_label_values(&[state]).set(level(value));
+        }
+        for (state, value) in [
+            ("ready", counts.ready),
+            ("fetching", counts.fetching),
+            ("preparing", counts.preparing),
+            ("checking", counts.checking),
+            ("failed", counts.failed),
+            ("draining", counts.draining),
+        ] {
+            revisions.with_label_values(&[state]).set(level(value));
+        }
+        instances.set(i64::try_from(counts.instances).unwrap_or(i64::MAX));
+    })
 }
 
 #[cfg(test)]
@@ -314,22 +290,7 @@ mod tests {
     #[test]
     fn mirrored_gauges_are_what_is_true_at_the_scrape() {
         let registry = Registry::new();
-        Mirror::register(&registry, || Counts { ready: 3, ..Counts::default() }).unwrap();
+        observe(&registry, || Counts { ready: 3, ..Counts::default() }).unwrap();
         assert!(text(&registry).contains("spindle_revisions{state=\"ready\"} 3"));
-    }
-
-    #[test]
-    fn every_metric_is_in_the_reference() {
-        let reference = include_str!("../../docs/reference/metrics.md");
-        let is_name = |text: &&str| {
-            text.strip_prefix("spindle_").is_some_and(|rest| {
-                !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-            })
-        };
-        let names: Vec<&str> = include_str!("metrics.rs").split('"').filter(is_name).collect();
-        assert!(names.len() > 9, "{names:?}");
-        for name in names {
-            assert!(reference.contains(&format!("`{name}`")), "{name} is not in docs/reference/metrics.md");
-        }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     disk::{Disk, DiskError},
     engine::{Engine, EngineError},
     loader::Loader,
-    metrics::{Metrics, Mirror},
+    metrics::{self, Metrics},
     trigger::{Farewell, Trigger},
 };
 
@@ -180,7 +180,7 @@ impl fmt::Debug for Runtime {
 
 fn mirror(registry: &Registry, board: &Arc<Board>, engine: Engine) -> Result<(), prometheus::Error> {
     let board = Arc::clone(board);
-    Mirror::register(registry, move || {
+    metrics::observe(registry, move || {
         let mut counts = board.counts();
         counts.instances = engine.live_instances();
         counts

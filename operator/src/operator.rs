@@ -139,7 +139,7 @@ impl Operator {
 
     fn admin(&self, registry: &Registry) -> prometheus::Result<Admin> {
         let (ready, levels, state) = (self.clone(), Arc::clone(&self.controller), self.clone());
-        Metrics::observe_state(registry, Arc::new(move || levels_of(&levels)))?;
+        Metrics::observe_state(registry, move || levels_of(&levels))?;
         Ok(Admin::new(registry.clone()).ready_when(move || readiness(&ready)).with_state(move || describe(&state)))
     }
 }

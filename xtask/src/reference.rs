@@ -164,3 +164,25 @@ fn row(rule: &Rule) -> String {
     let names = if rule.names.is_empty() { String::new() } else { format!(" named {}", rule.names.join(", ")) };
     format!("| {}{names} | {} | {} |\n", resources.join(", "), rule.verbs.join(", "), rule.why)
 }
+
+#[cfg(test)]
+mod tests {
+    /// `docs/reference/metrics.md` is written by hand.
+    #[test]
+    fn every_metric_is_in_the_reference() {
+        let reference = include_str!("../../docs/reference/metrics.md");
+        let is_name = |text: &&str| {
+            text.strip_prefix("spindle_").is_some_and(|rest| {
+                !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        };
+        let sources = [include_str!("../../operator/src/metrics.rs"), include_str!("../../node-runtime/src/metrics.rs")];
+        for source in sources {
+            let names: Vec<&str> = source.split('"').filter(is_name).collect();
+            assert!(names.len() > 9, "{names:?}");
+            for name in names {
+                assert!(reference.contains(&format!("`{name}`")), "{name} is not in docs/reference/metrics.md");
+            }
+        }
+    }
+}

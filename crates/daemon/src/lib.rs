@@ -1,4 +1,4 @@
-//! What every long-running Spindle process needs: logs, owned tasks, shutdown, an admin server.
+//! What every long-running Spindle process needs: logs, owned tasks, shutdown, an admin server, gauges of its state.
 //!
 //! Promise: no task is lost. Each belongs to a [`Tasks`]; one that fails, or that ends before it was
 //! told to, ends the process with its error ([`Tasks::failed`]); stopping is ordered (one group after
@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod certificates;
 pub mod logs;
+pub mod metrics;
 pub mod serve;
 pub mod signals;
 pub mod tasks;
