@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use daemon::metrics::{level, mirror};
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
 
 /// The operator's metrics. Clones are the same metrics.
 #[derive(Debug, Clone)]
@@ -75,7 +75,8 @@ impl Metrics {
         let connected =
             IntGauge::new("spindle_operator_runtimes_connected", "Runtimes that the leader has a stream to")?;
         let queued = IntGauge::new("spindle_operator_queue_depth", "Apps that wait to be looked at")?;
-        let gauges = [&apps, &runtimes, &connected, &queued].map(|gauge| Box::new(gauge.clone()) as _);
+        let all = [&apps, &runtimes, &connected, &queued];
+        let gauges = all.map(|gauge| Box::new(gauge.clone()) as Box<dyn Collector>);
         mirror(registry, gauges.into(), move || {
             let now = state();
             apps.set(level(now.apps));

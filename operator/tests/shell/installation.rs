@@ -247,15 +247,25 @@ impl Installation {
 
 /// Asks again and again until there is an answer.
 pub(crate) async fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
+    until_within(PATIENCE * 2, Duration::from_millis(5), what, ask).await
+}
+
+/// Asks again after each `pause` until there is an answer, for as long as `patience` lasts.
+pub(crate) async fn until_within<T>(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    ask: impl Fn() -> Option<T>,
+) -> T {
     let found = async {
         loop {
             if let Some(found) = ask() {
                 return found;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(pause).await;
         }
     };
-    tokio::time::timeout(PATIENCE * 2, found).await.unwrap_or_else(|_| panic!("it should have come by now: {what}"))
+    tokio::time::timeout(patience, found).await.unwrap_or_else(|_| panic!("it should have come by now: {what}"))
 }
 
 fn spec(version: &str) -> Value {

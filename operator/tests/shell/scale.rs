@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     api::{Api, Seen},
-    installation::{APPS, Installation, PODS, THREADS, app, ready},
+    installation::{APPS, Installation, PODS, THREADS, app, ready, until_within},
     simulated::Simulated,
 };
 use serde_json::Value;
@@ -84,12 +84,8 @@ impl<'a> Phase<'a> {
 
 async fn until(what: &str, ask: impl Fn() -> bool) {
     let patience = Duration::from_secs(100) + Duration::from_millis(100) * u32::try_from(apps()).unwrap();
-    let met = async {
-        while !ask() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(patience, met).await.unwrap_or_else(|_| panic!("it should be so by now: {what}"));
+    // Asking about every app takes a while.
+    until_within(patience, Duration::from_millis(50), what, || ask().then_some(())).await;
 }
 
 fn all_ready(api: &Api) -> bool {

@@ -15,8 +15,9 @@ use operator_core::Contact;
 use rustls::ServerConfig;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::peer::{
-    Certificates, Conversation, Peer, app, assignment, holding, pod, report, server_config, soon, welcome,
+use crate::{
+    installation::until,
+    peer::{Certificates, Conversation, Peer, app, assignment, holding, pod, report, server_config, soon, welcome},
 };
 
 /// A leader with its runtimes.
@@ -64,16 +65,8 @@ impl World {
 
     /// Waits for something to be true of a runtime.
     async fn until(&self, name: &str, what: impl Fn(&Runtime) -> bool) -> Arc<Runtime> {
-        let name = RuntimeName(name.to_owned());
-        soon(async {
-            loop {
-                if let Some(runtime) = self.fleet.runtime(&name).filter(|runtime| what(runtime)) {
-                    return runtime;
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        })
-        .await
+        let runtime = RuntimeName(name.to_owned());
+        until(name, || self.fleet.runtime(&runtime).filter(|runtime| what(runtime))).await
     }
 
     async fn connected(&self, name: &str) -> Arc<Runtime> {

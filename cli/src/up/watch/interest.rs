@@ -17,9 +17,7 @@ use super::{
 /// What changed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Something that runs.
-    pub(super) content: bool,
-    /// The manifest.
+    /// Whether it is the manifest.
     pub(super) manifest: bool,
     /// What these components are built of: which of it, as far as that is known.
     pub(super) built: BTreeMap<ComponentId, BTreeSet<PathBuf>>,
@@ -98,7 +96,6 @@ impl Interest {
             let have = |paths: &[Paths]| paths.iter().any(|paths| paths.have(path));
             let (content, manifest) = (have(&self.content), have(&self.manifest));
             change.manifest |= manifest;
-            change.content |= content || manifest;
             is_seen |= content || manifest;
             if self.wasm.contains(path) {
                 continue;
@@ -114,7 +111,7 @@ impl Interest {
     /// Everything may have changed.
     pub(super) fn everything(&self, change: &mut Change) -> bool {
         let built = self.sources.keys().map(|id| (id.clone(), BTreeSet::new()));
-        *change = Change { content: true, manifest: true, built: built.collect() };
+        *change = Change { manifest: true, built: built.collect() };
         true
     }
 
@@ -230,14 +227,18 @@ mod tests {
         (dir, project)
     }
 
-    /// What a change of `path` means: m(anifest), c(ontent), and the components to build.
+    /// What a change of `path` means: m(anifest), the components to build, or other c(ontent).
     fn meaning(interest: &Interest, project: &Project, path: &str) -> String {
         let mut change = Change::default();
-        interest.note(&[project.dir.join(path)], &mut change);
-        let flags = [(change.manifest, "m"), (change.content, "c")];
-        let flags: String = flags.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
-        let built: Vec<String> = change.built.keys().map(ToString::to_string).collect();
-        format!("{flags} {}", built.join(" ")).trim().to_owned()
+        let is_seen = interest.note(&[project.dir.join(path)], &mut change);
+        let mut meaning: Vec<String> = change.built.keys().map(ToString::to_string).collect();
+        if change.manifest {
+            meaning.push("m".to_owned());
+        }
+        if is_seen && meaning.is_empty() {
+            meaning.push("c".to_owned());
+        }
+        meaning.join(" ")
     }
 
     #[test]
@@ -245,7 +246,7 @@ mod tests {
         let (_dir, project) = project();
         let interest = Interest::of(&project, true, true, [project.dir.join(".env")], [project.dir.join(".spin")]);
         for (path, expected) in [
-            ("spin.toml", "mc"),
+            ("spin.toml", "m"),
             ("spin.toml~", ""),
             (".env", "c"),
             ("api/target/api.wasm", "c"),
@@ -301,10 +302,10 @@ mod tests {
         let project = Project::read(&at("spin.toml"), None, &[]).unwrap();
         let interest = Interest::of(&project, false, true, [at("loop")], []);
         for (path, expected) in [
-            ("spin.toml", "mc"),
-            ("current", "mc"),
-            ("releases/1", "mc"),
-            ("releases/1/real.toml", "mc"),
+            ("spin.toml", "m"),
+            ("current", "m"),
+            ("releases/1", "m"),
+            ("releases/1/real.toml", "m"),
             ("releases/1/api.wasm", "c"),
             ("api/target/api.wasm", "c"),
             ("loop", "c"),
