@@ -67,55 +67,41 @@ impl From<v3::ParameterValue> for Parameter {
     }
 }
 
-impl From<Value> for v3::DbValue {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Boolean(value) => Self::Boolean(value),
-            Value::Int8(value) => Self::Int8(value),
-            Value::Int16(value) => Self::Int16(value),
-            Value::Int32(value) => Self::Int32(value),
-            Value::Int64(value) => Self::Int64(value),
-            Value::Floating32(value) => Self::Floating32(value),
-            Value::Floating64(value) => Self::Floating64(value),
-            Value::Str(value) => Self::Str(value),
-            Value::Binary(value) => Self::Binary(value),
-            Value::Date(value) => Self::Date(value),
-            Value::Time(value) => Self::Time(value),
-            Value::Datetime(value) => Self::Datetime(value),
-            Value::Timestamp(value) => Self::Timestamp(value),
-            Value::DbNull => Self::DbNull,
-            _ => Self::Unsupported,
+/// What a version has of values and columns: these kinds, and no others.
+macro_rules! translate_rows {
+    ($value:ty, $data_type:ty, $column:ty, $rows:ty: $($kind:ident)*) => {
+        impl From<Value> for $value {
+            fn from(value: Value) -> Self {
+                match value {
+                    $(Value::$kind(value) => Self::$kind(value),)*
+                    Value::DbNull => Self::DbNull,
+                    _ => Self::Unsupported,
+                }
+            }
         }
-    }
+
+        impl From<Column> for $column {
+            fn from(column: Column) -> Self {
+                let data_type = match column.data_type {
+                    $(DataType::$kind => <$data_type>::$kind,)*
+                    _ => <$data_type>::Other,
+                };
+                Self { name: column.name, data_type }
+            }
+        }
+
+        impl From<RowSet> for $rows {
+            fn from(rows: RowSet) -> Self {
+                Self { columns: into_all(rows.columns), rows: rows.rows.into_iter().map(into_all).collect() }
+            }
+        }
+    };
 }
 
-impl From<Column> for v3::Column {
-    fn from(column: Column) -> Self {
-        let data_type = match column.data_type {
-            DataType::Boolean => v3::DbDataType::Boolean,
-            DataType::Int8 => v3::DbDataType::Int8,
-            DataType::Int16 => v3::DbDataType::Int16,
-            DataType::Int32 => v3::DbDataType::Int32,
-            DataType::Int64 => v3::DbDataType::Int64,
-            DataType::Floating32 => v3::DbDataType::Floating32,
-            DataType::Floating64 => v3::DbDataType::Floating64,
-            DataType::Str => v3::DbDataType::Str,
-            DataType::Binary => v3::DbDataType::Binary,
-            DataType::Date => v3::DbDataType::Date,
-            DataType::Time => v3::DbDataType::Time,
-            DataType::Datetime => v3::DbDataType::Datetime,
-            DataType::Timestamp => v3::DbDataType::Timestamp,
-            _ => v3::DbDataType::Other,
-        };
-        Self { name: column.name, data_type }
-    }
-}
-
-impl From<RowSet> for v3::RowSet {
-    fn from(rows: RowSet) -> Self {
-        Self { columns: into_all(rows.columns), rows: rows.rows.into_iter().map(into_all).collect() }
-    }
-}
+translate_rows!(v3::DbValue, v3::DbDataType, v3::Column, v3::RowSet:
+    Boolean Int8 Int16 Int32 Int64 Floating32 Floating64 Str Binary Date Time Datetime Timestamp);
+translate_rows!(rdbms::Value, rdbms::DataType, rdbms::Column, rdbms::RowSet:
+    Boolean Int8 Int16 Int32 Int64 Floating32 Floating64 Str Binary);
 
 impl From<rdbms::Parameter> for Parameter {
     fn from(parameter: rdbms::Parameter) -> Self {
@@ -138,48 +124,6 @@ impl From<rdbms::Parameter> for Parameter {
             rdbms::Parameter::Binary(value) => Self::Binary(value),
             rdbms::Parameter::DbNull => Self::DbNull,
         }
-    }
-}
-
-impl From<Value> for rdbms::Value {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Boolean(value) => Self::Boolean(value),
-            Value::Int8(value) => Self::Int8(value),
-            Value::Int16(value) => Self::Int16(value),
-            Value::Int32(value) => Self::Int32(value),
-            Value::Int64(value) => Self::Int64(value),
-            Value::Floating32(value) => Self::Floating32(value),
-            Value::Floating64(value) => Self::Floating64(value),
-            Value::Str(value) => Self::Str(value),
-            Value::Binary(value) => Self::Binary(value),
-            Value::DbNull => Self::DbNull,
-            _ => Self::Unsupported,
-        }
-    }
-}
-
-impl From<Column> for rdbms::Column {
-    fn from(column: Column) -> Self {
-        let data_type = match column.data_type {
-            DataType::Boolean => rdbms::DataType::Boolean,
-            DataType::Int8 => rdbms::DataType::Int8,
-            DataType::Int16 => rdbms::DataType::Int16,
-            DataType::Int32 => rdbms::DataType::Int32,
-            DataType::Int64 => rdbms::DataType::Int64,
-            DataType::Floating32 => rdbms::DataType::Floating32,
-            DataType::Floating64 => rdbms::DataType::Floating64,
-            DataType::Str => rdbms::DataType::Str,
-            DataType::Binary => rdbms::DataType::Binary,
-            _ => rdbms::DataType::Other,
-        };
-        Self { name: column.name, data_type }
-    }
-}
-
-impl From<RowSet> for rdbms::RowSet {
-    fn from(rows: RowSet) -> Self {
-        Self { columns: into_all(rows.columns), rows: rows.rows.into_iter().map(into_all).collect() }
     }
 }
 
