@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// How the name of a file begins that is being written.
 const UNFINISHED: &str = ".new-";
+/// How the name of a file ends that is set aside.
+const CORRUPT: &str = "corrupt";
 
 /// The directories.
 #[derive(Debug, Clone)]
@@ -153,8 +155,13 @@ impl Disk {
     /// When its files cannot be removed.
     pub fn forget(&self, app: &AppKey) -> Result<(), DiskError> {
         let (file, secret_file) = self.files(app);
-        remove(&file)?;
-        remove(&secret_file)
+        remove(&file.with_extension(CORRUPT))?;
+        for file in [&file, &secret_file] {
+            remove(file)?;
+            // Not while another app of the namespace has something there.
+            let _not_empty = file.parent().map(fs::remove_dir);
+        }
+        Ok(())
     }
 
     /// Everything that was kept. What cannot be used is set aside. Blocks.
@@ -170,7 +177,7 @@ impl Disk {
                     Ok(assignment) => restored.assignments.push(assignment),
                     Err(problem) => {
                         // Whether setting it aside works makes no difference to what was found.
-                        drop(fs::rename(&file, file.with_extension("corrupt")));
+                        drop(fs::rename(&file, file.with_extension(CORRUPT)));
                         restored.problems.push(problem);
                     }
                 }
@@ -344,6 +351,26 @@ mod tests {
         disk.forget(&all[0].app).unwrap();
         disk.forget(&all[0].app).unwrap();
         assert_eq!(disk.restore().assignments, all[1..]);
+    }
+
+    #[test]
+    fn of_an_app_that_is_gone_nothing_is_left_and_nothing_of_its_namespace_after_the_last() {
+        let (dir, disk) = disk();
+        let namespaces = ["data/assignments/shop", "secrets/shop"].map(|at| dir.path().join(at));
+        let [a, b] = ["a", "b"].map(|name| assignment(name, Some("hunter2")));
+        disk.keep(&a).unwrap();
+        fs::write(namespaces[0].join("a.json"), b"{").unwrap();
+        assert_eq!(disk.restore().problems.len(), 1);
+        for kept in [&a, &b] {
+            disk.keep(kept).unwrap();
+        }
+        disk.forget(&a.app).unwrap();
+        let files = |dir: &PathBuf| fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!(namespaces.each_ref().map(files), [["b.json"], ["b.json"]]);
+        disk.forget(&b.app).unwrap();
+        assert!(namespaces.iter().all(|dir| !dir.exists()));
+        disk.keep(&a).unwrap();
+        assert_eq!(disk.restore().assignments, [a]);
     }
 
     #[test]
