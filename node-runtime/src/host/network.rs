@@ -24,7 +24,7 @@ use node_runtime_core::outbound::AllowedHosts;
 use tokio::{net::TcpStream, sync::Semaphore};
 
 pub use blocked::{BlockedNetworkError, BlockedNetworks};
-pub(crate) use connections::{ConnectionKind, ConnectionPermit, Connections};
+pub(crate) use connections::{ConnectionKind, ConnectionPermit, Connections, Waiting};
 pub(crate) use server_client::ServerClient;
 
 use super::{

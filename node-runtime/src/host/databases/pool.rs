@@ -23,7 +23,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use crate::host::{
-    network::{ConnectionKind, ConnectionPermit, Network, NetworkError},
+    network::{ConnectionKind, ConnectionPermit, Network, NetworkError, Waiting},
     tls::TlsIdentity,
 };
 
@@ -260,22 +260,6 @@ impl<S: Session> Pool<S> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn_on(task, &runtime);
-    }
-}
-
-/// Counts who waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

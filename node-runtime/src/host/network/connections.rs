@@ -160,11 +160,11 @@ impl Connections {
     }
 }
 
-/// Somebody who waits.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Somebody who waits, counted as long as this lives.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
+    pub(crate) fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
