@@ -6,12 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use control::{AppKey, SecretString};
-use futures::TryStreamExt as _;
+use futures::{FutureExt as _, TryStreamExt as _};
 use k8s_openapi::{
     NamespaceResourceScope, Resource as _,
     api::core::v1::{ConfigMap, Secret},
@@ -372,8 +373,16 @@ struct Fetched {
 
 async fn fetch(client: Client, reference: Reference, number: u64, delay: Duration) -> (Reference, u64, Fetched) {
     tokio::time::sleep(delay).await;
-    let fetched = fetch_now(client, &reference).await;
+    let fetched = unless_it_panics(fetch_now(client, &reference)).await;
     (reference, number, fetched)
+}
+
+/// What `fetch` brings; a panic, which is logged where it happens, is no answer.
+async fn unless_it_panics(fetch: impl Future<Output = Fetched>) -> Fetched {
+    AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_panic| {
+        let why = "the operator failed at reading it, which its log says more about; it tries again".to_owned();
+        Fetched { state: Referenced::Unreadable(why), version: String::new(), hurting: true }
+    })
 }
 
 async fn fetch_now(client: Client, reference: &Reference) -> Fetched {
@@ -537,6 +546,18 @@ mod tests {
         assert!(matches!(known(&references), Referenced::Values(_)));
         assert!(references.fetched(&secret("db"), number, no_answer(false)).is_some());
         assert!(matches!(known(&references), Referenced::Unreadable(_)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_what_was_to_be_read_is_asked_for_again() {
+        let (references, queue) = references();
+        references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        let number = wanted(&references);
+        let fetched = unless_it_panics(async { panic!("a test") }).await;
+        assert!(references.fetched(&secret("db"), number, fetched).is_some(), "it is asked again");
+        assert_eq!(queue.depth(), 1);
+        let known = references.look_up(&app("cart"), BTreeSet::from([secret("db")]));
+        assert!(matches!(&known[&secret("db")], Referenced::Unreadable(why) if why.contains("its log")), "{known:?}");
     }
 
     #[test]

@@ -2,19 +2,21 @@
 //!
 //! Promise: looking something up never waits for the network: what is not known is being asked for, at
 //! most [`CONCURRENT`] questions at a time, and the apps that want it are looked at again when there is an
-//! answer. A failure is an answer too; it is asked again with growing delays while an app wants it and
+//! answer. A failure is an answer too, and so is a panic; it is asked again with growing delays while an app wants it and
 //! asking may help.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     str::FromStr as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use control::{AppKey, Credentials, Fetch, Problem};
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use manifest::{Application, Digest};
+use operator_api::Reason;
 use operator_core::Bundle;
 use sources::bindle::{BindleClient, BindleId, ClientOptions, SourceError};
 use tokio::{
@@ -294,8 +296,19 @@ impl Asking {
         tokio::time::sleep(self.delay).await;
         // The semaphore is never closed.
         let _turn = turns.acquire_owned().await;
-        let answer = oracle.ask(self.question.clone()).await;
+        // What panicked is dropped, and nothing of it is asked again.
+        let asked = AssertUnwindSafe(async { oracle.ask(self.question.clone()).await }).catch_unwind();
+        let answer = asked.await.unwrap_or_else(|_panic| Err(panicked()));
         (self, answer)
+    }
+}
+
+/// What is said of a question that ended in a panic, which is logged where it happens.
+fn panicked() -> Problem {
+    Problem {
+        reason: Reason::InternalError.as_str().to_owned(),
+        message: "the operator failed at reading the bundle, which its log says more about; it tries again".to_owned(),
+        retrying: true,
     }
 }
 
@@ -468,6 +481,36 @@ mod tests {
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert!(matches!(&seen[0], Bundle::Failed(problem) if problem.reason == "Unreachable"));
         assert_eq!(oracle.asked.load(Ordering::SeqCst), 3);
+    }
+
+    /// Panics the first time, then answers: while it says what to ask, or only when it is polled.
+    struct Panicking(AtomicUsize, bool);
+
+    impl Oracle for Panicking {
+        fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>> {
+            let (first, late) = (self.0.fetch_add(1, Ordering::SeqCst) == 0, self.1);
+            assert!(late || !first, "at once");
+            Box::pin(async move {
+                assert!(!first, "later");
+                Ok(answer(&question.id))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_that_is_told_and_asked_again() {
+        for late in [false, true] {
+            let queue = Arc::new(Queue::default());
+            let oracle = Arc::new(Panicking(AtomicUsize::new(0), late));
+            let resolver = Resolver::new(oracle, Arc::clone(&queue), Metrics::detached());
+            let cart = || resolver.look_up(&app("cart"), &question("a/1.0.0", None));
+            assert_eq!(cart(), Bundle::Pending);
+            until_trigger(&resolver, &queue).await;
+            let failed = cart();
+            assert!(matches!(&failed, Bundle::Failed(problem) if problem.reason == "InternalError"), "{failed:?}");
+            until_trigger(&resolver, &queue).await;
+            assert!(matches!(cart(), Bundle::Resolved { .. }));
+        }
     }
 
     #[test]

@@ -134,6 +134,7 @@ reasons! {
     InvalidRuntimeConfig: "The runtime configuration says something that cannot be honoured; the message names the place and what to write instead.",
     UnknownComponent: "`spec.components` names a component that the application does not have.",
     CredentialsMissing: "The Secret named by `spec.source.bindle.credentialsSecret` does not exist or lacks `username` or `password`.",
+    InternalError: "The operator itself failed at something, which its log says more about. It tries again.",
     NotResolved: "Nothing can be said before the spec is resolved; see the Resolved condition.",
     Loaded: "The revision is ready on every runtime that it is placed on.",
     Loading: "Runtimes are fetching and compiling the revision.",
