@@ -11,6 +11,7 @@ pub mod mailbox;
 mod pods;
 pub mod runtime;
 pub mod session;
+pub mod talk;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
@@ -27,8 +28,9 @@ use tokio::{
 
 pub use dial::Timings;
 pub use mailbox::{Desired, Order};
-pub use runtime::{Caller, Link, PodFacts, Runtime};
+pub use runtime::{Link, PodFacts, Runtime};
 pub use session::Speaker;
+pub use talk::Caller;
 
 use self::pods::{facts, name_of};
 use crate::{
@@ -159,7 +161,7 @@ impl Fleet {
                     Entry::Vacant(free) => {
                         let uid = pod.id.uid.clone();
                         let runtime = self.add(pod);
-                        let talk = talks.spawn(runtime::keep_talking(runtime, Arc::clone(&caller)));
+                        let talk = talks.spawn(talk::keep_talking(runtime, Arc::clone(&caller)));
                         free.insert((uid, talk));
                     }
                 }
