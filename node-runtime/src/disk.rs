@@ -365,7 +365,8 @@ mod tests {
             disk.keep(kept).unwrap();
         }
         disk.forget(&a.app).unwrap();
-        let files = |dir: &PathBuf| fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
+        let files =
+            |dir: &PathBuf| fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
         assert_eq!(namespaces.each_ref().map(files), [["b.json"], ["b.json"]]);
         disk.forget(&b.app).unwrap();
         assert!(namespaces.iter().all(|dir| !dir.exists()));

@@ -5,10 +5,13 @@
 //! answer. A failure is an answer too, and so is a panic; it is asked again with growing delays while an app wants it and
 //! asking may help.
 
+mod servers;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     panic::AssertUnwindSafe,
-    str::FromStr as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,12 +21,12 @@ use futures::{FutureExt as _, future::BoxFuture};
 use manifest::{Application, Digest};
 use operator_api::Reason;
 use operator_core::Bundle;
-use sources::bindle::{BindleClient, BindleId, ClientOptions, SourceError};
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
 };
-use url::Url;
+
+pub use self::servers::BindleServers;
 
 use crate::{
     backoff::Backoff,
@@ -309,231 +312,5 @@ fn panicked() -> Problem {
         reason: Reason::InternalError.as_str().to_owned(),
         message: "the operator failed at reading the bundle, which its log says more about; it tries again".to_owned(),
         retrying: true,
-    }
-}
-
-/// Bindle servers.
-pub struct BindleServers {
-    options: ClientOptions,
-    /// By server and credentials, so that connections are used again.
-    clients: Mutex<HashMap<Digest, BindleClient>>,
-}
-
-impl std::fmt::Debug for BindleServers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BindleServers").finish_non_exhaustive()
-    }
-}
-
-impl BindleServers {
-    /// How many clients are kept.
-    const KEPT: usize = 64;
-
-    /// Servers that are asked with `options` (whose credentials are replaced by those of each question).
-    #[must_use]
-    pub fn new(options: ClientOptions) -> Self {
-        Self { options, clients: Mutex::default() }
-    }
-
-    fn client(&self, question: &Question) -> Result<BindleClient, Problem> {
-        let asker = Question { id: String::new(), ..question.clone() }.digest();
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&asker) {
-            return Ok(client.clone());
-        }
-        let server = Url::parse(&question.server).map_err(|error| Problem {
-            reason: "InvalidSource".to_owned(),
-            message: format!("the server's URL {:?} cannot be used: {error}", question.server),
-            retrying: false,
-        })?;
-        let options = ClientOptions { credentials: question.credentials.clone(), ..self.options.clone() };
-        let client = BindleClient::new(server, options).map_err(|error| problem(&error))?;
-        if clients.len() >= Self::KEPT {
-            clients.clear();
-        }
-        clients.insert(asker, client.clone());
-        Ok(client)
-    }
-}
-
-impl Oracle for BindleServers {
-    fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>> {
-        let client = self.client(&question);
-        Box::pin(async move {
-            let client = client?;
-            let id = BindleId::from_str(&question.id).map_err(|error| Problem {
-                reason: "InvalidSource".to_owned(),
-                message: error.to_string(),
-                retrying: false,
-            })?;
-            let bundle = client.resolve(&id).await.map_err(|error| problem(&error))?;
-            Ok(Answer { application: bundle.application, digest: bundle.digest })
-        })
-    }
-}
-
-fn problem(error: &SourceError) -> Problem {
-    Problem { reason: error.reason().to_owned(), message: daemon::chain(error), retrying: error.is_retryable() }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    /// Fails as many times as it is told to, then answers.
-    struct Flaky {
-        failures: AtomicUsize,
-        asked: AtomicUsize,
-    }
-
-    impl Oracle for Flaky {
-        fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            let fails = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
-            Box::pin(async move {
-                if fails {
-                    Err(Problem { reason: "Unreachable".to_owned(), message: "no".to_owned(), retrying: true })
-                } else {
-                    Ok(answer(&question.id))
-                }
-            })
-        }
-    }
-
-    fn answer(name: &str) -> Answer {
-        let application = serde_json::json!({ "name": name, "routes": [], "components": {} });
-        let application = Application::from_json(application.to_string().as_bytes()).unwrap();
-        Answer { application, digest: Digest::of(name.as_bytes()) }
-    }
-
-    fn question(id: &str, password: Option<&str>) -> Question {
-        let credentials =
-            |password: &str| Credentials { username: "u".to_owned(), password: control::SecretString::new(password) };
-        Question {
-            server: "http://127.0.0.1:1/v1".to_owned(),
-            id: id.to_owned(),
-            credentials: password.map(credentials),
-        }
-    }
-
-    fn app(name: &str) -> AppKey {
-        AppKey::new("shop", name).unwrap()
-    }
-
-    fn resolver(failures: usize) -> (Arc<Resolver>, Arc<Flaky>, Arc<Queue>) {
-        let oracle = Arc::new(Flaky { failures: AtomicUsize::new(failures), asked: AtomicUsize::new(0) });
-        let queue = Arc::new(Queue::default());
-        let resolver = Resolver::new(Arc::clone(&oracle) as _, Arc::clone(&queue), Metrics::detached());
-        (Arc::new(resolver), oracle, queue)
-    }
-
-    /// Polls the resolver until an app is to be looked at.
-    async fn until_trigger(resolver: &Resolver, queue: &Queue) -> AppKey {
-        let trigger = tokio::select! {
-            () = resolver.run() => unreachable!("runs for ever"),
-            trigger = queue.next(true) => trigger,
-        };
-        let Trigger::App(app) = trigger else { panic!("{trigger:?}") };
-        queue.done(&app, crate::queue::Again::OnChange);
-        app
-    }
-
-    #[tokio::test]
-    async fn a_bundle_is_asked_for_once_for_all_apps_and_for_good() {
-        let (resolver, oracle, queue) = resolver(0);
-        assert_eq!(resolver.look_up(&app("cart"), &question("a/1.0.0", None)), Bundle::Pending);
-        assert_eq!(resolver.look_up(&app("pay"), &question("a/1.0.0", None)), Bundle::Pending);
-        until_trigger(&resolver, &queue).await;
-        assert!(matches!(resolver.look_up(&app("pay"), &question("a/1.0.0", None)), Bundle::Resolved { .. }));
-        resolver.forget(&app("cart"));
-        resolver.forget(&app("pay"));
-        assert!(matches!(resolver.look_up(&app("new"), &question("a/1.0.0", None)), Bundle::Resolved { .. }));
-        assert_eq!(oracle.asked.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn another_password_is_another_question() {
-        let (resolver, _oracle, queue) = resolver(0);
-        resolver.look_up(&app("cart"), &question("a/1.0.0", Some("old")));
-        until_trigger(&resolver, &queue).await;
-        assert_eq!(resolver.look_up(&app("cart"), &question("a/1.0.0", Some("new"))), Bundle::Pending);
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_told_once_and_asked_again_until_it_is_none() {
-        let (resolver, oracle, queue) = resolver(2);
-        resolver.look_up(&app("cart"), &question("a/1.0.0", None));
-        let looks = async {
-            let mut seen = Vec::new();
-            while !matches!(seen.last(), Some(Bundle::Resolved { .. })) {
-                queue.next(true).await;
-                seen.push(resolver.look_up(&app("cart"), &question("a/1.0.0", None)));
-                queue.done(&app("cart"), crate::queue::Again::OnChange);
-            }
-            seen
-        };
-        let seen = tokio::select! {
-            () = resolver.run() => unreachable!("runs for ever"),
-            seen = looks => seen,
-        };
-        assert_eq!(seen.len(), 2, "{seen:?}");
-        assert!(matches!(&seen[0], Bundle::Failed(problem) if problem.reason == "Unreachable"));
-        assert_eq!(oracle.asked.load(Ordering::SeqCst), 3);
-    }
-
-    /// Panics the first time, then answers: while it says what to ask, or only when it is polled.
-    struct Panicking(AtomicUsize, bool);
-
-    impl Oracle for Panicking {
-        fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, Problem>> {
-            let (first, late) = (self.0.fetch_add(1, Ordering::SeqCst) == 0, self.1);
-            assert!(late || !first, "at once");
-            Box::pin(async move {
-                assert!(!first, "later");
-                Ok(answer(&question.id))
-            })
-        }
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_a_failure_that_is_told_and_asked_again() {
-        for late in [false, true] {
-            let queue = Arc::new(Queue::default());
-            let oracle = Arc::new(Panicking(AtomicUsize::new(0), late));
-            let resolver = Resolver::new(oracle, Arc::clone(&queue), Metrics::detached());
-            let cart = || resolver.look_up(&app("cart"), &question("a/1.0.0", None));
-            assert_eq!(cart(), Bundle::Pending);
-            until_trigger(&resolver, &queue).await;
-            let failed = cart();
-            assert!(matches!(&failed, Bundle::Failed(problem) if problem.reason == "InternalError"), "{failed:?}");
-            until_trigger(&resolver, &queue).await;
-            assert!(matches!(cart(), Bundle::Resolved { .. }));
-        }
-    }
-
-    #[test]
-    fn what_is_given_up_and_wanted_again_is_asked_once_at_a_time() {
-        let (resolver, _oracle, _queue) = resolver(0);
-        let no_answer = || Err(Problem { reason: "Unreachable".to_owned(), message: "no".to_owned(), retrying: true });
-        let wanted = || {
-            resolver.look_up(&app("cart"), &question("a/1.0.0", None));
-            resolver.take_new().remove(0)
-        };
-        let first = resolver.answered(wanted(), no_answer()).expect("it is asked again");
-        resolver.forget(&app("cart"));
-        let second = wanted();
-        assert!(resolver.answered(first, no_answer()).is_none(), "nobody waits for this answer");
-        assert!(resolver.answered(second, no_answer()).is_some());
-    }
-
-    #[tokio::test]
-    async fn answers_that_nobody_wants_are_bounded() {
-        let (resolver, _oracle, _queue) = resolver(0);
-        for number in 0..2 * REMEMBERED {
-            resolver.look_up(&app("cart"), &question(&format!("a/{number}.0.0"), None));
-        }
-        assert!(resolver.lock().entries.len() <= REMEMBERED + 1);
     }
 }

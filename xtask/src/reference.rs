@@ -176,7 +176,8 @@ mod tests {
                 !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             })
         };
-        let sources = [include_str!("../../operator/src/metrics.rs"), include_str!("../../node-runtime/src/metrics.rs")];
+        let sources =
+            [include_str!("../../operator/src/metrics.rs"), include_str!("../../node-runtime/src/metrics.rs")];
         for source in sources {
             let names: Vec<&str> = source.split('"').filter(is_name).collect();
             assert!(names.len() > 9, "{names:?}");

@@ -251,12 +251,7 @@ pub(crate) async fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
 }
 
 /// Asks again after each `pause` until there is an answer, for as long as `patience` lasts.
-pub(crate) async fn until_within<T>(
-    patience: Duration,
-    pause: Duration,
-    what: &str,
-    ask: impl Fn() -> Option<T>,
-) -> T {
+pub(crate) async fn until_within<T>(patience: Duration, pause: Duration, what: &str, ask: impl Fn() -> Option<T>) -> T {
     let found = async {
         loop {
             if let Some(found) = ask() {
