@@ -20,7 +20,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::PartialObjectMeta,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
@@ -82,6 +82,27 @@ impl Caches {
     pub async fn synced(&self) {
         tokio::join!(self.apps.synced(), self.services.synced(), self.slices.synced(), self.history.synced());
     }
+
+    /// What has been made for `app` and may have to be deleted, as it is known now.
+    #[must_use]
+    pub fn children(&self, app: &AppKey) -> Children {
+        Children { slices: self.slices.of(app), history: self.history.of(app) }
+    }
+}
+
+/// What had been made for an app when it was looked at: what is to be deleted is these objects, and none that somebody has
+/// made under their names since.
+#[derive(Debug, Clone, Default)]
+pub struct Children {
+    /// Its EndpointSlices.
+    pub slices: Vec<Arc<EndpointSlice>>,
+    /// Its ControllerRevisions.
+    pub history: Vec<Arc<ControllerRevision>>,
+}
+
+/// The object called `name`.
+fn named<'a, K: Resource>(objects: &'a [Arc<K>], name: &str) -> Option<&'a K> {
+    objects.iter().find(|object| object.meta().name.as_deref() == Some(name)).map(AsRef::as_ref)
 }
 
 /// Why something was not written.
@@ -173,11 +194,11 @@ impl Applier {
         self.mandate.holds()
     }
 
-    /// Writes the Service and the slices, side by side.
+    /// Writes the Service and the slices, side by side; these were `known` when the plan was made.
     ///
     /// # Errors
     /// The first refusal, for the app's status.
-    pub async fn publish(&self, app: &App, plan: &Plan, caches: &Caches) -> Result<(), Problem> {
+    pub async fn publish(&self, app: &App, plan: &Plan, known: &Children, caches: &Caches) -> Result<(), Problem> {
         let service = async {
             let Some(service) = &plan.service else { return Ok(()) };
             let written = self.write_service(app, &service_object(app, service), caches).await;
@@ -186,11 +207,8 @@ impl Applier {
         let slices =
             futures::future::join_all(plan.slices.iter().map(async |slice| self.write_slice(app, slice, caches).await));
         let stale = futures::future::join_all(plan.stale_slices.iter().map(async |name| {
-            self.delete::<EndpointSlice>(&app.key, name)
-                .await
-                .map_err(|error| refused("EndpointSlice", name, &error))?;
-            caches.slices.deleted(&app.key, name);
-            Ok(())
+            let deleted = self.delete(&app.key, named(&known.slices, name), &caches.slices).await;
+            deleted.map_err(|error| refused("EndpointSlice", name, &error))
         }));
         let (service, slices, stale) = tokio::join!(service, slices, stale);
         std::iter::once(service).chain(slices).chain(stale).collect()
@@ -299,11 +317,11 @@ impl Applier {
         }
     }
 
-    /// Remembers and forgets revisions.
+    /// Remembers and forgets revisions; these were `known` when the plan was made.
     ///
     /// # Errors
     /// The first refusal. Nothing that serves depends on it.
-    pub async fn remember(&self, app: &App, plan: &Plan, caches: &Caches) -> Result<(), WriteError> {
+    pub async fn remember(&self, app: &App, plan: &Plan, known: &Children, caches: &Caches) -> Result<(), WriteError> {
         if let Some(record) = &plan.history.write {
             match self.apply(&app.key, &record.entry.name, &entry_object(app, record)).await {
                 Err(error) if error.is_namespace_ending() => {}
@@ -311,8 +329,7 @@ impl Applier {
             }
         }
         for name in &plan.history.stale {
-            self.delete::<ControllerRevision>(&app.key, name).await?;
-            caches.history.deleted(&app.key, name);
+            self.delete(&app.key, named(&known.history, name), &caches.history).await?;
         }
         Ok(())
     }
@@ -358,13 +375,29 @@ impl Applier {
         self.write(&K::kind(&()), self.api(app).create(&params, object)).await
     }
 
-    async fn delete<K: Child>(&self, app: &AppKey, name: &str) -> Result<(), WriteError> {
+    /// Deletes the object that is `known`, in the state that is known. What somebody has made of it since, or under its name,
+    /// is looked at when the watch tells of it.
+    async fn delete<K: Child + Concerns>(
+        &self,
+        app: &AppKey,
+        known: Option<&K>,
+        cache: &Cache<K>,
+    ) -> Result<(), WriteError> {
+        let Some(known) = known else { return Ok(()) };
         self.check()?;
-        match self.api::<K>(app).delete(name, &DeleteParams::default()).await.map_err(WriteError::from) {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
+        let (name, meta) = (known.name_any(), known.meta());
+        let as_known = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+        let params = DeleteParams { preconditions: Some(as_known), ..DeleteParams::default() };
+        match self.api::<K>(app).delete(&name, &params).await.map_err(WriteError::from) {
+            Err(error) if error.is_conflict() => {
+                tracing::debug!(kind = %K::kind(&()), name, "not deleted: it is another by now");
+                return Ok(());
+            }
+            Err(error) if !error.is_not_found() => return Err(error),
+            Ok(_) | Err(_) => {}
         }
+        cache.forget(app, &name, meta.uid.as_deref());
+        Ok(())
     }
 }
 

@@ -83,17 +83,13 @@ impl<K: Concerns> Cache<K> {
         self.write().put(object);
     }
 
-    /// Forgets an object that was deleted by an own request.
-    pub fn deleted(&self, app: &AppKey, name: &str) {
-        self.write().remove(app, name);
-    }
-
-    /// Forgets the object called as `app`, of which the API server said that it is gone, if it is the one of this `uid`.
-    pub fn forget(&self, app: &AppKey, uid: &str) {
+    /// Forgets the object of this name and `uid`, of which the API server said that it is gone; not another that has been
+    /// made under the name since.
+    pub fn forget(&self, app: &AppKey, name: &str, uid: Option<&str>) {
         let mut inner = self.write();
-        let known = inner.by_app.get(app).and_then(|objects| objects.get(app.name()));
-        if known.is_some_and(|known| known.meta().uid.as_deref() == Some(uid)) {
-            inner.remove(app, app.name());
+        let known = inner.by_app.get(app).and_then(|objects| objects.get(name));
+        if known.is_some_and(|known| known.meta().uid.as_deref() == uid) {
+            inner.remove(app, name);
         }
     }
 

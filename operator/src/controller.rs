@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     api_server::Gate,
-    apply::{Applier, Caches, WriteError},
+    apply::{Applier, Caches, Children, WriteError},
     clock::Clock,
     inputs,
     kinds::{AppObject, Unreadable},
@@ -117,6 +117,8 @@ pub struct Leadership {
 struct Decision {
     app: App,
     object: Arc<SpinApp>,
+    /// What the app had then.
+    children: Children,
     plan: Plan,
     /// When it was made.
     made: Timestamp,
@@ -215,14 +217,15 @@ impl Leadership {
                 None
             }
             Some(AppObject::Readable(object)) => App::try_from(object.as_ref()).ok().map(|app| {
-                let view = self.look(&mut ledger, app, object);
+                let children = self.controller.caches.children(key);
+                let view = self.look(&mut ledger, app, object, &children);
                 let plan = plan(&view);
                 self.tell_runtimes(key, &plan);
                 if let Some(remembered) = ledger.apps.get_mut(key) {
                     remembered.memory = plan.memory.clone();
                     remembered.unreadable = None;
                 }
-                Decision { made: view.now, app: view.app, object: Arc::clone(object), plan }
+                Decision { made: view.now, app: view.app, object: Arc::clone(object), children, plan }
             }),
         };
         self.controller.fleet.reviewed(key);
@@ -251,7 +254,7 @@ impl Leadership {
     }
 
     /// Everything that a decision about `app` may depend on.
-    fn look(&self, ledger: &mut Ledger, app: App, object: &SpinApp) -> View {
+    fn look(&self, ledger: &mut Ledger, app: App, object: &SpinApp, children: &Children) -> View {
         let Controller { caches, fleet, resolver, references, default_server, pool_config, clock, .. } =
             self.controller.as_ref();
         let Ledger { ports, apps, .. } = ledger;
@@ -280,8 +283,8 @@ impl Leadership {
             status,
             runtimes: fleet.view(&app.key),
             service: service_of(&app, caches.services.named(&app.key).as_deref()),
-            slices: caches.slices.of(&app.key).iter().filter_map(|slice| slice_of(&app, slice)).collect(),
-            history: caches.history.of(&app.key).iter().filter_map(|entry| entry_of(&app, entry)).collect(),
+            slices: children.slices.iter().filter_map(|slice| slice_of(&app, slice)).collect(),
+            history: children.history.iter().filter_map(|entry| entry_of(&app, entry)).collect(),
             write_failure: remembered.write_failure.clone(),
             memory: remembered.memory.clone(),
             key: self.key.clone(),
@@ -323,7 +326,7 @@ impl Leadership {
 
     /// Writes what the plan says; when to look again.
     async fn carry_out(&self, decision: Decision) -> Again {
-        let Decision { app, object, mut plan, made } = decision;
+        let Decision { app, object, children, mut plan, made } = decision;
         let caches = &self.controller.caches;
         let applier = &self.applier;
         if may_be_gone(&app, &object, &plan, caches) {
@@ -331,7 +334,7 @@ impl Leadership {
                 Ok(true) => {}
                 Ok(false) => {
                     // The watch is late. Whatever is made for an app that is gone is deleted again, and again.
-                    caches.apps.forget(&app.key, &app.uid);
+                    caches.apps.forget(&app.key, app.key.name(), Some(&app.uid));
                     self.controller.queue.add(Trigger::App(app.key));
                     return Again::OnChange;
                 }
@@ -339,7 +342,7 @@ impl Leadership {
             }
         }
         let began = Instant::now();
-        let published = applier.publish(&app, &plan, caches).await;
+        let published = applier.publish(&app, &plan, &children, caches).await;
         plan.note_published(began.elapsed().try_into().unwrap_or_default());
         if let Err(problem) = &published {
             if let Some(again) = self.not_the_apps_fault() {
@@ -364,7 +367,7 @@ impl Leadership {
                 Err(error) => return self.failed(&app.key, &error, "a status could not be written"),
             }
         }
-        let remembered = applier.remember(&app, &plan, caches).await;
+        let remembered = applier.remember(&app, &plan, &children, caches).await;
         applier.tell(&object.object_ref(&()), plan.events);
         if let Err(error) = remembered {
             return self.failed(&app.key, &error, "a revision could not be remembered");

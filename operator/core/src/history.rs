@@ -56,7 +56,7 @@ pub struct Entry {
 pub struct Changes {
     /// The entry to write, which is that of the current template.
     pub write: Option<Record>,
-    /// The names of the entries to delete.
+    /// The names of the entries to delete, as those of [`crate::Plan::stale_slices`].
     pub stale: Vec<String>,
 }
 

@@ -32,7 +32,8 @@ pub struct Plan {
     pub service: Option<Service>,
     /// The slices that must be written ([`crate::objects::slice_object`]).
     pub slices: Vec<Slice>,
-    /// The names of the slices that must be deleted.
+    /// The names of the slices that must be deleted: those that the view was made of, and none that somebody has made under
+    /// such a name since.
     pub stale_slices: Vec<String>,
     /// The status, if it must be written.
     pub status: Option<SpinAppStatus>,

@@ -79,6 +79,8 @@ pub(crate) enum Fault {
     Reset,
     /// There is no answer, ever.
     Hang,
+    /// The answer comes when this is true.
+    Until(watch::Receiver<bool>),
     /// The answer comes late.
     Slow(Duration),
     /// The answer begins, and nothing more comes.
@@ -240,6 +242,8 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> io::Result<Re
         // The connection is closed without an answer.
         Some(Fault::Reset) => return Err(io::Error::other("a connection that breaks")),
         Some(Fault::Hang) => std::future::pending().await,
+        // An error means that the test is over.
+        Some(Fault::Until(mut told)) => drop(told.wait_for(|told| *told).await),
         Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::Mute) => {
             let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);

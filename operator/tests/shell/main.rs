@@ -16,6 +16,8 @@ mod leader;
 #[cfg(test)]
 mod peer;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod scale;
 #[cfg(test)]
 mod simulated;

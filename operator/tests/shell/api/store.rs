@@ -98,19 +98,23 @@ impl Target {
     }
 
     fn has(&self, path: &str, object: &Value) -> bool {
-        let of_collection = path.rsplit_once('/').is_some_and(|(collection, _)| match &self.namespace {
+        self.is_about(path) && self.selects(object)
+    }
+
+    fn is_about(&self, path: &str) -> bool {
+        path.rsplit_once('/').is_some_and(|(collection, _)| match &self.namespace {
             Some(_) => collection == self.collection(),
             None => {
                 collection.starts_with(&format!("{}/", self.group))
                     && collection.ends_with(&format!("/{}", self.resource))
             }
-        });
+        })
+    }
+
+    fn selects(&self, object: &Value) -> bool {
         let labels = self.query.get("labelSelector").into_iter().flat_map(|selector| selector.split(','));
         let fields = self.query.get("fieldSelector").into_iter().flat_map(|selector| selector.split(','));
-        of_collection
-            && labels
-                .filter_map(|pair| pair.split_once('='))
-                .all(|(key, value)| object["metadata"]["labels"][key] == value)
+        labels.filter_map(|pair| pair.split_once('=')).all(|(key, value)| object["metadata"]["labels"][key] == value)
             && fields.filter_map(|pair| pair.split_once('=')).all(|(_, value)| object["metadata"]["name"] == value)
     }
 
@@ -199,13 +203,7 @@ impl Store {
                 Some(object) => Answer::Object(StatusCode::OK, target.show(object)),
                 None => not_found(name),
             },
-            (&Method::DELETE, Some(name)) => match self.objects.get(&target.path(name)).cloned() {
-                Some(object) => {
-                    self.delete(&target.path(name));
-                    Answer::Object(StatusCode::OK, object)
-                }
-                None => not_found(name),
-            },
+            (&Method::DELETE, Some(name)) => self.delete_as_known(&target.path(name), name, body),
             (&Method::POST, None) => self.create(target, body),
             (&Method::PUT, Some(name)) => self.replace(&target.path(name), name, body),
             (&Method::PATCH, Some(name)) if target.query.contains_key("force") => {
@@ -241,6 +239,20 @@ impl Store {
         self.made.insert(path.clone(), owners(&object));
         self.put(&path, object);
         Answer::Object(StatusCode::CREATED, self.objects[&path].clone())
+    }
+
+    /// Deletes what is as the preconditions have it.
+    fn delete_as_known(&mut self, path: &str, name: &str, body: &[u8]) -> Answer {
+        let Some(object) = self.objects.get(path).cloned() else { return not_found(name) };
+        let options: Value = serde_json::from_slice(body).unwrap_or_default();
+        for field in ["uid", "resourceVersion"] {
+            let wanted = &options["preconditions"][field];
+            if wanted.is_string() && *wanted != object["metadata"][field] {
+                return Answer::Refused(409, format!("Precondition failed: {field} in precondition: {wanted}"));
+            }
+        }
+        self.delete(path);
+        Answer::Object(StatusCode::OK, object)
     }
 
     fn replace(&mut self, path: &str, name: &str, body: &[u8]) -> Answer {
@@ -312,10 +324,21 @@ impl Store {
             return (vec![format!("{}\n", json!({ "type": "ERROR", "object": gone }))], since, true);
         }
         let first = self.history.partition_point(|change| change.version <= since);
-        let news = self.history[first..].iter().filter(|change| target.has(&change.path, &change.object));
-        let lines =
-            news.map(|change| format!("{}\n", json!({ "type": change.kind, "object": target.show(&change.object) })));
-        (lines.collect(), self.version, false)
+        let lines = (first..self.history.len()).filter_map(|at| self.told(target, at));
+        let line = |(kind, object)| format!("{}\n", json!({ "type": kind, "object": object }));
+        (lines.map(line).collect(), self.version, false)
+    }
+
+    /// What `target` is told of the change number `at`: also that an object is not among those any more that it selects.
+    fn told(&self, target: &Target, at: usize) -> Option<(&'static str, Value)> {
+        let change = self.history.get(at).filter(|change| target.is_about(&change.path))?;
+        if target.selects(&change.object) {
+            return Some((change.kind, target.show(&change.object)));
+        }
+        let before = self.history[..at].iter().rev().find(|before| before.path == change.path)?;
+        let mut gone = before.object.clone();
+        gone["metadata"]["resourceVersion"] = change.object["metadata"]["resourceVersion"].clone();
+        (change.kind == "MODIFIED" && target.selects(&before.object)).then(|| ("DELETED", target.show(&gone)))
     }
 
     pub(super) fn bookmark(&self, target: &Target) -> String {
