@@ -82,6 +82,27 @@ struct Ledger {
     crd_is_other: bool,
 }
 
+impl Ledger {
+    /// Of a leader that takes over: the ports that these apps have are theirs until they go.
+    fn of<'a>(all: impl Iterator<Item = (&'a AppKey, Arc<AppObject>)>) -> Self {
+        let mut ledger = Self::default();
+        for (key, object) in all {
+            if let Some((uid, port)) = object.claim() {
+                ledger.ports.claim(uid, Some(port));
+                ledger.apps.insert(key.clone(), Remembered { uid: uid.to_owned(), ..Remembered::default() });
+            }
+        }
+        ledger
+    }
+
+    /// The app called `key` is gone, and its port is free.
+    fn forget(&mut self, key: &AppKey) {
+        if let Some(remembered) = self.apps.remove(key) {
+            self.ports.release(&remembered.uid);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Remembered {
     uid: String,
@@ -128,16 +149,15 @@ impl Leadership {
     /// Takes over: the ports that apps have are theirs, and everything is to be looked at.
     #[must_use]
     pub fn begin(controller: Arc<Controller>, key: RevisionKey, mandate: Mandate) -> Arc<Self> {
-        let mut ports = ports::Book::default();
-        for object in controller.caches.apps.apps().iter().filter_map(|app| controller.caches.apps.named(app)) {
-            if let Some((uid, port)) = object.claim() {
-                ports.claim(uid, Some(port));
-            }
-        }
+        // From here on whatever happens to an app is looked at.
         controller.queue.open();
+        let all: BTreeSet<AppKey> = controller.caches.apps.apps().into_iter().collect();
+        controller.resolver.forget_all_but(&all);
+        controller.references.forget_all_but(&all);
+        let ledger = Ledger::of(all.iter().filter_map(|app| Some((app, controller.caches.apps.named(app)?))));
         controller.queue.add(Trigger::Fleet);
         let applier = controller.applier.with(mandate);
-        let ledger = Mutex::new(Ledger { ports, ..Ledger::default() });
+        let ledger = Mutex::new(ledger);
         Arc::new(Self { controller, key, applier, writers: Arc::new(Semaphore::new(WRITERS)), ledger })
     }
 
@@ -299,9 +319,7 @@ impl Leadership {
         }
         self.controller.resolver.forget(key);
         self.controller.references.look_up(key, BTreeSet::new());
-        if let Some(remembered) = ledger.apps.remove(key) {
-            ledger.ports.release(&remembered.uid);
-        }
+        ledger.forget(key);
     }
 
     /// Puts what the plan says into the runtimes' mailboxes.
@@ -490,4 +508,23 @@ fn cannot_be_read(why: &str) -> Event {
 
 fn assign(runtime: &Runtime, key: &AppKey, order: &Arc<Order>) {
     runtime.mailbox().set(key, Desired::Assign(Arc::clone(order)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_goes_before_a_new_leader_has_looked_at_it_gives_its_port_back() {
+        let app = serde_json::json!({
+            "metadata": { "namespace": "shop", "name": "cart", "uid": "u" },
+            "spec": { "source": { "bindle": { "id": "a/1.0.0" } } },
+            "status": { "port": 12_000 },
+        });
+        let (key, app): (_, AppObject) = (AppKey::new("shop", "cart").unwrap(), serde_json::from_value(app).unwrap());
+        let mut ledger = Ledger::of([(&key, Arc::new(app))].into_iter());
+        assert_eq!(ledger.ports.len(), 1);
+        ledger.forget(&key);
+        assert!(ledger.ports.is_empty() && ledger.apps.is_empty());
+    }
 }

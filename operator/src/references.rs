@@ -182,6 +182,13 @@ impl References {
         known
     }
 
+    /// Nobody but these refers to anything: others may have gone while this operator did not lead, and nobody looked.
+    pub fn forget_all_but(&self, apps: &BTreeSet<AppKey>) {
+        let mut inner = self.lock();
+        let gone: Vec<AppKey> = inner.by_app.keys().filter(|app| !apps.contains(*app)).cloned().collect();
+        gone.iter().for_each(|app| inner.forget_others(app, &BTreeSet::new()));
+    }
+
     /// Fetches what is wanted and watches for changes, for as long as it is polled.
     pub async fn run(&self, client: Client) {
         let secrets = async {
@@ -527,6 +534,9 @@ mod tests {
         assert_eq!(references.lock().entries.len(), 1);
         references.look_up(&app("pay"), BTreeSet::from([secret("key")]));
         assert_eq!(references.lock().entries.keys().collect::<Vec<_>>(), [&secret("key")]);
+        references.forget_all_but(&[app("cart")].into());
+        let inner = references.lock();
+        assert!(inner.entries.is_empty() && inner.by_app.is_empty());
     }
 
     #[test]

@@ -148,6 +148,13 @@ impl Resolver {
         self.lock().give_up(app);
     }
 
+    /// Nobody but these wants anything: others may have gone while this operator did not lead, and nobody looked.
+    pub fn forget_all_but(&self, apps: &BTreeSet<AppKey>) {
+        let mut inner = self.lock();
+        let gone: Vec<AppKey> = inner.by_app.keys().filter(|app| !apps.contains(*app)).cloned().collect();
+        gone.iter().for_each(|app| inner.give_up(app));
+    }
+
     /// Asks what is wanted, for as long as it is polled.
     pub async fn run(&self) {
         let turns = Arc::new(Semaphore::new(CONCURRENT));

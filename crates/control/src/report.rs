@@ -68,6 +68,12 @@ impl AppReport {
         }
         self
     }
+
+    /// Whether the runtime has one revision of the app, which takes its requests: no update of it is going on there.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.serving.is_some() && self.revisions.len() == 1
+    }
 }
 
 /// How far one revision is on one runtime.

@@ -157,6 +157,21 @@ fn what_is_given_up_and_wanted_again_is_asked_once_at_a_time() {
 }
 
 #[tokio::test]
+async fn apps_that_went_while_nobody_looked_are_forgotten_and_their_failures_asked_about_no_more() {
+    let (resolver, _oracle, _queue) = resolver(0);
+    let no_answer = || Err(Problem { reason: "Unreachable".to_owned(), message: "no".to_owned(), retrying: true });
+    for name in ["gone", "stays"] {
+        resolver.look_up(&app(name), &question(&format!("{name}/1.0.0"), None));
+    }
+    let asked: Vec<Asking> = resolver.take_new();
+    resolver.forget_all_but(&[app("stays")].into());
+    let again: Vec<bool> = asked.into_iter().map(|one| resolver.answered(one, no_answer()).is_some()).collect();
+    assert_eq!(again, [false, true]);
+    let inner = resolver.lock();
+    assert_eq!((inner.by_app.len(), inner.entries.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn answers_that_nobody_wants_are_bounded() {
     let (resolver, _oracle, _queue) = resolver(0);
     for number in 0..2 * REMEMBERED {

@@ -71,7 +71,7 @@ pub struct Said {
     pub draining: bool,
     /// Its latest report of each app.
     pub reports: BTreeMap<AppKey, AppReport>,
-    /// What it kept, when it introduced itself, of apps whose update was not over.
+    /// What it kept, when it introduced itself, of apps whose update was not over then and is not over yet.
     pub rollouts: BTreeMap<AppKey, Arc<Assignment>>,
     /// Whether it has introduced itself, and the apps have not been looked at since.
     pub unreviewed: bool,
@@ -235,6 +235,9 @@ impl Runtime {
             if said.reports.len() >= MOST_APPS && !said.reports.contains_key(&app) {
                 tracing::warn!(runtime = %self.name, %app, "a runtime reports more apps than there can be");
                 return;
+            }
+            if report.is_settled() {
+                said.rollouts.remove(&app);
             }
             if said.reports.insert(app.clone(), report.clone()).as_ref() != Some(&report) {
                 self.triggers.add(Trigger::App(app));

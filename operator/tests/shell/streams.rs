@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use control::{AppKey, FromRuntime, Inventory, RevisionId, RevisionSpec, RuntimeName, SecretString, ToRuntime};
+use control::{
+    AppKey, AppReport, FromRuntime, Inventory, RevisionId, RevisionSpec, RevisionState, RuntimeName, SecretString,
+    ToRuntime,
+};
 use kube::runtime::watcher::Event;
 use manifest::Application;
 use operator::{
@@ -122,16 +125,25 @@ async fn a_runtime_is_told_only_what_differs_from_what_it_holds() {
 }
 
 #[tokio::test]
-async fn an_update_that_a_runtime_kept_is_part_of_what_decisions_see_until_the_app_is_gone_there() {
-    let kept = assignment("cart", 10_000);
-    let inventory = Inventory { rollouts: vec![kept.clone()], ..holding(std::slice::from_ref(&kept)) };
+async fn an_update_that_a_runtime_kept_is_part_of_what_decisions_see_until_it_is_over_or_the_app_is_gone_there() {
+    let (cart, pay) = (assignment("cart", 10_000), assignment("pay", 10_001));
+    let rollouts = vec![cart.clone(), pay.clone()];
+    let inventory = Inventory { rollouts, ..holding(&[cart.clone(), pay.clone()]) };
     let (world, _peer, mut conversation, _runtime) = World::with_one(inventory).await;
     let seen = |name: &str| world.fleet.view(&app(name)).remove(0).holding().and_then(|held| held.rollout.clone());
-    assert_eq!(seen("cart").as_deref(), Some(&kept));
+    assert_eq!((seen("cart").as_deref(), seen("pay").as_deref()), (Some(&cart), Some(&pay)));
     assert_eq!(seen("other"), None);
+    let old = (RevisionId("r0".to_owned()), RevisionState::Draining);
+    let new = (pay.active.clone(), RevisionState::Ready);
+    let both = AppReport { revisions: [old, new.clone()].into(), ..report(&pay) };
+    conversation.report(both.clone()).await;
+    world.until("r1", |runtime| runtime.read(|said| said.reports.get(&app("pay")) == Some(&both))).await;
+    assert_eq!(seen("pay").as_deref(), Some(&pay), "the old revision is still there");
+    conversation.report(AppReport { revisions: [new].into(), ..report(&pay) }).await;
+    world.until("r1", |runtime| runtime.read(|said| said.rollouts.len() == 1)).await;
+    assert_eq!((seen("cart").as_deref(), seen("pay")), (Some(&cart), None));
     conversation.say(&FromRuntime::Removed(app("cart"))).await;
     world.until("r1", |runtime| runtime.read(|said| said.rollouts.is_empty())).await;
-    assert_eq!(seen("cart"), None);
 }
 
 #[tokio::test]

@@ -220,6 +220,9 @@ impl Operator {
             FromRuntime::Report(reports) => {
                 for report in reports {
                     let app = report.app.clone();
+                    if report.is_settled() {
+                        link.rollouts.remove(&app);
+                    }
                     if link.reports.insert(app.clone(), report.clone()).as_ref() != Some(&report) {
                         leading.dirty.insert(app);
                     }
