@@ -130,6 +130,7 @@ reasons! {
     InvalidSpec: "A field of the spec cannot be used although the API server accepted it; the message names it.",
     VariableMissing: "A variable takes its value from a Secret or ConfigMap, or from a key in it, that does not exist. Create it, or set `optional: true`.",
     VariableRequired: "The application declares a variable without a default that nothing gives a value: set it in `spec.variables`, or in a variables provider of the runtime configuration.",
+    VariableUndeclared: "An event only: `spec.variables` sets a variable that the application does not declare, so nobody reads it; often its name is misspelt. The Resolved condition, which is true all the same, says which.",
     RuntimeConfigMissing: "The runtime configuration is in a Secret or ConfigMap, or in a key of it, that does not exist. Create it.",
     InvalidRuntimeConfig: "The runtime configuration says something that cannot be honoured; the message names the place and what to write instead.",
     UnknownComponent: "`spec.components` names a component that the application does not have.",

@@ -258,6 +258,7 @@ fn variable_that_the_application_does_not_declare_is_told_and_stops_nothing() {
     if let Bundle::Resolved { application, .. } = &mut world.view.bundle {
         application.variables.insert("greeting".to_owned(), manifest::Variable::default());
     }
+    world.events.clear();
     world.settle();
     let message = world.condition(C::Resolved).message.clone();
     assert!(
@@ -266,6 +267,46 @@ fn variable_that_the_application_does_not_declare_is_told_and_stops_nothing() {
     );
     assert!(!message.contains("hunter2"));
     assert_eq!(world.says(C::Ready), "True Ready");
+    let warnings = |world: &mut World| {
+        let events = std::mem::take(&mut world.events).into_iter();
+        events.filter(|event| event.reason == "VariableUndeclared").collect::<Vec<_>>()
+    };
+    let told = warnings(&mut world);
+    assert!(
+        matches!(&told[..], [event] if event.kind == EventKind::Warning && message.contains(&event.message)),
+        "{told:?}"
+    );
+    // Neither another leader nor anything else that becomes of the app makes it news again.
+    world.restart_operator();
+    world.connect("r1");
+    world.connect("r2");
+    world.settle();
+    world.view.app.replicas = 1;
+    world.settle();
+    assert_eq!(warnings(&mut world), []);
+    if let Variables::Resolved(values) = &mut world.view.variables {
+        values.insert("naem".to_owned(), control::SecretString::new("x"));
+    }
+    world.settle();
+    assert_eq!(warnings(&mut world).len(), 1, "another one is news");
+    world.view.variables = Variables::Resolved([].into());
+    world.view.app.generation += 1;
+    world.settle();
+    assert_eq!(warnings(&mut world), []);
+}
+
+#[test]
+fn very_many_undeclared_variables_are_told_once_too_though_the_condition_cannot_name_them_all() {
+    let mut world = serving();
+    let value = || control::SecretString::new("x");
+    world.view.variables =
+        Variables::Resolved((0..4_000).map(|number| (format!("undeclared_{number}"), value())).collect());
+    world.settle();
+    let told = |world: &World| world.events.iter().filter(|event| event.reason == "VariableUndeclared").count();
+    assert_eq!(told(&world), 1);
+    world.view.app.replicas = 1;
+    world.settle();
+    assert_eq!(told(&world), 1);
 }
 
 fn config(text: &str) -> ConfigText {

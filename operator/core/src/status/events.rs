@@ -3,7 +3,10 @@
 use operator_api::{Condition, ConditionType, Reason, SpinAppStatus};
 
 use super::{find, is_true};
-use crate::plan::{Event, EventKind, Facts};
+use crate::{
+    plan::{Event, EventKind, Facts},
+    resolve,
+};
 
 /// What has changed that people who watch the app want to know.
 pub(crate) fn events(facts: &Facts<'_>, status: &SpinAppStatus) -> Vec<Event> {
@@ -20,6 +23,7 @@ pub(crate) fn events(facts: &Facts<'_>, status: &SpinAppStatus) -> Vec<Event> {
         let (reason, message) = (found.reason.clone(), found.message.clone());
         events.push(Event { kind: EventKind::Normal, reason, message, action: "Resolve" });
     }
+    events.extend(undeclared(facts, status));
     if is_true(status, ConditionType::Ready) {
         events.extend(news(ConditionType::Ready, EventKind::Normal, "Serve"));
     }
@@ -35,6 +39,17 @@ pub(crate) fn events(facts: &Facts<'_>, status: &SpinAppStatus) -> Vec<Event> {
         events.extend(news(ConditionType::Available, EventKind::Warning, "Serve"));
     }
     events
+}
+
+/// That the spec sets variables which nobody reads. `Resolved` goes on saying so, and what it said before is no news, also
+/// when it had to be cut.
+fn undeclared(facts: &Facts<'_>, status: &SpinAppStatus) -> Option<Event> {
+    let message = resolve::undeclared_variables(facts.resolution.revision()?)?;
+    let said = |status| find(status, ConditionType::Resolved).map(|found: &Condition| found.message.as_str());
+    let before = said(&facts.view.status);
+    let is_news = before != said(status) && !before.is_some_and(|before| before.contains(&message));
+    let reason = Reason::VariableUndeclared.as_str().to_owned();
+    is_news.then_some(Event { kind: EventKind::Warning, reason, message, action: "Resolve" })
 }
 
 /// Whether a condition's status or reason has changed.
