@@ -50,7 +50,7 @@ pub fn revise(
         }
         (Some(target), Some(last)) => Some(update(view, target, last, chosen)),
         (Some(target), None) if recreates => recreate::begin(view, target, port),
-        (Some(target), None) => adopt(view, target).then(|| only(view, target, port)),
+        (Some(target), None) => adopt(view, target, chosen).then(|| only(view, target, port)),
     }
 }
 
@@ -182,7 +182,10 @@ fn waits_for_word(view: &View) -> bool {
 /// A runtime that is told so goes on serving what it serves until `target` is ready there. But if that never
 /// happens, a restart of the runtime would leave it with nothing, so a target that is known to fail on one
 /// runtime is told to none.
-fn adopt(view: &View, target: &RevisionSpec) -> bool {
+///
+/// As long as none of those that are to have the app has been heard of there is nobody to tell, and what they kept of an
+/// update, the old revision above all, is taken up when they are.
+fn adopt(view: &View, target: &RevisionSpec, chosen: &BTreeSet<RuntimeName>) -> bool {
     let serves_another = |id: &RevisionId| *id != target.id;
     let protects = reports(view).any(|report| report.serving.as_ref().is_some_and(serves_another));
     // One that is loaded and held back gets no further by waiting.
@@ -198,5 +201,8 @@ fn adopt(view: &View, target: &RevisionSpec) -> bool {
         RevisionState::Ready | RevisionState::Draining => Some(false),
     };
     let endangered = protects && view.runtimes.iter().any(|runtime| undecided(runtime) == Some(true));
-    !waits_for_word(view) && !endangered
+    let is_heard = |runtime: &Runtime| !matches!(runtime.contact, Contact::Never { .. });
+    let nobody_to_tell = !chosen.is_empty()
+        && !view.runtimes.iter().any(|runtime| chosen.contains(&runtime.id.name) && is_heard(runtime));
+    !waits_for_word(view) && !endangered && !nobody_to_tell
 }

@@ -665,6 +665,23 @@ fn operator_that_restarts_while_its_source_is_away_gives_a_new_runtime_the_old_r
 }
 
 #[test]
+fn operator_that_reaches_the_only_runtime_of_an_update_late_gives_others_the_old_revision_all_the_same() {
+    let mut world = world().replicas(1).runtime("r1").settled();
+    world.break_version("2.0.0");
+    world.publish_version("2.0.0");
+    world.settle();
+    world.restart_operator();
+    world.pass(30);
+    world.act();
+    world.connect("r1");
+    world.settle();
+    world.join("r2");
+    world.see("r1", |runtime| runtime.pod = Pod::Terminating);
+    world.settle();
+    assert_eq!(world.serves("r2").as_deref(), Some("1.0.0"));
+}
+
+#[test]
 fn update_that_a_runtime_missed_the_end_of_is_not_taken_up_again() {
     let mut world = serving();
     world.publish_version("2.0.0");
