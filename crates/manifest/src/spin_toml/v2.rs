@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     application::ComponentId,
-    fields::{read_variables, unsupported_trigger},
+    fields::read_variables,
     reader::{Field, Table},
 };
 
@@ -64,10 +64,11 @@ fn read_application(application: &Table<'_>, manifest: &mut Manifest) {
     manifest.authors = application.strings("authors");
     application.ignore(&["targets", "tool"]);
     for (kind, field) in application.table("trigger").iter().flat_map(Table::entries) {
-        match field.table() {
-            Some(settings) if kind == "http" => read_http_settings(&settings),
-            Some(_) => field.report(unsupported_trigger(kind)),
-            None => {}
+        // What is said of other triggers is free, and means nothing where there is none: those that there are are refused.
+        if let Some(settings) = field.table()
+            && kind == "http"
+        {
+            read_http_settings(&settings);
         }
     }
     application.finish();
