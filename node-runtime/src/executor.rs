@@ -28,6 +28,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::RequestError;
+pub(crate) use error::has_no_body;
 pub(crate) use link::LinkError;
 
 use crate::{
@@ -244,7 +245,7 @@ pub(crate) fn drop_connection(headers: &mut HeaderMap) {
 fn finish(mut response: Response<Bytes>, head: bool) -> Result<Response<ResponseBody>, RequestError> {
     error::check_status(response.status())?;
     error::check_headers(response.headers())?;
-    let without_body = error::has_no_body(response.status());
+    let without_body = has_no_body(response.status());
     let headers = response.headers_mut();
     drop_connection(headers);
     if head {

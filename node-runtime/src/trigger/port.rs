@@ -9,8 +9,11 @@ use std::{
 };
 
 use daemon::{Accepted, HttpServer, HttpSettings, ServerTls, StillRunning, Tasks, accept, serve::Places};
-use http::{Request, Response, uri::Scheme};
-use hyper::{body::Incoming, service::service_fn};
+use http::{HeaderValue, Method, Request, Response, Version, header::CONTENT_LENGTH, uri::Scheme};
+use hyper::{
+    body::{Body, Incoming},
+    service::service_fn,
+};
 use node_runtime_core::forwarded::TrustedProxies;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,7 +26,10 @@ use super::{
     Farewell, ProxyProtocol, RequestBody, Slot, SlotBody,
     proxy::{self, Begun, Passed},
 };
-use crate::application::{Connection, RequestError};
+use crate::{
+    application::{Connection, RequestError},
+    executor::has_no_body,
+};
 
 /// How ports are served.
 #[derive(Debug, Clone)]
@@ -154,6 +160,14 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
+/// Gives an empty answer its length. Over HTTP/1 it has one because it could not end otherwise, and an answer is the same
+/// over both; those that never have a body say nothing (RFC 9110, 8.6).
+fn say_that_it_is_empty<B: Body>(response: &mut Response<B>) {
+    if response.body().is_end_stream() && !has_no_body(response.status()) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+}
+
 /// What all connections of one port share.
 #[derive(Debug)]
 struct Door {
@@ -239,9 +253,12 @@ impl Door {
         let service = service_fn(move |request| {
             let (door, connection) = (Arc::clone(&self), Arc::clone(&connection));
             async move {
-                let version = request.version();
+                let (version, head) = (request.version(), *request.method() == Method::HEAD);
                 let mut response = door.answer(request, &connection).await;
                 door.farewell.ask(version, &mut response);
+                if version == Version::HTTP_2 && !head {
+                    say_that_it_is_empty(&mut response);
+                }
                 Ok::<_, Infallible>(response)
             }
         });

@@ -104,19 +104,22 @@ async fn shake(connector: &TlsConnector, stream: TcpStream) -> std::io::Result<T
     connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
 }
 
-/// One request over HTTP/2: the status and the body.
-async fn ask_h2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> (u16, String) {
+/// One request over HTTP/2, and its response.
+async fn ask_h2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: &str,
+    path: &str,
+) -> http::Response<String> {
     use http_body_util::{BodyExt as _, Empty};
     let io = hyper_util::rt::TokioIo::new(stream);
     let executor = hyper_util::rt::TokioExecutor::new();
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
     let uri = format!("http://shop.example{path}");
-    let request = http::Request::get(uri).body(Empty::<bytes::Bytes>::new()).unwrap();
+    let request = http::Request::builder().method(method).uri(uri).body(Empty::<bytes::Bytes>::new()).unwrap();
     let ask = async {
-        let response = sender.send_request(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        http::Response::from_parts(head, String::from_utf8(body.to_vec()).unwrap())
     };
     tokio::select! {
         answer = ask => answer,
@@ -148,12 +151,27 @@ async fn http_2_is_chosen_by_alpn_and_without_tls_by_prior_knowledge() {
     let secure = usual(TriggerSettings { tls: Some(tls), ..TriggerSettings::default() }).await;
     let stream = shake(&h2, secure.connect().await).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (status, body) = ask_h2(stream, "/headers").await;
-    assert!(status == 200 && body.contains("spin-full-url: https://shop.example/headers"), "{body}");
+    let reply = ask_h2(stream, "GET", "/headers").await;
+    assert!(reply.status() == 200 && reply.body().contains("spin-full-url: https://shop.example/headers"), "{reply:?}");
 
     let clear = usual(TriggerSettings::default()).await;
-    let (status, body) = ask_h2(clear.connect().await, "/headers").await;
-    assert!(status == 200 && body.contains("spin-full-url: http://shop.example/headers"), "{body}");
+    let reply = ask_h2(clear.connect().await, "GET", "/headers").await;
+    assert!(reply.status() == 200 && reply.body().contains("spin-full-url: http://shop.example/headers"), "{reply:?}");
+}
+
+#[tokio::test]
+async fn an_empty_answer_has_length_zero_over_http_2_too_unless_its_method_or_status_says_that_it_is_empty() {
+    let app = usual(TriggerSettings::default()).await;
+    for (method, path, status, length) in [
+        ("GET", "/status?code=404", 404, Some("0")),
+        ("TRACE", "/", 405, Some("0")),
+        ("GET", "/status?code=204", 204, None),
+        ("HEAD", "/status?code=404", 404, None),
+    ] {
+        let reply = ask_h2(app.connect().await, method, path).await;
+        let sent = reply.headers().get(http::header::CONTENT_LENGTH).map(|length| length.to_str().unwrap());
+        assert_eq!((reply.status().as_u16(), reply.body().as_str(), sent), (status, "", length), "{method} {path}");
+    }
 }
 
 #[tokio::test]
@@ -264,7 +282,7 @@ async fn what_is_too_long_is_refused_and_the_limits_hold_for_http_2_too() {
     let app = usual(TriggerSettings { http, ..TriggerSettings::default() }).await;
     let path = format!("/{}", "a".repeat(8192));
     assert!(app.say(get(&path, &[])).await.starts_with("HTTP/1.1 414 "));
-    assert_eq!(ask_h2(app.connect().await, &path).await.0, 414);
+    assert_eq!(ask_h2(app.connect().await, "GET", &path).await.status(), 414);
     let many = vec!["x: y"; 30];
     assert!(app.say(get("/", &many)).await.starts_with("HTTP/1.1 431 "));
     let large = format!("x: {}", "y".repeat(70_000));
